@@ -1,0 +1,51 @@
+"""Deep learning as pure functions, on JAX.
+
+A model is a pair of functions (``Network``), how it learns a few more (``Learner``), a run is one: so the same run can
+be compiled, resumed bit for bit, trained many at a time, or differentiated.
+"""
+
+from jaxnets import data, losses, metrics, models, nn
+from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
+from jaxnets.data import Data
+from jaxnets.errors import InputError
+from jaxnets.evaluation import evaluate, predict
+from jaxnets.fit import Event, Fit, events, fit
+from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.network import Network, linen_network, network, standardized
+from jaxnets.plan import RunState
+from jaxnets.stopping import EarlyStopping
+from jaxnets.summary import summarize
+from jaxnets.transforms import augmented, averaged, population
+
+__all__ = [
+    "Data",
+    "EarlyStopping",
+    "Event",
+    "Fit",
+    "InputError",
+    "Learner",
+    "Network",
+    "RunState",
+    "TrainState",
+    "augmented",
+    "averaged",
+    "chunk",
+    "data",
+    "evaluate",
+    "events",
+    "fit",
+    "linen_network",
+    "losses",
+    "metrics",
+    "models",
+    "network",
+    "nn",
+    "no_metrics",
+    "population",
+    "predict",
+    "run_keys",
+    "standardized",
+    "step_key",
+    "summarize",
+    "supervised",
+]

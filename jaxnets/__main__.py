@@ -1,0 +1,5 @@
+"""``python -m jaxnets`` is ``jaxnets``."""
+
+from jaxnets.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,70 @@
+"""Many steps in one compiled loop, and the keys that its randomness is derived from."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxnets.learner import Learner, Metrics, TrainState, isolated
+from jaxnets.network import Key
+
+Chunk = Callable[..., tuple[TrainState, Metrics]]
+
+
+def chunk(learner: Learner) -> Chunk:
+    """Return a pure function that takes many steps in one loop, to be compiled alone or inside something larger.
+
+    ``run(state, sums, columns, rows, offset, num_steps, key) -> (state, sums)``: step ``i`` trains on the rows
+    ``rows[offset + i]`` of ``columns`` with the key ``fold_in(key, state.step)``, and adds its metrics to ``sums``.
+    ``num_steps`` is an argument like the others, so one program serves chunks of every length, and the bits are the
+    same however a run is cut into chunks.
+    """
+
+    def run(
+        state: TrainState,
+        sums: Metrics,
+        columns: Mapping[str, jax.Array],
+        rows: jax.Array,
+        offset: jax.Array | int,
+        num_steps: jax.Array | int,
+        key: Key,
+    ) -> tuple[TrainState, Metrics]:
+        def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, sums = carry
+            batch = {name: column[rows[offset + i]] for name, column in columns.items()}
+            state, metrics = isolated(learner.step)(state, batch, step_key(key, state.step))
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        return lax.fori_loop(0, num_steps, step, (state, sums))
+
+    return run
+
+
+def no_metrics(learner: Learner, state: TrainState, columns: Mapping[str, Any], rows: Any, key: Key) -> Metrics:
+    """Return the zeros from which a chunk's ``sums`` start; shapes are enough for the arguments."""
+    batch = {
+        name: jax.ShapeDtypeStruct(rows.shape[1:] + column.shape[1:], column.dtype) for name, column in columns.items()
+    }
+    metrics = jax.eval_shape(learner.step, state, batch, key)[1]
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+
+
+def run_keys(seed: ArrayLike) -> tuple[Key, Key]:
+    """Return a run's two keys, for initial values and for its steps; of several seeds, keys of the seeds' shape."""
+    seeds = jnp.asarray(seed, jnp.int32)
+    both = _for_each(lambda seed: jax.random.split(jax.random.key(seed)), seeds.ndim)(seeds)
+    return both[..., 0], both[..., 1]
+
+
+def step_key(key: Key, step: jax.Array) -> Key:
+    """Return the key of a step, of the run's own; for a population, of each member's own."""
+    return _for_each(jax.random.fold_in, key.ndim)(key, step)
+
+
+def _for_each(function: Callable[..., Any], ndim: int) -> Callable[..., Any]:
+    for _ in range(ndim):
+        function = jax.vmap(function)
+    return function

@@ -1,0 +1,223 @@
+"""Named arrays, and what is known of them before anything compiles."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnets.errors import InputError
+
+# Rows that the statistics look at in one go.
+_BLOCK = 4096
+# Integer labels above this are numbers, unless their classes are named.
+_MOST_CLASSES = 10_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of one named array, for each example.
+
+    Attributes:
+        shape: of one example.
+        dtype: NumPy's name of it.
+        low: smallest value.
+        high: largest value.
+        classes: names of the classes, where the numbers stand for classes.
+        mean: of each feature (last axis), for numbers that are not classes.
+        std: standard deviation of each feature, likewise.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: float
+    high: float
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of one example, as JAX takes them."""
+        return jax.ShapeDtypeStruct(self.shape, np.dtype(self.dtype))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of a data set: what a model's shape may depend on, and what a run's folder keeps."""
+
+    num_examples: int
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Column:
+        """Return the named column."""
+        if name not in self.columns:
+            raise InputError(f"the data have {sorted(self.columns)}, but no {name!r}")
+        return self.columns[name]
+
+
+class Data(Mapping[str, np.ndarray]):
+    """Arrays of equally many examples, by name: ``Data(inputs=x, labels=y)``.
+
+    float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers.
+
+    Args:
+        classes: names of the classes of "labels", in the order of their numbers.
+        **arrays: [N, ...] each.
+
+    Raises:
+        InputError: if there are no examples, the lengths differ, a number is NaN or infinite or too large, a dtype
+            holds no numbers, or a label is outside the classes.
+    """
+
+    def __init__(self, *, classes: Sequence[str] | None = None, **arrays: Any):
+        columns = {name: np.asarray(array) for name, array in arrays.items()}
+        if not columns:
+            raise InputError("the data have no arrays; give at least inputs=")
+        lengths = {name: len(array) if array.ndim else 0 for name, array in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"arrays of unequal length: {lengths}; each needs one row an example")
+        if not all(lengths.values()):
+            raise InputError(f"the data are empty: {lengths} examples; give at least one")
+        labels = columns.get("labels")
+        if labels is not None and labels.dtype.kind in "US":
+            names, columns["labels"] = np.unique(labels, return_inverse=True)
+            classes = [str(name) for name in names]
+        self._columns = {name: _checked(name, array) for name, array in columns.items()}
+        self.classes = self._class_names(classes)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return the named array, [N, ...]."""
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """Return how many arrays there are, as for any mapping; ``num_examples`` counts the rows."""
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        """Return the shapes and dtypes."""
+        return f"Data({', '.join(f'{name}={a.dtype}{list(a.shape)}' for name, a in self.items())})"
+
+    @property
+    def num_examples(self) -> int:
+        """Rows of each array."""
+        return len(next(iter(self._columns.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._columns.values())
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Shapes, dtypes, ranges, classes and moments of these rows."""
+        return Spec(self.num_examples, {name: self._column(name) for name in self})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, shapes, dtypes and values."""
+        digest = hashlib.sha256()
+        for name in sorted(self):
+            array = self[name]
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def take(self, rows: np.ndarray | slice) -> "Data":
+        """Return these rows, with the same classes."""
+        return Data(classes=self.classes or None, **{name: array[rows] for name, array in self.items()})
+
+    def split(self, fraction: float, seed: int = 0) -> tuple["Data", "Data"]:
+        """Return the rest and a random ``fraction`` held out, stratified by integer labels (scikit-learn's split).
+
+        Raises:
+            InputError: if one side would be empty, or hold fewer examples than there are classes.
+        """
+        from sklearn.model_selection import train_test_split  # noqa: PLC0415  (slow to import)
+
+        labels = self.get("labels")
+        stratify = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
+        try:
+            rest, held_out = train_test_split(
+                np.arange(self.num_examples), test_size=fraction, random_state=seed, stratify=stratify
+            )
+        except ValueError as error:
+            raise InputError(f"cannot hold out {fraction=} of {self.num_examples} examples: {error}") from error
+        return self.take(np.asarray(rest)), self.take(np.asarray(held_out))
+
+    def _class_names(self, classes: Sequence[str] | None) -> tuple[str, ...]:
+        labels = self._columns.get("labels")
+        if labels is None or labels.dtype.kind not in "iu":
+            return ()
+        low, high = int(labels.min()), int(labels.max())
+        if classes is None:
+            return tuple(map(str, range(high + 1))) if low >= 0 and high < _MOST_CLASSES else ()
+        if low < 0 or high >= len(classes):
+            row = int(np.argmax((labels < 0) | (labels >= len(classes))))
+            raise InputError(
+                f"labels range from {low} to {high}, but there are {len(classes)} classes, 0..{len(classes) - 1} "
+                f"(first in row {row})"
+            )
+        return tuple(classes)
+
+    def _column(self, name: str) -> Column:
+        array = self[name]
+        shape, dtype = array.shape[1:], str(array.dtype)
+        low, high = array.min().item() if array.size else 0, array.max().item() if array.size else 0
+        if name == "labels" and self.classes:
+            return Column(shape, dtype, low, high, classes=self.classes)
+        return Column(shape, dtype, low, high, **_moments(array)._asdict())
+
+
+class _Moments(NamedTuple):
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def _moments(array: np.ndarray) -> _Moments:
+    """Return mean and standard deviation of each feature, in float64, a block of rows at a time."""
+    features = array.shape[-1] if array.ndim > 1 else 1
+    flat = array.reshape(-1, features)
+    total, squares = np.zeros(features), np.zeros(features)
+    offset = flat[0].astype(np.float64)  # near the mean, so that the difference of squares loses nothing
+    block = max(1, _BLOCK * 256 // features)
+    for start in range(0, len(flat), block):
+        centred = flat[start : start + block] - offset
+        total += centred.sum(0)
+        squares += np.einsum("nf,nf->f", centred, centred)
+    mean = total / len(flat)
+    variance = np.maximum(squares / len(flat) - mean**2, 0.0)
+    return _Moments(tuple((mean + offset).tolist()), tuple(map(math.sqrt, variance)))
+
+
+def _checked(name: str, array: np.ndarray) -> np.ndarray:
+    """Return the array in a dtype that JAX keeps, after a look at every number."""
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: dtype {array.dtype} holds no numbers; convert it to numbers first")
+    if array.dtype.kind == "f":
+        if array.dtype.itemsize > 4:
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float32)
+        bad = ~np.isfinite(array)
+        if bad.any():
+            row = int(np.argwhere(bad)[0][0])
+            raise InputError(
+                f"{name}: {int(bad.sum())} of {array.size} numbers are NaN, infinite or beyond float32, the first in "
+                f"row {row}; remove or replace them"
+            )
+        return array
+    if array.dtype.itemsize > 4:
+        narrow = np.int32 if array.dtype.kind == "i" else np.uint32
+        limits = np.iinfo(narrow)
+        if array.size and (array.min() < limits.min or array.max() > limits.max):
+            raise InputError(f"{name}: values from {array.min()} to {array.max()} do not fit {narrow.__name__}")
+        return array.astype(narrow)
+    return array

@@ -1,0 +1,96 @@
+"""Image augmentation on the device: each is a pure function of a key, ``augment(key, images) -> images``.
+
+Images are [B, H, W, C] of any dtype, which is kept. Pixels from outside an image are 0.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.ndimage import map_coordinates
+
+from jaxnets.errors import InputError
+
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def chain(*augments: Augment) -> Augment:
+    """Return the augmentation that applies all of these, one after another, each with a key of its own."""
+
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        for i, augment in enumerate(augments):
+            images = augment(jax.random.fold_in(key, i), images)
+        return images
+
+    return apply
+
+
+def shift(pixels: int) -> Augment:
+    """Return the augmentation that moves each image by up to ``pixels`` (whole ones) along both axes."""
+    _at_least(0, pixels=pixels)
+
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        offsets = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
+        padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+        return jax.vmap(lambda image, at: lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:]))(
+            padded, offsets
+        )
+
+    return apply
+
+
+def rotate(degrees: float) -> Augment:
+    """Return the augmentation that turns each image about its centre by up to ``degrees``, bilinear."""
+    _at_least(0, degrees=degrees)
+
+    def turn(image: jax.Array, angle: jax.Array) -> jax.Array:
+        height, width, _ = image.shape
+        y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+        at_y = jnp.cos(angle) * y + jnp.sin(angle) * x + (height - 1) / 2
+        at_x = jnp.cos(angle) * x - jnp.sin(angle) * y + (width - 1) / 2
+        return jax.vmap(lambda plane: map_coordinates(plane, [at_y, at_x], order=1), -1, -1)(image)
+
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        angles = jnp.deg2rad(jax.random.uniform(key, images.shape[:1], minval=-degrees, maxval=degrees))
+        turned = jax.vmap(turn)(images.astype(jnp.float32), angles)
+        return (jnp.round(turned) if jnp.issubdtype(images.dtype, jnp.integer) else turned).astype(images.dtype)
+
+    return apply
+
+
+def flip() -> Augment:
+    """Return the augmentation that mirrors each image left to right, one time in two."""
+
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        mirrored = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+        return jnp.where(mirrored, images[:, :, ::-1], images)
+
+    return apply
+
+
+def cutout(size: int) -> Augment:
+    """Return the augmentation that blanks a square of ``size`` pixels in each image (DeVries and Taylor, 2017).
+
+    The square's centre is any pixel, so that part of the square may lie outside.
+    """
+    _at_least(1, size=size)
+
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        batch, height, width, _ = images.shape
+        y_key, x_key = jax.random.split(key)
+
+        def blank(key: jax.Array, length: int) -> jax.Array:
+            start = jax.random.randint(key, (batch, 1), 0, length) - size // 2
+            return (jnp.arange(length) >= start) & (jnp.arange(length) < start + size)  # [B, length]
+
+        square = blank(y_key, height)[:, :, None, None] & blank(x_key, width)[:, None, :, None]
+        return jnp.where(square, jnp.zeros((), images.dtype), images)
+
+    return apply
+
+
+def _at_least(least: float, **argument: float) -> None:
+    for name, value in argument.items():
+        if value < least:
+            raise InputError(f"{name}={value} must be {least} or more")

@@ -1,0 +1,142 @@
+"""Named data sets, from a dependency, a local folder, or their own homes with pinned checksums."""
+
+import hashlib
+import os
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnets.cache import cache_dir
+from jaxnets.data.arrays import Data
+from jaxnets.data.formats import read_idx, read_npz
+from jaxnets.errors import InputError
+
+MNIST_HOME = "https://storage.googleapis.com/cvdf-datasets/mnist"
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+class Splits(NamedTuple):
+    """The parts of a data set; ``validation`` and ``test`` may be missing."""
+
+    train: Data
+    validation: Data | None = None
+    test: Data | None = None
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """SHA-256 of each part that is there."""
+        return {name: data.fingerprint for name, data in self._asdict().items() if data is not None}
+
+
+def digits() -> Splits:
+    """Return scikit-learn's 8x8 handwritten digits: 1,437 for training, a stratified 20% (360) for testing.
+
+    Pixels are whole numbers from 0 to 16, [N, 8, 8, 1] uint8. The split is scikit-learn's with ``random_state=0``.
+    """
+    from sklearn.datasets import load_digits  # noqa: PLC0415  (slow to import)
+
+    pixels, labels = load_digits(return_X_y=True)
+    data = Data(inputs=pixels.reshape(-1, 8, 8, 1).astype(np.uint8), labels=labels)
+    train, test = data.split(0.2, seed=0)
+    return Splits(train, test=test)
+
+
+def mnist(data_dir: Path | None = None) -> Splits:
+    """Return MNIST: 60,000 images for training and 10,000 for testing, [N, 28, 28, 1] uint8.
+
+    Args:
+        data_dir: folder of the four IDX files, gzipped or not, or one with a folder "mnist" that holds them. If absent,
+            ``JAXNETS_DATA`` is taken for it, then the cache folder; as a last resort the files are fetched into that.
+
+    Raises:
+        InputError: if the files are not there and cannot be fetched; it says which to put where.
+    """
+    cache = cache_dir() / "mnist"
+    named = data_dir or os.environ.get("JAXNETS_DATA")
+    for folder in ([Path(named), Path(named) / "mnist"] if named else []) + [cache]:
+        if all((folder / name).is_file() or (folder / name).with_suffix("").is_file() for name in MNIST_SHA256):
+            return idx_folder(folder)
+    if data_dir is not None:
+        raise InputError(f"data_dir={data_dir}: holds no MNIST; put {', '.join(MNIST_SHA256)} there (unzipped will do)")
+    for name, sha256 in MNIST_SHA256.items():
+        fetch(f"{MNIST_HOME}/{name}", sha256, cache / name)
+    return idx_folder(cache)
+
+
+def idx_folder(folder: Path) -> Splits:
+    """Return the images and labels of a folder in MNIST's layout: four IDX files, gzipped or not.
+
+    Raises:
+        InputError: if a file is missing or broken, or images and labels do not match.
+    """
+    parts = []
+    for prefix in ("train", "t10k"):
+        images = read_idx(_idx_file(folder, f"{prefix}-images-idx3-ubyte"))
+        labels = read_idx(_idx_file(folder, f"{prefix}-labels-idx1-ubyte"))
+        parts.append(Data(inputs=images[..., None], labels=labels))
+    return Splits(parts[0], test=parts[1])
+
+
+def npz_splits(path: Path) -> Splits:
+    """Return the parts of an npz file: "inputs" and "labels", and, optionally, "test_inputs" and "test_labels".
+
+    Keras' names (x_train, y_train, x_test, y_test) do as well. Without test arrays a stratified 20% is held out.
+
+    Raises:
+        InputError: if the file is broken or the names are others.
+    """
+    arrays = read_npz(path)
+    for names in (("inputs", "labels", "test_inputs", "test_labels"), ("x_train", "y_train", "x_test", "y_test")):
+        x, y, test_x, test_y = (arrays.get(name) for name in names)
+        if x is None or y is None:
+            continue
+        train = Data(inputs=x, labels=y)
+        if test_x is None or test_y is None:
+            rest, held_out = train.split(0.2, seed=0)
+            return Splits(rest, test=held_out)
+        return Splits(train, test=Data(inputs=test_x, labels=test_y, classes=train.classes or None))
+    raise InputError(f"{path}: holds {sorted(arrays)}; name the arrays inputs and labels (or x_train and y_train)")
+
+
+def fetch(url: str, sha256: str, path: Path) -> None:
+    """Download ``url`` to ``path``, under a temporary name until its SHA-256 is found right.
+
+    Raises:
+        InputError: if it cannot be fetched or its checksum is another; it says where to put the file by hand.
+    """
+    from rich.progress import Progress  # noqa: PLC0415
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response, partial.open("wb") as file, Progress() as progress:
+            task = progress.add_task(path.name, total=int(response.headers.get("Content-Length") or 0) or None)
+            while block := response.read(1 << 16):
+                file.write(block)
+                digest.update(block)
+                progress.advance(task, len(block))
+        if digest.hexdigest() != sha256:
+            raise InputError(f"{url}: its SHA-256 is {digest.hexdigest()}, not the pinned {sha256}; it was not kept")
+        partial.rename(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot fetch {url} ({error}). Put the files {', '.join(MNIST_SHA256)} into {path.parent}, or into a "
+            "folder named by --data-dir, or into a folder 'mnist' inside the one that JAXNETS_DATA names"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _idx_file(folder: Path, name: str) -> Path:
+    for candidate in (folder / f"{name}.gz", folder / name):
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"{folder}: holds no {name} or {name}.gz")

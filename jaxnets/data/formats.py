@@ -1,0 +1,188 @@
+"""File formats: IDX, npz, npy, CSV and images, each read with one kind of error that names the file."""
+
+import csv
+import gzip
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.data.arrays import Column, Data
+from jaxnets.errors import InputError
+
+_IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Return the array in an IDX file (the format of MNIST), gzipped or not.
+
+    Raises:
+        InputError: if the file is missing, no IDX file, cut short, or longer than its header says.
+    """
+    return _reading(path, "an IDX file", _parse_idx)
+
+
+def _parse_idx(path: Path) -> np.ndarray:
+    with path.open("rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if zipped else path.open("rb") as file:
+        head = file.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_DTYPES or not 1 <= head[3] <= 4:
+            raise InputError(f"{path}: not an IDX file: its first bytes are {head.hex(' ') or 'missing'}")
+        dtype = np.dtype(_IDX_DTYPES[head[2]])
+        sizes = file.read(4 * head[3])
+        if len(sizes) < 4 * head[3]:
+            raise InputError(f"{path}: cut short inside its header, at byte {4 + len(sizes)}")
+        shape = np.frombuffer(sizes, ">u4").tolist()
+        wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        body = _read_exactly(file, wanted, path, f"{shape} numbers of {dtype.itemsize} bytes")
+    return np.frombuffer(body, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
+
+
+def _read_exactly(file: BufferedIOBase, wanted: int, path: Path, what: str) -> bytes:
+    """Read ``wanted`` bytes and no more, a block at a time, so that a lying header cannot claim memory."""
+    blocks, read = [], 0
+    while read < wanted and (block := file.read(min(1 << 20, wanted - read))):
+        blocks.append(block)
+        read += len(block)
+    if read < wanted:
+        raise InputError(f"{path}: cut short: its header promises {wanted} bytes ({what}), it holds {read}")
+    if file.read(1):
+        raise InputError(f"{path}: longer than its header says ({what})")
+    return b"".join(blocks)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file by name; pickled objects are refused.
+
+    Raises:
+        InputError: if the file is missing, broken, or holds Python objects.
+    """
+
+    def parse(path: Path) -> dict[str, np.ndarray]:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: not an npz file")
+            return {name: archive[name] for name in archive.files}
+
+    return _reading(path, "an npz file", parse)
+
+
+def read_csv(path: Path, label: str | None = None) -> Data:
+    """Return a CSV file with a header line as ``Data``: "labels" are one column, "inputs" the features in the others.
+
+    Args:
+        path: the file.
+        label: the column of the labels, text or numbers; the last one if absent.
+
+    Raises:
+        InputError: if the file is missing or empty, lines differ in length, or a feature is not a number.
+    """
+    header, rows = _reading(path, "a CSV file", _parse_csv)
+    label = header[-1] if label is None else label
+    if label not in header:
+        raise InputError(f"{path}: no column {label!r}; it has {', '.join(header)}")
+    at = header.index(label)
+    texts = rows[:, at]
+    labels = _as_numbers(texts)
+    if labels is None:
+        labels = texts
+    elif (labels == np.round(labels)).all():
+        labels = labels.astype(np.int64)
+    return Data(inputs=_features(path, header, rows, [i for i in range(len(header)) if i != at]), labels=labels)
+
+
+def _parse_csv(path: Path) -> tuple[list[str], np.ndarray]:
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+        lines = [line for line in csv.reader(file, strict=True) if line]
+    if len(lines) < 2:
+        raise InputError(f"{path}: no rows below its header")
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(lines[0]):
+            raise InputError(f"{path}: row {number} has {len(line)} fields, the header has {len(lines[0])}")
+    return [name.strip() for name in lines[0]], np.array(lines[1:])
+
+
+def _features(path: Path, header: Sequence[str], rows: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+    features = np.empty((len(rows), len(columns)), np.float32)
+    for to, column in enumerate(columns):
+        numbers = _as_numbers(rows[:, column])
+        if numbers is None:
+            row = next(i for i, text in enumerate(rows[:, column]) if _as_numbers(rows[i : i + 1, column]) is None)
+            text = str(rows[row, column])
+            raise InputError(f"{path}: column {header[column]!r}, row {row + 2}: {text!r} is not a number")
+        features[:, to] = numbers
+    return features
+
+
+def _as_numbers(texts: np.ndarray) -> np.ndarray | None:
+    try:
+        return texts.astype(np.float64)
+    except ValueError:
+        return None
+
+
+def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarray:
+    """Return what a file holds as inputs for a model, [N, *column.shape] of ``column.dtype``.
+
+    An image becomes one example: grey or RGB as the model needs, resized, its brightness scaled to the data's range.
+    An npy or CSV file holds one example, or one a row; so does an npz file, under "inputs" or as its only array.
+
+    Args:
+        path: a .npy, .npz, .csv or image file.
+        column: what the model was trained on.
+        invert: swap dark and bright in an image, for a model that was trained on white ink over black.
+
+    Raises:
+        InputError: if the file cannot be read, is of another type, or its shape or numbers do not suit.
+    """
+    if path.suffix.lower() in IMAGES:
+        return _reading(path, "an image", lambda path: _parse_image(path, column, invert))[None]
+    match path.suffix.lower():
+        case ".npy":
+            array = _reading(path, "an npy file", lambda path: np.load(path, allow_pickle=False))
+        case ".npz":
+            arrays = read_npz(path)
+            if "inputs" not in arrays and len(arrays) != 1:
+                raise InputError(f"{path}: holds {sorted(arrays)}; name the one to use 'inputs'")
+            array = arrays.get("inputs", next(iter(arrays.values())))
+        case ".csv":
+            header, rows = _reading(path, "a CSV file", _parse_csv)
+            array = _features(path, header, rows, range(len(header)))
+        case suffix:
+            raise InputError(f"{path}: a {suffix or 'nameless'} file is not read; give .npy, .npz, .csv or an image")
+    size = int(np.prod(column.shape))
+    if array.size == 0 or array.size % size or (array.shape != column.shape and array.size // size != len(array)):
+        raise InputError(f"{path}: an array of shape {array.shape}; the model takes examples of shape {column.shape}")
+    return Data(inputs=array.reshape(-1, *column.shape))["inputs"].astype(column.dtype)
+
+
+def _parse_image(path: Path, column: Column, invert: bool) -> np.ndarray:
+    from PIL import Image  # noqa: PLC0415
+
+    if len(column.shape) != 3 or column.shape[-1] not in (1, 3):
+        raise InputError(f"{path}: an image, but the model takes examples of shape {column.shape}")
+    height, width, channels = column.shape
+    with Image.open(path) as image:
+        pixels = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BOX)
+        values = np.asarray(pixels, np.float32).reshape(column.shape) / 255.0
+    values = column.low + (1.0 - values if invert else values) * (column.high - column.low)
+    return (np.round(values) if np.dtype(column.dtype).kind in "iu" else values).astype(column.dtype)
+
+
+def _reading(path: Path, kind: str, parse: Callable[[Path], Any]) -> Any:
+    """Return ``parse(path)``, with whatever the file makes the parsers raise as an ``InputError``."""
+    try:
+        return parse(path)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error, zipfile.BadZipFile, MemoryError) as error:
+        raise InputError(f"{path}: cannot be read as {kind}: {error}") from error

@@ -1,0 +1,67 @@
+"""The way of the training data to the device: whole, once, or row by row as steps need it."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnets.data import Data, Shuffle
+
+# Row numbers, and bytes of rows, that are sent to the device in one go.
+_MOST_ROWS = 1 << 20
+_MOST_BYTES = 1 << 26
+
+
+class Buffer(NamedTuple):
+    """What ``capacity`` steps from ``start`` train on: step ``start + i`` takes ``columns[...][rows[i]]``.
+
+    ``rows`` is int32 [capacity, *seeds, batch_size].
+    """
+
+    start: int
+    columns: dict[str, jax.Array]
+    rows: jax.Array
+
+
+class Feed:
+    """The training data as buffers of equal shape, for one compiled program.
+
+    Args:
+        data: the training data.
+        seeds: of the order of the rows; an array of them, for a population, gives each member its own.
+        batch_size: examples of a step.
+        num_steps: of the whole run; None if not known.
+        on_device: keep all data on the device, or send the rows of each buffer. By default as fits: data that take up
+            to a quarter of the device's memory are kept there.
+    """
+
+    def __init__(
+        self, data: Data, seeds: np.ndarray, batch_size: int, num_steps: int | None, on_device: bool | None = None
+    ):
+        self._data = data
+        self._seeds = seeds
+        self._orders = [Shuffle(data.num_examples, batch_size, int(seed)) for seed in seeds.reshape(-1)]
+        self._on_device = data.nbytes <= _device_memory() // 4 if on_device is None else on_device
+        self.examples_a_step = batch_size * seeds.size
+        capacity = _MOST_ROWS // self.examples_a_step
+        if not self._on_device:
+            capacity = min(capacity, _MOST_BYTES * data.num_examples // (data.nbytes * self.examples_a_step))
+        self.capacity = max(1, capacity if num_steps is None else min(capacity, num_steps))
+        self._columns = jax.device_put(dict(data)) if self._on_device else {}
+
+    def load(self, start: int) -> Buffer:
+        """Return the buffer for the steps from ``start`` on."""
+        orders = [order.rows(start, self.capacity) for order in self._orders]
+        rows = np.stack(orders, axis=1).reshape(self.capacity, *self._seeds.shape, -1)
+        if self._on_device:
+            return Buffer(start, self._columns, jax.device_put(rows))
+        columns = {name: array[rows.reshape(-1)] for name, array in self._data.items()}
+        return Buffer(
+            start, jax.device_put(columns), jax.device_put(np.arange(rows.size, dtype=np.int32).reshape(rows.shape))
+        )
+
+
+def _device_memory() -> int:
+    """Return the bytes of memory that JAX may use on a device; on CPU a generous figure, for it is the host's own."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit", 1 << 36)

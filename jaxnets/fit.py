@@ -1,0 +1,272 @@
+"""Training: the compiled loop with evaluation and early stopping, and events for whoever watches."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import monitoring
+
+from jaxnets.cache import use_compile_cache
+from jaxnets.chunk import chunk, run_keys
+from jaxnets.data import Data, padded_batches
+from jaxnets.evaluation import BATCH_SIZE, evaluate
+from jaxnets.feed import Feed
+from jaxnets.learner import Learner, TrainState
+from jaxnets.metrics import compute
+from jaxnets.plan import Plan, RunState, check
+from jaxnets.stopping import EarlyStopping, first_best, updated_best
+
+CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a run tells whoever watches. Its ``run_state`` is valid until the next event is asked for.
+
+    Attributes:
+        kind: "compiling" and "compiled" come first; then, about four times a second, "chunk", or "evaluation" where
+            there is a new row of metrics; "end" at last.
+        run_state: everything needed to go on from here.
+        step: steps taken.
+        num_steps: steps of the whole run; None for a duration in time.
+        row: metrics so far ("chunk"), or of an evaluation, with its step, epoch and seconds.
+        seconds: time since the start, compilation included.
+        compile_seconds: the part of it that went into compiling.
+        wait_seconds: the part of it in which the device waited for data.
+        examples_per_second: of the last chunk, over all members of a population.
+        cached: whether the compiled loop came from the cache.
+        reason: why the run ended.
+    """
+
+    kind: Literal["compiling", "compiled", "chunk", "evaluation", "end"]
+    run_state: RunState
+    step: int
+    num_steps: int | None
+    row: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    examples_per_second: float = 0.0
+    cached: bool = False
+    reason: str = ""
+
+
+class Fit(NamedTuple):
+    """What came of a run.
+
+    Attributes:
+        state: the final state, or the best with early stopping.
+        history: one row an evaluation: step, epoch, seconds and metrics (arrays for a population).
+        stop_reason: why it ended.
+        seconds: how long it took.
+        compile_seconds: the part of it that went into compiling.
+    """
+
+    state: TrainState
+    history: list[dict[str, Any]]
+    stop_reason: str
+    seconds: float
+    compile_seconds: float
+
+
+def fit(learner: Learner, train: Data, *, progress: bool = True, **options: Any) -> Fit:
+    """Train ``learner`` on ``train``, and return the final state and the history of metrics.
+
+    Args:
+        learner: what is trained.
+        train: the training data.
+        progress: show progress on the terminal.
+        **options: those of ``events``: duration, batch_size, seed, validation, evaluate_every, early_stopping, ...
+    """
+    from jaxnets.progress import Display  # noqa: PLC0415  (rich is needed only to show something)
+
+    history, last = [], None
+    with Display(quiet=not progress) as display:
+        for event in events(learner, train, **options):
+            display.show(event)
+            if event.kind == "evaluation":
+                history.append(dict(event.row))
+            last = event
+    assert last is not None
+    return Fit(last.run_state.train, history, last.reason, last.seconds, last.compile_seconds)
+
+
+def events(
+    learner: Learner,
+    train: Data,
+    *,
+    duration: str | int = "10ep",
+    batch_size: int = 32,
+    seed: int | Sequence[int] = 0,
+    validation: Data | None = None,
+    evaluate_every: str | int = "1ep",
+    early_stopping: EarlyStopping | None = None,
+    resume: RunState | None = None,
+    elapsed: float = 0.0,
+    on_device: bool | None = None,
+) -> Iterator[Event]:
+    """Train, and yield an event for everything worth showing, logging or saving; to stop, stop asking.
+
+    Args:
+        learner: what is trained.
+        train: the training data.
+        duration: the run's length: steps (500), epochs ("5ep") or time ("30m", compilation not counted).
+        batch_size: examples of a step.
+        seed: of initial values, the order of the rows, and all that is random in a step; for a population, one each.
+        validation: evaluated as often as ``evaluate_every`` says, each example exactly once.
+        evaluate_every: steps or epochs between two rows of metrics.
+        early_stopping: when to stop before ``duration``.
+        resume: the ``run_state`` to go on from, of a run with the same arguments.
+        elapsed: seconds that the run took before.
+        on_device: keep the training data on the device, or send rows as they are needed. By default as fits.
+
+    Yields:
+        Events; after the last, ``run_state.train`` is the final state, or the best with early stopping.
+
+    Raises:
+        InputError: if an argument or the data do not suit, before anything compiles.
+    """
+    learner = learner._replace(step=jax.jit(learner.step))  # traced once, to be checked and for the loop
+    plan = check(
+        learner,
+        train,
+        duration=duration,
+        batch_size=batch_size,
+        seed=seed,
+        validation=validation,
+        evaluate_every=evaluate_every,
+        early_stopping=early_stopping,
+    )
+    use_compile_cache()
+    loop = _Loop(learner, Feed(train, plan.seeds, batch_size, plan.num_steps, on_device), plan, resume, elapsed)
+    yield loop.event("compiling")
+    loop.compile(validation)
+    yield loop.event("compiled")
+    reason = loop.stop_reason()
+    while not reason:
+        until = loop.step - loop.step % plan.every + plan.every
+        loop.advance(until if plan.num_steps is None else min(until, plan.num_steps))
+        row = compute(loop.run.sums, "train/")
+        reason = loop.stop_reason(row)
+        if not reason and loop.step % plan.every:
+            yield loop.event("chunk", row)
+            continue
+        times = {"epoch": loop.step * batch_size / train.num_examples, "seconds": loop.seconds}
+        row = loop.evaluate({"step": loop.step, **times, **row})
+        reason = reason or loop.stop_reason()
+        yield loop.event("evaluation", row)
+    yield loop.end(reason)
+
+
+class _Loop:
+    """The host's side of a run: its programs, where it stands, and how long it took."""
+
+    def __init__(self, learner: Learner, feed: Feed, plan: Plan, resume: RunState | None, elapsed: float):
+        self.start = time.perf_counter() - elapsed
+        self.compile_seconds, self.wait_seconds, self.cached = 0.0, 0.0, False
+        self.learner, self.feed, self.plan = learner, feed, plan
+        init_key, self.key = run_keys(plan.seeds)
+        if resume is None:
+            state = self._compiled(learner.init, init_key)(init_key)
+            sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), plan.state.sums)
+            best = first_best(state, plan.early_stopping) if plan.early_stopping else None
+            self.run = RunState(state, sums, best)
+        else:
+            self.run = jax.tree.map(jnp.array, resume)
+        self.step = int(np.ravel(self.run.train.step)[0])
+        self.buffer = feed.load(self.step)
+        self.num, self.step_seconds = 1, 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.perf_counter() - self.start
+
+    def event(self, kind: Any, row: Mapping[str, Any] | None = None, reason: str = "") -> Event:
+        """Return an event about where the run stands."""
+        rate = self.feed.examples_a_step / self.step_seconds if self.step_seconds else 0.0
+        times = self.seconds, self.compile_seconds, self.wait_seconds, rate
+        return Event(kind, self.run, self.step, self.plan.num_steps, row or {}, *times, self.cached, reason)
+
+    def compile(self, validation: Data | None) -> None:
+        """Compile the two programs, one for evaluation and one for all steps."""
+        self.validation = validation
+        if validation is not None:
+            batch = next(padded_batches(validation, BATCH_SIZE))
+            self.evaluation = self._compiled(self.learner.evaluate, self.run.train, batch)
+        span = np.int32(0), np.int32(0)
+        _, columns, rows = self.buffer
+        args = self.run.train, self.run.sums, columns, rows, *span, self.key
+        self.program = self._compiled(chunk(self.learner), *args, donate=(0, 1))
+
+    def advance(self, until: int) -> None:
+        """Take the steps of one chunk, up to step ``until`` at most."""
+        start, columns, rows = self.buffer
+        num = min(self.num, until - self.step, start + self.feed.capacity - self.step)
+        began = time.perf_counter()
+        span = np.int32(self.step - start), np.int32(num)
+        state, sums = self.program(self.run.train, self.run.sums, columns, rows, *span, self.key)
+        self.run = self.run.replace(train=state, sums=sums)
+        self.step += num
+        if self.step == start + self.feed.capacity and self.step != self.plan.num_steps:
+            loading = time.perf_counter()
+            self.buffer = self.feed.load(self.step)  # while the device is at work on the last of these rows
+            self.wait_seconds += max(0.0, time.perf_counter() - loading - num * self.step_seconds)
+        jax.block_until_ready(sums)
+        self.step_seconds = (time.perf_counter() - began) / num
+        self.num = max(1, min(8 * num, int(CHUNK_SECONDS / self.step_seconds)))
+
+    def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the row with validation metrics; training metrics start anew, and the best weights are noted."""
+        if self.validation is not None:
+            metrics = evaluate(self.learner, self.run.train, self.validation, compiled=self.evaluation)
+            row |= {f"validation/{name}": value for name, value in metrics.items()}
+        self.run = self.run.replace(sums=jax.tree.map(jnp.zeros_like, self.run.sums))
+        if self.plan.early_stopping and self.run.best:
+            self.run = self.run.replace(best=updated_best(self.run.best, self.run.train, row, self.plan.early_stopping))
+        return row
+
+    def stop_reason(self, row: Mapping[str, Any] | None = None) -> str:
+        """Return why the run is over, or an empty string."""
+        at = f"at step {self.step:,}"
+        if self.step == self.plan.num_steps:
+            return f"completed {self.step:,} steps"
+        if self.plan.limit is not None and self.seconds - self.compile_seconds >= self.plan.limit:
+            return f"reached the time limit of {self.plan.limit:g} s {at}"
+        rule, best = self.plan.early_stopping, self.run.best
+        if rule and best and (best.waited >= rule.patience).all():
+            least = f" by more than {rule.min_delta}" if rule.min_delta else ""
+            return f"stopped early {at}: no better {rule.monitor}{least} in {rule.patience} evaluations"
+        for name, value in (row or {}).items():
+            if not np.isfinite(value).any():
+                return f"diverged {at}: {name} is not finite; try a lower learning rate, or clip gradients"
+        return ""
+
+    def end(self, reason: str) -> Event:
+        """Return the last event, with the weights that are kept."""
+        if (best := self.run.best) is not None and self.plan.early_stopping is not None:
+            self.run = self.run.replace(train=best.state)
+            steps = ", ".join(f"{step:,}" for step in np.ravel(best.step))
+            reason += f"; kept the weights of step {steps}, where {self.plan.early_stopping.monitor} was best"
+        return self.event("end", reason=reason)
+
+    def _compiled(self, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+        """Compile for arguments like ``args``; with others the program raises an error rather than compile again."""
+        hits = []
+
+        def listen(event: str, **_: Any) -> None:
+            hits.append(event == "/jax/compilation_cache/cache_hits")
+
+        monitoring.register_event_listener(listen)
+        began = time.perf_counter()
+        try:
+            program = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+        finally:
+            monitoring.unregister_event_listener(listen)
+        self.compile_seconds += time.perf_counter() - began
+        self.cached = any(hits)
+        return program

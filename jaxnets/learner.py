@@ -1,0 +1,160 @@
+"""How something learns: pure functions over one state."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax import lax
+
+from jaxnets.errors import InputError
+from jaxnets.losses import Loss, check_labels
+from jaxnets.metrics import Mean, mean_of
+from jaxnets.network import Key, Network, PyTree
+
+Batch = Mapping[str, Any]  # arrays by name, of JAX or NumPy
+Metrics = dict[str, Mean]
+
+
+class TrainState(struct.PyTreeNode):
+    """All that training needs in order to go on.
+
+    Attributes:
+        step: how many steps were taken, int32.
+        params: what the optimizer changes.
+        opt_state: the optimizer's own state.
+        model_state: what the model changes itself, such as batch statistics.
+    """
+
+    step: jax.Array
+    params: PyTree
+    opt_state: PyTree
+    model_state: PyTree
+
+
+class Learner(NamedTuple):
+    """How something learns, as pure functions; a transformation takes a learner and returns a learner.
+
+    Attributes:
+        init: ``init(key) -> TrainState``.
+        step: ``step(state, batch, key) -> (TrainState, metrics)``; the metrics are sums and counts (``Mean``).
+        evaluate: ``evaluate(state, batch) -> metrics``, over the rows that ``batch["mask"]`` leaves in.
+        predict: ``predict(state, inputs) -> outputs``, with the weights that are meant for use.
+        check: ``check(arrays)``, raises an ``InputError`` if a data set's arrays do not suit, before anything compiles.
+    """
+
+    init: Callable[[Key], TrainState]
+    step: Callable[[TrainState, Batch, Key], tuple[TrainState, Metrics]]
+    evaluate: Callable[[TrainState, Batch], Metrics]
+    predict: Callable[[TrainState, Any], Any]
+    check: Callable[[Mapping[str, np.ndarray]], None] = lambda arrays: None
+
+
+def supervised(
+    network: Network,
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    metrics: Mapping[str, Loss] | None = None,
+    *,
+    accumulate: int = 1,
+) -> Learner:
+    """Return the learner that fits ``network`` to labels: one loss, one gradient, one update a step.
+
+    Batches hold "inputs", "labels" and, optionally, "mask" (which rows count).
+
+    Args:
+        network: the model.
+        loss: ``loss(outputs, labels)``, for each example; its mean is minimised.
+        tx: an Optax optimizer.
+        metrics: more functions like the loss, by name, to be reported beside "loss".
+        accumulate: the parts that a batch is cut into, one after another, to save memory; their gradients are averaged.
+    """
+    measures = {"loss": loss, **(metrics or {})}
+
+    def measure(outputs: jax.Array, batch: Batch) -> Metrics:
+        outputs = _at_least_float32(outputs)
+        return {name: mean_of(f(outputs, batch["labels"]), batch.get("mask")) for name, f in measures.items()}
+
+    def init(key: Key) -> TrainState:
+        params, model_state = network.init(key)
+        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), model_state)
+
+    def objective(
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key
+    ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+        outputs, model_state = network.apply(params, model_state, batch["inputs"], train=True, key=key)
+        sums = measure(outputs, batch)
+        return sums["loss"].total / jnp.maximum(sums["loss"].count, 1), (model_state, sums)
+
+    gradient = jax.grad(objective, has_aux=True)
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        if accumulate == 1:
+            grads, (model_state, sums) = gradient(state.params, state.model_state, batch, key)
+        else:
+            grads, (model_state, sums) = _accumulated(gradient, accumulate, state, batch, key)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, model_state), sums
+
+    def predict(state: TrainState, inputs: Any) -> Any:
+        return _at_least_float32(network.apply(state.params, state.model_state, inputs)[0])
+
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        return measure(predict(state, batch["inputs"]), batch)
+
+    def check(arrays: Mapping[str, np.ndarray]) -> None:
+        missing = sorted({"inputs", "labels"} - set(arrays))
+        if missing:
+            raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
+        state = jax.eval_shape(lambda: init(jax.random.key(0)))
+        batch = {name: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
+        jax.eval_shape(evaluate, state, batch)
+        check_labels(loss, jax.eval_shape(predict, state, batch["inputs"]), arrays["labels"])
+
+    return Learner(init, step, evaluate, predict, check)
+
+
+def isolated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, to be compiled by itself inside whatever program calls it.
+
+    XLA fuses operations across a function's borders, and how it does changes the last bits. With a barrier before and
+    after, a step has the same bits in every loop: alone, or as a member of a population.
+    """
+
+    def call(*args: Any) -> Any:
+        return lax.optimization_barrier(function(*lax.optimization_barrier(args)))
+
+    return call
+
+
+def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, batch: Batch, key: Key) -> Any:
+    """Return mean gradients, the last model state and summed metrics over ``parts`` equal parts of the batch."""
+    size = next(iter(batch.values())).shape[0]
+    if size % parts:
+        raise InputError(f"accumulate={parts} does not divide the batch of {size} examples")
+    cut = {name: a.reshape(parts, size // parts, *a.shape[1:]) for name, a in batch.items()}
+
+    def part(i: jax.Array, model_state: PyTree) -> Any:
+        rows = {name: a[i] for name, a in cut.items()}
+        return gradient(state.params, model_state, rows, jax.random.fold_in(key, i))
+
+    def add(i: jax.Array, carry: Any) -> Any:
+        grads, (model_state, sums) = carry
+        more_grads, (model_state, more_sums) = part(i, model_state)
+        return jax.tree.map(jnp.add, grads, more_grads), (model_state, jax.tree.map(jnp.add, sums, more_sums))
+
+    grads, rest = lax.fori_loop(1, parts, add, part(jnp.int32(0), state.model_state))
+    return jax.tree.map(lambda g: g / parts, grads), rest
+
+
+def _at_least_float32(outputs: Any) -> Any:
+    """Return bfloat16 and float16 leaves as float32: losses and sums need its precision."""
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)) if _is_float(x) else x, outputs)
+
+
+def _is_float(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)

@@ -1,0 +1,78 @@
+"""The learning-rate range test (Smith, 2017): raise the rate step by step, and look where the loss stops falling."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnets.data import Data
+from jaxnets.errors import InputError
+from jaxnets.fit import events
+from jaxnets.learner import Learner
+from jaxnets.optimizers import OptimizerConfig, make_schedule
+from jaxnets.progress import Display
+
+HIGHEST = 10.0
+WINDOW = 9  # steps over which the loss is averaged
+EXPLODED = 4.0  # times the lowest loss: where the test ends
+
+
+class RangeTest(NamedTuple):
+    """What a range test saw: rates, averaged losses, and the rate to use (None if the loss never fell)."""
+
+    rates: np.ndarray
+    losses: np.ndarray
+    suggestion: float | None
+
+
+def range_test_config(config: Any, steps: int) -> Any:
+    """Return a recipe's config with the learning rate rising over ``steps`` steps.
+
+    Raises:
+        InputError: if the config has no optimizer and training, or the steps are too few.
+    """
+    if not isinstance(getattr(config, "optimizer", None), OptimizerConfig) or not hasattr(config, "training"):
+        raise InputError("a range test needs a recipe whose Config has an optimizer and a training field")
+    if steps < 5 * WINDOW:
+        raise InputError(f"{steps=} are too few for a range test; use {5 * WINDOW} or more")
+    optimizer = replace(config.optimizer, schedule="range-test", learning_rate=HIGHEST, warmup=0)
+    return replace(
+        config, optimizer=optimizer, training=replace(config.training, duration=str(steps), evaluate_every="1")
+    )
+
+
+def range_test(learner: Learner, train: Data, config: Any, seed: int) -> RangeTest:
+    """Return the losses over the rates, up to where the loss explodes.
+
+    Args:
+        learner: built from a ``range_test_config``.
+        train: the training data.
+        config: that config.
+        seed: of the run.
+    """
+    options = config.training.options() | {"early_stopping": None, "seed": seed}
+    losses: list[float] = []
+    lowest = np.inf
+    with Display() as display:
+        for event in events(learner, train, **options):
+            if event.kind == "evaluation":
+                losses.append(float(event.row["train/loss"]))
+                recent = float(np.mean(losses[-WINDOW:]))
+                lowest = min(lowest, recent)
+                if not recent < EXPLODED * lowest:
+                    break
+            display.show(event)
+    schedule = make_schedule(config.optimizer, config.training.num_steps(train.num_examples))
+    averaged = np.convolve(losses, np.ones(WINDOW) / WINDOW, mode="valid")  # each value at the middle of its window
+    rates = np.array([np.asarray(schedule(step + WINDOW // 2), float) for step in range(len(averaged))])
+    return RangeTest(rates, averaged, suggestion(rates, averaged))
+
+
+def suggestion(rates: np.ndarray, losses: np.ndarray) -> float | None:
+    """Return a tenth of the rate at which the loss is lowest; None if it never falls by a tenth.
+
+    At the lowest point the rate is already about to be too high; a tenth of it is the customary choice.
+    """
+    if not len(losses) or losses.min() > 0.9 * losses[0]:
+        return None
+    return float(rates[int(losses.argmin())]) / 10

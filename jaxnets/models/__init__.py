@@ -1,0 +1,6 @@
+"""Models: one family a file; they know nothing of training."""
+
+from jaxnets.models.cnn import CNN
+from jaxnets.models.mlp import MLP
+
+__all__ = ["CNN", "MLP"]

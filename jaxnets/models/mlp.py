@@ -1,0 +1,65 @@
+"""The multi-layer perceptron."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxnets.errors import InputError
+from jaxnets.models.blocks import Activation, Block, Norm
+
+
+class MLP(nnx.Module):
+    """Dense layers with an activation between them, [B, ...] -> [B, out_features].
+
+    Each hidden layer is dense, then (optionally) a norm, the activation and dropout. Before batch normalisation, which
+    would take it away again, there is no bias.
+
+    Args:
+        in_features: numbers in one example; inputs of more axes (images) are flattened.
+        hidden: widths of the hidden layers.
+        out_features: width of the output (classes, or targets).
+        activation: the non-linearity.
+        norm: "batch" or "layer" normalisation after each hidden layer, or none.
+        dropout: probability that a hidden unit is dropped in training.
+        kernel_init: initialiser of the weights; the default draws with variance 2 / fan-in (He et al., 2015).
+        dtype: of the computation; parameters stay float32.
+        rngs: where initial values come from.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        out_features: int,
+        *,
+        activation: Activation = nnx.relu,
+        norm: Norm = None,
+        dropout: float = 0.0,
+        kernel_init: nnx.Initializer = nnx.initializers.he_normal(),
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        widths = [in_features, *hidden]
+        self.in_features = in_features
+        self.hidden = nnx.List()
+        for fan_in, fan_out in itertools.pairwise(widths):
+            options = {"use_bias": norm != "batch", "kernel_init": kernel_init, "dtype": dtype}
+            linear = nnx.Linear(fan_in, fan_out, **options, rngs=rngs)
+            self.hidden.append(Block(linear, norm, activation, dtype=dtype, rngs=rngs))
+        self.dropout = nnx.Dropout(dropout)
+        self.out = nnx.Linear(widths[-1], out_features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Return the outputs, [B, out_features]; ``rngs`` is what dropout draws from."""
+        if math.prod(inputs.shape[1:]) != self.in_features:
+            raise InputError(
+                f"MLP(in_features={self.in_features}) got inputs of shape {inputs.shape}, the first axis the batch"
+            )
+        x = inputs.reshape(inputs.shape[0], -1)
+        for block in self.hidden:
+            x = self.dropout(block(x), rngs=rngs)
+        return self.out(x)

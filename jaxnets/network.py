@@ -1,0 +1,180 @@
+"""A model as two pure functions: the one place where Flax modules are split and merged."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen, nnx
+
+Key = jax.Array
+PyTree = Any
+
+
+class Apply(Protocol):
+    """``apply(params, model_state, inputs, *, train=False, key=None) -> (outputs, model_state)``."""
+
+    def __call__(
+        self, params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        """Return the outputs and the new model state."""
+        ...
+
+
+class Network(NamedTuple):
+    """A model, as two pure functions over plain nested dicts of arrays.
+
+    Attributes:
+        init: ``init(key) -> (params, model_state)``.
+        apply: ``apply(params, model_state, inputs, *, train=False, key=None) -> (outputs, model_state)``. ``train``
+            switches dropout and batch statistics on; ``key`` is what random layers draw from.
+    """
+
+    init: Callable[[Key], tuple[PyTree, PyTree]]
+    apply: Apply
+
+
+def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network:
+    """Return the module that ``build(*args, **kwargs, rngs=...)`` makes, as a pure ``Network``.
+
+    Args:
+        build: an ``nnx.Module`` class, the user's own too, or a function that returns a module.
+        *args: handed to ``build``.
+        **kwargs: handed to ``build``.
+
+    Returns:
+        The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable
+        (batch statistics, for one) but random-number streams: those are made anew from ``key`` at each call, whether
+        the module takes ``rngs`` when called or keeps them inside.
+
+    Raises:
+        ValueError: by ``apply``, if ``train`` is set for a module that keeps random streams and ``key`` is missing.
+    """
+
+    def create(key: Key) -> nnx.Module:
+        return build(*args, **kwargs, rngs=nnx.Rngs(key))
+
+    abstract = nnx.eval_shape(lambda: create(jax.random.key(0)))
+    graph, _, streams, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+    streams = nnx.to_pure_dict(streams)
+    takes_rngs = _accepts(type(abstract).__call__, "rngs")
+
+    @jax.jit
+    def init(key: Key) -> tuple[PyTree, PyTree]:
+        _, params, _, model_state = nnx.split(create(key), nnx.Param, nnx.RngState, ...)
+        return nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        if train and key is None and jax.tree.leaves(streams):
+            raise ValueError(f"key=None, but {type(abstract).__name__} draws random numbers in training; pass a key")
+        params, model_state = jax.tree.map(jnp.asarray, (params, model_state))  # NumPy arrays would be written in place
+        module = nnx.merge(graph, params, model_state, _fresh_streams(streams, key))
+        if train:
+            module.train()
+        else:
+            module.eval()
+        if watch := _WATCH.get():
+            watch(module)
+        rngs = {"rngs": None if key is None else nnx.Rngs(key)} if takes_rngs else {}
+        outputs = module(inputs, **rngs)
+        *_, new_state = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
+        return outputs, nnx.to_pure_dict(new_state)
+
+    return Network(init, apply)
+
+
+def linen_network(module: linen.Module, example: PyTree) -> Network:
+    """Return a Flax Linen module as a pure ``Network``.
+
+    Args:
+        module: the module. If its ``__call__`` takes ``train`` or ``deterministic``, it is told which of the two it is.
+        example: inputs of the right shape and dtype (arrays or ``jax.ShapeDtypeStruct``), from which Linen infers the
+            shapes of the parameters.
+    """
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
+
+    def mode(train: bool) -> dict[str, Any]:
+        flags = {"train": train, "deterministic": not train}
+        return {name: value for name, value in flags.items() if _accepts(type(module).__call__, name)}
+
+    @jax.jit
+    def init(key: Key) -> tuple[PyTree, PyTree]:
+        model_state = dict(module.init(key, zeros, **mode(train=False)))
+        return model_state.pop("params", {}), model_state
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        outputs, changed = module.apply(
+            {"params": params, **model_state},
+            inputs,
+            rngs={} if key is None else {"dropout": key},
+            mutable=list(model_state) if train else [],
+            **mode(train),
+        )
+        return outputs, {**model_state, **changed}
+
+    return Network(init, apply)
+
+
+def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) -> Network:
+    """Return the network with ``(inputs - mean) / std`` before it, in float32.
+
+    So the model carries its own preprocessing: data stay as they were stored (images as bytes, for one), and
+    predictions take raw inputs.
+
+    Args:
+        network: the network to wrap.
+        mean: of each feature (the inputs' last axis), or one for all; from the training split alone.
+        std: standard deviations, likewise; a feature that never varies (0) is only centred.
+    """
+    shift = np.asarray(mean, np.float32)
+    scale = np.asarray([1.0 / value if value > 0 else 1.0 for value in std], np.float32)
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: jax.Array, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        inputs = (jnp.asarray(inputs, jnp.float32) - shift) * scale
+        return network.apply(params, model_state, inputs, train=train, key=key)
+
+    return Network(network.init, apply)
+
+
+def num_parameters(params: PyTree) -> int:
+    """Return how many numbers the leaves of ``params`` hold."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+_WATCH: ContextVar[Callable[[nnx.Module], None] | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watching(watch: Callable[[nnx.Module], None]) -> Iterator[None]:
+    """Call ``watch(module)`` on each module that ``apply`` merges inside this context, before it is called."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+def _accepts(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
+def _fresh_streams(streams: Mapping[str, Any], key: Key | None) -> PyTree:
+    """Return values for a module's random streams: each its own key, folded from ``key``, and a count of zero."""
+    leaves, structure = jax.tree.flatten(streams)
+    key = jax.random.key(0) if key is None else key
+    return structure.unflatten(
+        jax.random.fold_in(key, i)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else jnp.zeros(leaf.shape, leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    )

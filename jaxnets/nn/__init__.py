@@ -1,0 +1,6 @@
+"""Layers that Flax lacks, or that are slow on some backend."""
+
+from jaxnets.nn.conv import Conv, conv_general_dilated
+from jaxnets.nn.pooling import avg_pool, max_pool
+
+__all__ = ["Conv", "avg_pool", "conv_general_dilated", "max_pool"]

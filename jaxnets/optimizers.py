@@ -1,0 +1,121 @@
+"""Optimizers and schedules by name, for the command line; in code, any Optax transformation will do."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import optax
+from jax import lax
+
+from jaxnets.errors import InputError
+from jaxnets.network import PyTree
+
+RANGE_TEST_SPAN = 1e6  # highest over lowest learning rate of a range test
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Which optimizer, at which learning rate, and what is done to its gradients and updates."""
+
+    optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
+    """the update rule; batch, mini-batch and stochastic descent are --batch-size N, n and 1"""
+    learning_rate: float = 1e-3
+    """the step size, at its highest"""
+    schedule: Literal["constant", "cosine", "one-cycle", "range-test"] = "cosine"
+    """how the learning rate moves: constant, cosine down to 0, one-cycle (up, then down), or range-test (up)"""
+    warmup: int = 0
+    """steps in which the learning rate rises from 0 (constant and cosine)"""
+    momentum: float = 0.9
+    """momentum of momentum and nesterov; the first moment's decay (beta 1) of adam and adamw"""
+    weight_decay: float = 0.0
+    """decay of weights; biases and normalisation are left alone; decoupled for adamw, an L2 gradient for the others"""
+    clip_norm: float | None = None
+    """scale gradients down to this global norm where they exceed it"""
+    accumulate: int = 1
+    """parts that a batch is cut into, one after another, to save memory; the gradients are averaged"""
+    average: float = 0.0
+    """decay of an exponential average of the weights, which is then what is evaluated and used; 0 is none"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check(self, "learning_rate", self.learning_rate > 0, "greater than 0")
+        _check(self, "warmup", self.warmup >= 0, "0 or more")
+        _check(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
+        _check(self, "weight_decay", self.weight_decay >= 0, "0 or more")
+        _check(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "greater than 0")
+        _check(self, "accumulate", self.accumulate >= 1, "1 or more")
+        _check(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
+
+
+def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Schedule:
+    """Return the learning rate as a function of the step.
+
+    It is computed by itself, once: fused into the update of the weights it would be computed for each of them, and its
+    last bit would depend on the program around it.
+
+    Args:
+        config: names the schedule.
+        num_steps: length of the run; None where it is not known (a duration in time).
+
+    Raises:
+        InputError: if the schedule needs the length and it is not known, or the warm-up is longer than the run.
+    """
+    schedule = _schedule(config, num_steps)
+    return lambda count: lax.optimization_barrier(schedule(count))
+
+
+def _schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Schedule:
+    peak = config.learning_rate
+    if num_steps is None:
+        if config.schedule != "constant":
+            raise InputError(
+                f"schedule={config.schedule!r} needs the number of steps, which a duration in time does not give; "
+                "give the duration in steps or epochs, or use --schedule constant"
+            )
+    elif config.warmup >= num_steps:
+        raise InputError(
+            f"warmup={config.warmup} is not shorter than the run of {num_steps} steps; use a smaller --warmup"
+        )
+    match config.schedule:
+        case "one-cycle":
+            return optax.cosine_onecycle_schedule(num_steps or 1, peak)
+        case "range-test":
+            return optax.exponential_decay(peak / RANGE_TEST_SPAN, num_steps or 1, RANGE_TEST_SPAN)
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, (num_steps or 1) - config.warmup)
+        case "constant":
+            after = optax.constant_schedule(peak)
+    if not config.warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, config.warmup), after], [config.warmup])
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.GradientTransformation:
+    """Return the Optax transformation that ``config`` names, for a run of ``num_steps``."""
+    rate = make_schedule(config, num_steps)
+    decay = config.weight_decay
+    rules = {
+        "sgd": lambda: optax.sgd(rate),
+        "momentum": lambda: optax.sgd(rate, config.momentum),
+        "nesterov": lambda: optax.sgd(rate, config.momentum, nesterov=True),
+        "adagrad": lambda: optax.adagrad(rate),
+        "rmsprop": lambda: optax.rmsprop(rate, eps_in_sqrt=False),  # as in the lecture, and in PyTorch
+        "adam": lambda: optax.adam(rate, config.momentum),
+        "adamw": lambda: optax.adamw(rate, config.momentum, weight_decay=decay, mask=decayed),
+    }
+    parts: list[optax.GradientTransformation] = [rules[config.optimizer]()]
+    if decay and config.optimizer != "adamw":
+        parts.insert(0, optax.add_decayed_weights(decay, mask=decayed))
+    if config.clip_norm is not None:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    return optax.chain(*parts)
+
+
+def decayed(params: PyTree) -> PyTree:
+    """Return which leaves weight decay acts on: matrices and kernels, not biases or scales (one axis or none)."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _check(config: OptimizerConfig, name: str, good: bool, wanted: str) -> None:
+    if not good:
+        raise InputError(f"{name}={getattr(config, name)!r} must be {wanted}")

@@ -1,0 +1,88 @@
+"""What the command line can ask for beside a recipe's own settings, as dataclasses whose fields are flags."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxnets.duration import Duration
+from jaxnets.errors import InputError
+from jaxnets.stopping import EarlyStopping
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, in which batches, and when to look."""
+
+    duration: str = "10ep"
+    """how long: 500 (steps), 5ep (epochs), 90s, 30m or 1.5h"""
+    batch_size: int = 64
+    """examples of a step; 1 is stochastic descent, all of them batch descent"""
+    evaluate_every: str = "1ep"
+    """steps or epochs between two rows of metrics"""
+    patience: int | None = None
+    """stop after so many evaluations without a better validation loss, and keep the best weights"""
+    min_delta: float = 0.0
+    """how much lower a validation loss must be to count as better"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        Duration.parse(self.duration)
+        Duration.parse(self.evaluate_every)
+        if self.batch_size < 1:
+            raise InputError(f"batch_size={self.batch_size} must be 1 or more")
+        self.early_stopping  # noqa: B018  (checks its own)
+
+    @property
+    def early_stopping(self) -> EarlyStopping | None:
+        """The rule for stopping early, if there is one."""
+        return None if self.patience is None else EarlyStopping(self.patience, self.min_delta)
+
+    def num_steps(self, num_examples: int) -> int | None:
+        """Return the length of a run in steps; None for a duration in time."""
+        return Duration.parse(self.duration).steps(num_examples, self.batch_size)
+
+    def options(self) -> dict[str, Any]:
+        """Return these as arguments of ``fit`` and ``events``."""
+        return {
+            "duration": self.duration,
+            "batch_size": self.batch_size,
+            "evaluate_every": self.evaluate_every,
+            "early_stopping": self.early_stopping,
+        }
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a recipe is run."""
+
+    seeds: int = 1
+    """how many seeds to train, in one compiled program; results are then mean ± standard deviation"""
+    seed: int = 0
+    """the first seed"""
+    population: Literal["map", "vmap"] = "map"
+    """several seeds one after the other in each step, each with the bits of its own run (map), or together (vmap)"""
+    out: Path | None = None
+    """the run's folder; runs/RECIPE-ID if absent"""
+    dry_run: bool = False
+    """check every shape, dtype and range of the whole run, without compiling or training"""
+    overfit_one_batch: bool = False
+    """train on one batch only, to see whether the model can learn at all; nothing is kept"""
+    compile_cache: bool = True
+    """keep compiled programs in the cache folder, so that the next start is quick"""
+
+
+@dataclass(frozen=True)
+class LrFindOptions:
+    """How the range test is run."""
+
+    steps: int = 200
+    """steps of the test"""
+    seed: int = 0
+    """of initial values and the order of rows"""
+    out: Path = Path("lr-find.png")
+    """the picture"""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Nothing but the recipe's own flags."""

@@ -1,0 +1,101 @@
+"""Pictures: training curves as PNG and drawn in the terminal."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MARKS = "·•x+o*#%"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
+    """Save the training (dashed) and validation curves of one or several runs as a PNG, one panel a metric.
+
+    Of a run with several seeds the mean is drawn, with a band of one standard deviation.
+
+    Args:
+        path: of the picture.
+        runs: rows of metrics by the run's name.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (slow to import)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    names = _metric_names(runs)
+    figure = Figure(figsize=(5.5 * len(names), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, metric in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for number, (run, rows) in enumerate(runs.items()):
+            for split, style in (("train", "--"), ("validation", "-")):
+                steps, values = _curve(rows, f"{split}/{metric}")
+                if not len(steps):
+                    continue
+                mean, std = values.mean(1), values.std(1, ddof=1) if values.shape[1] > 1 else None
+                colour = f"C{number}"
+                label = split if len(runs) == 1 else f"{run} {split}"
+                axes.plot(steps, mean, style, color=colour, marker="." if len(steps) == 1 else None, label=label)
+                if std is not None:
+                    axes.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+        axes.set(xlabel="step", title=metric)
+        if metric == "loss" and all(value > 0 for value in axes.dataLim.intervaly):
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def save_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestion: float | None) -> None:
+    """Save the picture of a learning-rate range test: loss over learning rate, and the suggestion."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(rates, losses)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    if suggestion is not None:
+        axes.axvline(suggestion, color="C1", linestyle="--", label=f"suggestion: {suggestion:.1e}")
+        axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def sketch(runs: Mapping[str, Rows], metric: str = "loss", width: int = 72, height: int = 14) -> str:
+    """Return the training and validation curves of a metric, drawn with characters; of several seeds the mean."""
+    curves = {}
+    for run, rows in runs.items():
+        for split in ("train", "validation"):
+            steps, values = _curve(rows, f"{split}/{metric}")
+            points = steps[np.isfinite(values).all(1)], values[np.isfinite(values).all(1)].mean(1)
+            if len(points[0]):
+                curves[split if len(runs) == 1 else f"{run} {split}"] = points
+    if not curves:
+        return f"no finite {metric} to draw"
+    every_step, every_value = (np.concatenate(parts) for parts in zip(*curves.values(), strict=True))
+    low, high, last = every_value.min(), every_value.max(), every_step.max()
+    canvas = np.full((height, width), " ")
+    for mark, (steps, values) in zip(itertools.cycle(MARKS), curves.values(), strict=False):
+        columns = np.arange(int(steps.min() / last * (width - 1)), width)  # of the interpolated curve
+        heights = (np.interp(columns / (width - 1) * last, steps, values) - low) / ((high - low) or 1.0)
+        canvas[np.round((1 - heights) * (height - 1)).astype(int), columns] = mark
+    lines = [f"{'':>10} │{''.join(row)}" for row in canvas]
+    lines[0], lines[-1] = (f"{value:>10.4g} │{line[12:]}" for value, line in ((high, lines[0]), (low, lines[-1])))
+    legend = "   ".join(f"{mark} {name}" for mark, name in zip(itertools.cycle(MARKS), curves, strict=False))
+    axis = [f"{'':>10} └{'─' * width}", f"{'':>12}step 0 {last:>{width - 7},}"]
+    return "\n".join([f"{metric}: {legend}", *lines, *axis])
+
+
+def _metric_names(runs: Mapping[str, Rows]) -> list[str]:
+    names = {name.split("/", 1)[1] for rows in runs.values() for row in rows for name in row if "/" in name}
+    return sorted(names, key=lambda name: (name != "loss", name))
+
+
+def _curve(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps, and the values [steps, members], of the rows that have the metric."""
+    having = [row for row in rows if name in row]
+    values = np.array([np.ravel(row[name]) for row in having], np.float64).reshape(len(having), -1 if having else 1)
+    return np.array([row["step"] for row in having], int), values

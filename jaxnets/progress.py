@@ -1,0 +1,71 @@
+"""What a person sees while a run goes on: a notice of compiling, a bar where there is a terminal, lines where not."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from jaxnets import text
+from jaxnets.fit import Event
+
+LINE_SECONDS = 2.0  # between two lines of metrics, at least
+QUIET_SECONDS = 10.0  # without a line, at most, where there is no terminal to draw a bar in
+
+
+class Display:
+    """Show a run's events, on standard error.
+
+    Args:
+        quiet: show nothing.
+        console: where to; standard error if absent.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None):
+        self.console = console or Console(stderr=True, quiet=quiet, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal or quiet,
+        )
+        self._task = self._progress.add_task("compiling", total=None, metrics="")
+        self._last_line = -LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing."""
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Show what the event says."""
+        match event.kind:
+            case "compiling":
+                self.console.print("compiling ...")
+            case "compiled":
+                cached = " (cached)" if event.cached else ""
+                self.console.print(f"compiled in {text.seconds(event.compile_seconds)}{cached}")
+                self._progress.update(self._task, description="step", total=event.num_steps, completed=event.step)
+            case "chunk" | "evaluation":
+                line = f"{text.metrics(event.row)}  {event.examples_per_second:,.0f} examples/s"
+                self._progress.update(self._task, completed=event.step, metrics=line)
+                silence = time.monotonic() - self._last_line
+                due = event.kind == "evaluation" and (silence >= LINE_SECONDS or event.step == event.num_steps)
+                if due or (silence >= QUIET_SECONDS and not self.console.is_terminal):
+                    self._last_line = time.monotonic()
+                    of = f"/{event.num_steps:,}" if event.num_steps else ""
+                    self.console.print(f"step {event.step:,}{of}  {line}", soft_wrap=True)
+            case "end":
+                self.console.print(event.reason, soft_wrap=True)

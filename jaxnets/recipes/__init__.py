@@ -1,0 +1,80 @@
+"""Recipes: one task a file, with a Config, its presets, ``load`` and ``build``. The folder listing is the registry.
+
+A recipe is a Python module with
+
+- ``Config``: a frozen dataclass whose fields are the command line's flags; ``training`` (a ``TrainingConfig``) and
+  ``optimizer`` (an ``OptimizerConfig``) among them.
+- ``load(config) -> Splits``: the data.
+- ``build(config, spec) -> Learner``: the learner for data like those of ``spec``; without the data, so that a trained
+  run predicts where they are not.
+- ``PRESETS`` (optional): named configs, ``{"digits-cnn": Preset(config, "one line")}``.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxnets.data import Spec, Splits
+from jaxnets.errors import InputError, nearest
+from jaxnets.learner import Learner
+
+
+class Preset(NamedTuple):
+    """A config with a name of its own, and one line about it."""
+
+    config: Any
+    summary: str
+
+
+class Recipe(NamedTuple):
+    """A recipe's parts, and the name under which it was asked for."""
+
+    name: str
+    file: str
+    config: Any
+    load: Callable[[Any], Splits]
+    build: Callable[[Any, Spec], Learner]
+
+
+def catalogue() -> dict[str, dict[str, Preset]]:
+    """Return the presets of every recipe that comes with jaxnets, by the recipe's module name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: importlib.import_module(f"{__name__}.{name}").PRESETS for name in names}
+
+
+def find(name: str) -> Recipe:
+    """Return the recipe for a preset's name or the path of a recipe's file, with the preset's (or default) config.
+
+    Raises:
+        InputError: if there is no such preset or file, or the file lacks a part.
+    """
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    presets = {preset: module for module, presets in catalogue().items() for preset in presets}
+    if name not in presets:
+        raise InputError(
+            f"there is no recipe {name!r}{nearest(name, presets)}; there are {', '.join(presets)}, "
+            "or give the path of a .py file"
+        )
+    module = importlib.import_module(f"{__name__}.{presets[name]}")
+    return Recipe(name, presets[name], module.PRESETS[name].config, module.load, module.build)
+
+
+def _from_file(path: Path) -> Recipe:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such recipe file")
+    spec = importlib.util.spec_from_file_location(f"jaxnets_recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    missing = [part for part in ("Config", "load", "build") if not hasattr(module, part)]
+    if missing:
+        raise InputError(f"{path}: no recipe: it defines no {', '.join(missing)}")
+    presets: dict[str, Preset] = getattr(module, "PRESETS", {})
+    config = next(iter(presets.values())).config if presets else module.Config()
+    return Recipe(path.stem, str(path), config, module.load, module.build)

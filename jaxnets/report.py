@@ -1,0 +1,72 @@
+"""What the command line prints of a run, before it and after."""
+
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from jaxnets import text
+from jaxnets.data import Splits
+from jaxnets.plan import Plan
+from jaxnets.recipes import Recipe
+from jaxnets.run import Run, RunConfig
+from jaxnets.summary import summarize
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def describe(recipe: Recipe, splits: Splits, config: RunConfig) -> None:
+    """Print what is trained on what."""
+    parts = ", ".join(f"{data.num_examples:,} {name}" for name, data in splits._asdict().items() if data is not None)
+    inputs = splits.train.spec["inputs"]
+    result = summarize(recipe.build(recipe.config, splits.train.spec), inputs.example)
+    shape = " x ".join(map(str, inputs.shape))
+    seeds = f", seeds {config.seeds[0]} to {config.seeds[-1]}" if len(config.seeds) > 1 else ""
+    console.print(f"[bold]{recipe.name}[/bold] on {jax.devices()[0].device_kind}{seeds}")
+    console.print(
+        f"{parts} examples of {shape} {inputs.dtype}; "
+        f"{result.num_parameters:,} parameters, {text.size(result.flops, 'FLOP')}"
+    )
+
+
+def dry_run(plan: Plan, splits: Splits, batch_size: int) -> None:
+    """Print what was found out without compiling."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(plan.state))
+    length = f"{plan.num_steps:,} steps" if plan.num_steps else f"{plan.limit:g} s"
+    console.print(f"{length} of {batch_size} examples, metrics every {plan.every:,} steps")
+    console.print(f"state {text.size(size, 'B')}, training data {text.size(splits.train.nbytes, 'B')}")
+    console.print("all shapes, dtypes and ranges are right; nothing was compiled")
+
+
+def report(run: Run, result: dict[str, Any], again: str) -> None:
+    """Print the summary of a run that has ended."""
+    seconds, compiling = result["seconds"], result["compile_seconds"]
+    console.print(metrics({name: metric["values"] for name, metric in result["metrics"].items()}, len(result["seeds"])))
+    rate = result["examples_per_second"]
+    console.print(
+        f"{text.seconds(seconds)}, of which compiling {compiling / seconds:.0%}, waiting for data "
+        f"{result['wait_seconds'] / seconds:.0%}; {rate:,.0f} examples/s; "
+        f"peak memory {text.size(result['peak_memory_bytes'], 'B')}"
+    )
+    console.print(f"kept in {run.path} (curves.png, metrics.jsonl, result.json)\nto resume: {again}")
+    if hint := _hint(result):
+        console.print(f"hint: {hint}")
+
+
+def _hint(result: dict[str, Any]) -> str:
+    """Return the one thing that stands out, if any."""
+    if result["wait_seconds"] > 0.1 * result["seconds"]:
+        return "the device often waited for data; larger batches, or fewer and larger arrays, may help"
+    if result["compile_seconds"] > 0.5 * result["seconds"]:
+        return "most of the time went into compiling; the next start takes the program from the cache"
+    if len(result["seeds"]) == 1:
+        return "one seed says nothing of the spread; --seeds 5 does"
+    return ""
+
+
+def metrics(metrics: dict[str, Any], num_seeds: int) -> str:
+    """Return the metrics, a line each; with several seeds as mean ± standard deviation."""
+    of = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else "1 seed"
+    return "\n".join(
+        f"{name.replace('/', ' '):<22}{text.metric(name, value)}  ({of})" for name, value in metrics.items()
+    )

@@ -1,0 +1,94 @@
+"""Early stopping: what is remembered of the best evaluation, for one run or each member of a population."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxnets.errors import InputError, nearest
+from jaxnets.learner import TrainState
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When to stop a run that no longer improves; the weights of its best evaluation are kept.
+
+    Attributes:
+        patience: evaluations without improvement after which the run stops.
+        min_delta: how much better counts as an improvement.
+        monitor: the metric that is looked at.
+        maximize: whether more of it is better.
+    """
+
+    patience: int
+    min_delta: float = 0.0
+    monitor: str = "validation/loss"
+    maximize: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.patience < 1:
+            raise InputError(f"patience={self.patience} must be 1 or more evaluations")
+        if self.min_delta < 0:
+            raise InputError(f"min_delta={self.min_delta} must be 0 or more")
+
+
+class Best(struct.PyTreeNode):
+    """The best evaluation so far; every leaf has the population's axes.
+
+    Attributes:
+        state: the state at that evaluation.
+        value: of the monitored metric, float32.
+        step: when it was.
+        waited: evaluations since then.
+    """
+
+    state: TrainState
+    value: Any
+    step: Any
+    waited: Any
+
+
+def first_best(state: TrainState, rule: EarlyStopping) -> Best:
+    """Return the memory of a run that was never evaluated: any value is better."""
+    shape = state.step.shape
+    worst = -np.inf if rule.maximize else np.inf
+    zeros = jnp.zeros(shape, jnp.int32)
+    return Best(jax.tree.map(jnp.copy, state), jnp.full(shape, worst, jnp.float32), zeros, zeros)
+
+
+def updated_best(best: Best, state: TrainState, row: Mapping[str, Any], rule: EarlyStopping) -> Best:
+    """Return the memory after an evaluation; a member whose patience has run out keeps what it has.
+
+    Raises:
+        InputError: if the monitored metric is not in ``row``.
+    """
+    if rule.monitor not in row:
+        names = [name for name in row if "/" in name]
+        hint = "" if any(name.startswith("validation/") for name in names) else "; early stopping needs validation data"
+        raise InputError(f"monitor={rule.monitor!r} is not among {names}{nearest(rule.monitor, names)}{hint}")
+    value, best_value = np.asarray(row[rule.monitor], np.float32), np.asarray(best.value)
+    waited = np.asarray(best.waited)
+    gain = value - best_value if rule.maximize else best_value - value
+    running = waited < rule.patience
+    improved = running & (gain > rule.min_delta)
+    if not improved.any():
+        return best.replace(waited=waited + running.astype(np.int32))
+    return Best(
+        _select(improved, state, best.state),
+        np.where(improved, value, best_value),
+        np.where(improved, state.step, best.step),
+        np.where(improved, 0, waited + running).astype(np.int32),
+    )
+
+
+@jax.jit
+def _select(condition: jax.Array, new: TrainState, old: TrainState) -> TrainState:
+    def select(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+
+    return jax.tree.map(select, new, old)

@@ -1,0 +1,110 @@
+"""Transformations that take a learner and return a learner, as Optax chains."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from jaxnets.errors import InputError
+from jaxnets.learner import Batch, Learner, Metrics, TrainState, isolated
+from jaxnets.network import Key, PyTree
+
+Augment = Callable[[Key, jax.Array], jax.Array]
+
+
+def population(learner: Learner, size: int, how: Literal["map", "vmap"] = "map") -> Learner:
+    """Return a learner that trains ``size`` members at once, each with its own key and its own batches.
+
+    Every leaf of its state, of its batches in ``step``, and of its metrics has a leading axis of ``size``; so have the
+    keys. In ``evaluate`` and ``predict`` all members see the same batch.
+
+    Args:
+        learner: what each member does.
+        size: how many members.
+        how: "map" computes one member after the other, and each gets the bits of a run on its own; "vmap" computes them
+            together, which is faster for small dense networks and on accelerators, and rounds differently.
+    """
+    if size < 1:
+        raise InputError(f"a population of {size=} has no members; use 1 or more")
+    if how not in ("map", "vmap"):
+        raise InputError(f"{how=} is no way to run a population; use 'map' or 'vmap'")
+
+    def each(function: Callable[..., Any], *args: Any) -> Any:
+        return jax.vmap(function)(*args) if how == "vmap" else lax.map(lambda one: isolated(function)(*one), args)
+
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        return each(lambda member: learner.evaluate(member, batch), state)
+
+    def predict(state: TrainState, inputs: Any) -> Any:
+        return each(lambda member: learner.predict(member, inputs), state)
+
+    return Learner(
+        init=partial(each, learner.init),
+        step=partial(each, learner.step),
+        evaluate=evaluate,
+        predict=predict,
+        check=learner.check,
+    )
+
+
+def augmented(learner: Learner, augment: Augment) -> Learner:
+    """Return a learner whose training batches have ``augment(key, inputs)`` for inputs."""
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        augment_key, step_key = jax.random.split(key)
+        return learner.step(state, {**batch, "inputs": augment(augment_key, batch["inputs"])}, step_key)
+
+    return learner._replace(step=step)
+
+
+class Averaged(struct.PyTreeNode):
+    """The optimizer state of an ``averaged`` learner: the inner one's, and the average."""
+
+    inner: PyTree
+    params: PyTree
+    model_state: PyTree
+
+
+def averaged(learner: Learner, decay: float) -> Learner:
+    """Return a learner that evaluates and predicts with an exponential moving average of its weights.
+
+    Batch statistics and other floating-point model state are averaged as well. The decay rises as
+    ``min(decay, (1 + step) / (10 + step))``, as TensorFlow's and timm's does, so that the random start is forgotten.
+
+    Args:
+        learner: what is trained, unchanged.
+        decay: weight of the old average in each step, in [0, 1); 0.999 remembers about 1,000 steps.
+    """
+    if not 0 <= decay < 1:
+        raise InputError(f"{decay=} must be in [0, 1), such as 0.999")
+
+    def init(key: Key) -> TrainState:
+        state = learner.init(key)
+        return state.replace(opt_state=Averaged(state.opt_state, state.params, state.model_state))
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        average = state.opt_state
+        new, metrics = learner.step(state.replace(opt_state=average.inner), batch, key)
+        keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+
+        def move(old: jax.Array, value: jax.Array) -> jax.Array:
+            floating = jnp.issubdtype(old.dtype, jnp.floating)
+            return (old + (1.0 - keep) * (value - old)).astype(old.dtype) if floating else value
+
+        moved = jax.tree.map(move, (average.params, average.model_state), (new.params, new.model_state))
+        return new.replace(opt_state=Averaged(new.opt_state, *moved)), metrics
+
+    def in_use(state: TrainState) -> TrainState:
+        average = state.opt_state
+        return TrainState(state.step, average.params, average.inner, average.model_state)
+
+    return learner._replace(
+        init=init,
+        step=step,
+        evaluate=lambda state, batch: learner.evaluate(in_use(state), batch),
+        predict=lambda state, inputs: learner.predict(in_use(state), inputs),
+    )

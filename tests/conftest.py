@@ -1,0 +1,39 @@
+"""What all tests share: a cache folder of their own, small data, and the data sets that a folder may hold."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxnets as jn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory):
+    """Keep downloads and compiled programs away from the user's; shared by the tests, so that they compile once."""
+    before = os.environ.get("JAXNETS_CACHE")
+    os.environ.setdefault("JAXNETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield Path(os.environ["JAXNETS_CACHE"])
+    if before is None:
+        del os.environ["JAXNETS_CACHE"]
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """Return the folder of MNIST's files."""
+    folder = Path(os.environ.get("JAXNETS_DATA", "/nowhere")) / "mnist"
+    if not folder.is_dir():
+        pytest.skip("needs MNIST: set JAXNETS_DATA to a folder with mnist/ in it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blobs() -> jn.Data:
+    """Return 150 points in four dimensions, from three classes that can be told apart, but not by a hair."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 50)
+    centres = np.array([[2.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 2.0, 0]])
+    inputs = centres[labels] + random.normal(size=(150, 4))
+    order = random.permutation(150)
+    return jn.Data(inputs=inputs[order], labels=labels[order])

@@ -1,0 +1,30 @@
+"""Small pieces that several tests are made of."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxnets as jn
+
+
+def small_learner(dropout: float = 0.0, tx: Any = None, **kwargs: Any) -> jn.Learner:
+    """Return a learner for ``blobs``: an MLP of one hidden layer."""
+    network = jn.network(jn.models.MLP, 4, (16,), 3, dropout=dropout, **kwargs)
+    metrics = {"accuracy": jn.losses.accuracy}
+    return jn.supervised(network, jn.losses.softmax_cross_entropy, tx or optax.adam(1e-2), metrics)
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+    """Assert that two pytrees hold the very same numbers."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        one, other = np.asarray(x), np.asarray(y)
+        assert one.dtype == other.dtype and one.shape == other.shape, path
+        assert one.tobytes() == other.tobytes(), f"{jax.tree_util.keystr(path)}: up to {np.abs(one - other).max()}"
+
+
+def member(tree: Any, i: int) -> Any:
+    """Return one member of a population's pytree."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)

@@ -1,0 +1,73 @@
+"""Augmentation: pure functions of a key, on any dtype, that do what they say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from jaxnets import InputError
+from jaxnets.data import augment
+
+KEY = jax.random.key(0)
+IMAGES = jax.random.randint(KEY, (20, 9, 8, 2), 1, 200).astype(jnp.uint8)
+ALL = {
+    "shift": augment.shift(2),
+    "rotate": augment.rotate(20),
+    "flip": augment.flip(),
+    "cutout": augment.cutout(3),
+    "chain": augment.chain(augment.flip(), augment.shift(1)),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
+def test_shape_and_dtype_are_kept_and_the_key_decides(name, dtype):
+    images = IMAGES.astype(dtype)
+    got = jax.jit(ALL[name])(KEY, images)
+    assert got.shape == images.shape and got.dtype == dtype
+    np.testing.assert_allclose(got, ALL[name](KEY, images), atol=1e-3)
+    assert (got != images).any()
+    assert (got != ALL[name](jax.random.key(1), images)).any()
+
+
+def test_shift():
+    got = np.asarray(augment.shift(2)(KEY, IMAGES))
+    seen = set()
+    for image, original in zip(got, np.asarray(IMAGES), strict=True):
+        padded = np.pad(original, ((2, 2), (2, 2), (0, 0)))
+        found = [(y, x) for y in range(5) for x in range(5) if (padded[y : y + 9, x : x + 8] == image).all()]
+        assert len(found) == 1
+        seen.update(found)
+    assert len(seen) > 8
+
+
+def test_flip():
+    got = np.asarray(augment.flip()(KEY, IMAGES))
+    flipped = [(image == original[:, ::-1]).all() for image, original in zip(got, np.asarray(IMAGES), strict=True)]
+    kept = [(image == original).all() for image, original in zip(got, np.asarray(IMAGES), strict=True)]
+    assert all(np.add(flipped, kept) == 1) and 4 < sum(flipped) < 16
+
+
+def test_cutout():
+    got = np.asarray(augment.cutout(3)(KEY, IMAGES))
+    for image in got:
+        blank = (image == 0).all(-1)
+        assert 1 <= blank.sum() <= 9
+        rows, columns = np.flatnonzero(blank.any(1)), np.flatnonzero(blank.any(0))
+        assert blank.sum() == len(rows) * len(columns)  # one rectangle
+
+
+def test_rotate_equals_scipy():
+    images = IMAGES.astype(jnp.float32)
+    got = np.asarray(augment.rotate(30)(KEY, images))
+    angles = np.rad2deg(jnp.deg2rad(jax.random.uniform(KEY, (20,), minval=-30, maxval=30)))
+    for image, original, angle in zip(got, np.asarray(images), angles, strict=True):
+        wanted = scipy.ndimage.rotate(original, angle, reshape=False, order=1, mode="constant", prefilter=False)
+        np.testing.assert_allclose(image[2:-2, 2:-2], wanted[2:-2, 2:-2], atol=0.1)
+
+
+@pytest.mark.parametrize("make", [lambda: augment.shift(-1), lambda: augment.rotate(-1.0), lambda: augment.cutout(0)])
+def test_refuses(make):
+    with pytest.raises(InputError, match="or more"):
+        make()

@@ -1,0 +1,94 @@
+"""Named arrays and their spec: what is kept, converted, measured and refused."""
+
+import numpy as np
+import pytest
+from sklearn.model_selection import train_test_split
+
+from jaxnets import Data, InputError
+from jaxnets.config import from_dict, from_json, to_json
+from jaxnets.data import Spec
+
+
+def test_dtypes_are_those_that_jax_keeps():
+    data = Data(a=np.zeros(3), b=np.arange(3), c=np.zeros(3, np.uint8), d=np.zeros(3, bool), e=np.zeros(3, np.float16))
+    assert {name: str(array.dtype) for name, array in data.items()} == {
+        "a": "float32",
+        "b": "int32",
+        "c": "uint8",
+        "d": "bool",
+        "e": "float16",
+    }
+    assert data.num_examples == 3 and len(data) == 5 and "a=float32[3]" in repr(data)
+
+
+def test_spec():
+    inputs = np.random.default_rng(0).normal(5.0, [1.0, 20.0], size=(5000, 3, 2)) + 1000.0
+    spec = Data(inputs=inputs, labels=np.arange(5000) % 4).spec
+    assert spec.num_examples == 5000
+    column = spec["inputs"]
+    assert (column.shape, column.dtype) == ((3, 2), "float32")
+    assert (column.low, column.high) == pytest.approx((inputs.min(), inputs.max()))
+    np.testing.assert_allclose(column.mean, inputs.astype(np.float32).mean((0, 1), np.float64), rtol=1e-6)
+    np.testing.assert_allclose(column.std, inputs.astype(np.float32).std((0, 1), dtype=np.float64), rtol=1e-4)
+    assert spec["labels"].classes == ("0", "1", "2", "3")
+    with pytest.raises(InputError, match="no 'targets'"):
+        spec["targets"]
+
+
+def test_spec_survives_json(tmp_path, blobs):
+    to_json(tmp_path / "spec.json", blobs.spec)
+    assert from_dict(Spec, from_json(tmp_path / "spec.json")) == blobs.spec
+
+
+def test_text_labels_become_classes():
+    data = Data(inputs=np.zeros(3), labels=["dog", "cat", "dog"])
+    assert data["labels"].tolist() == [1, 0, 1] and data.classes == ("cat", "dog")
+    assert data.take(np.array([1])).classes == ("cat", "dog")
+
+
+def test_numbers_are_no_classes():
+    assert Data(labels=np.array([-1, 5])).classes == ()
+    assert Data(labels=np.array([0.5, 1])).classes == ()
+    assert Data(labels=np.array([0, 1_000_000])).classes == ()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "no arrays"),
+        ({"inputs": np.zeros((0, 4))}, "the data are empty"),
+        ({"inputs": np.float32(1)}, "the data are empty"),
+        ({"inputs": np.zeros(3), "labels": np.zeros(2)}, r"unequal length: {'inputs': 3, 'labels': 2}"),
+        ({"inputs": np.array([1.0, np.nan, np.inf])}, "inputs: 2 of 3 numbers are NaN, infinite.*row 1"),
+        ({"inputs": np.array([1e300])}, "beyond float32"),
+        ({"inputs": np.array(["a"])}, "dtype <U1 holds no numbers"),
+        ({"inputs": np.array([object()])}, "dtype object holds no numbers"),
+        ({"inputs": np.array([1j])}, "dtype complex128"),
+        ({"inputs": np.array([2**40])}, "do not fit int32"),
+        ({"labels": [0, 3], "classes": ["a", "b"]}, r"from 0 to 3, but there are 2 classes, 0..1 \(first in row 1\)"),
+        ({"labels": [-1, 1], "classes": ["a", "b"]}, "from -1 to 1"),
+    ],
+)
+def test_refuses(arrays, message):
+    with pytest.raises(InputError, match=message):
+        Data(**arrays)
+
+
+def test_fingerprint_changes_with_any_number(blobs):
+    changed = {name: array.copy() for name, array in blobs.items()}
+    assert Data(**changed).fingerprint == blobs.fingerprint
+    changed["inputs"][17, 2] = np.nextafter(changed["inputs"][17, 2], 100)
+    assert Data(**changed).fingerprint != blobs.fingerprint
+
+
+def test_split_is_scikit_learns(blobs):
+    rest, held_out = blobs.split(0.2, seed=3)
+    wanted = train_test_split(np.arange(150), test_size=0.2, random_state=3, stratify=blobs["labels"])
+    np.testing.assert_array_equal(rest["inputs"], blobs["inputs"][wanted[0]])
+    np.testing.assert_array_equal(held_out["inputs"], blobs["inputs"][wanted[1]])
+    assert np.bincount(held_out["labels"]).tolist() == [10, 10, 10]
+
+
+def test_split_refuses(blobs):
+    with pytest.raises(InputError, match=r"cannot hold out fraction=0.001 of 150"):
+        blobs.split(0.001)

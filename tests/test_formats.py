@@ -1,0 +1,158 @@
+"""File formats: what is read, and one kind of error, with the file's name, for what is broken."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnets import InputError
+from jaxnets.data import Column, read_csv, read_idx, read_inputs, read_npz
+
+PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+
+
+def idx(array: np.ndarray, code: int = 0x08) -> bytes:
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape) + array.tobytes()
+
+
+class TestIdx:
+    @pytest.mark.parametrize("zipped", [False, True])
+    def test_reads(self, tmp_path, zipped):
+        path = tmp_path / "images"
+        path.write_bytes(gzip.compress(idx(PIXELS)) if zipped else idx(PIXELS))
+        got = read_idx(path)
+        assert got.dtype == np.uint8
+        np.testing.assert_array_equal(got, PIXELS)
+
+    @pytest.mark.parametrize(("code", "dtype"), [(0x0B, ">i2"), (0x0C, ">i4"), (0x0D, ">f4"), (0x0E, ">f8")])
+    def test_dtypes(self, tmp_path, code, dtype):
+        array = np.array([1, -2, 300]).astype(dtype)
+        (tmp_path / "x").write_bytes(idx(array, code))
+        np.testing.assert_array_equal(read_idx(tmp_path / "x"), array)
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "not an IDX file: its first bytes are missing"),
+            (b"PK\x03\x04 not this", "not an IDX file: its first bytes are 50 4b 03 04"),
+            (b"\0\0\x07\x01\0\0\0\1x", "not an IDX file"),
+            (b"\0\0\x08\x03\0\0\0\2", "cut short inside its header, at byte 8"),
+            (idx(PIXELS)[:-1], r"cut short: its header promises 24 bytes .* it holds 23"),
+            (idx(PIXELS) + b"!", "longer than its header says"),
+            (struct.pack(">BBBB4I", 0, 0, 8, 4, *[2**32 - 1] * 4), "cut short: its header promises 34028236"),
+            (gzip.compress(idx(PIXELS))[:-9], "cannot be read as an IDX file"),
+            (b"\x1f\x8b broken", "cannot be read as an IDX file"),
+        ],
+    )
+    def test_refuses(self, tmp_path, content, message):
+        path = tmp_path / "images"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message) as error:
+            read_idx(path)
+        assert str(path) in str(error.value)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(InputError, match="there is no such file"):
+            read_idx(tmp_path / "nothing")
+
+
+class TestNpz:
+    def test_reads(self, tmp_path):
+        np.savez(tmp_path / "a.npz", inputs=PIXELS, labels=np.arange(2))
+        assert set(read_npz(tmp_path / "a.npz")) == {"inputs", "labels"}
+
+    def test_refuses_objects_and_others(self, tmp_path):
+        np.savez(tmp_path / "a.npz", x=np.array([{"a": 1}], dtype=object))
+        with pytest.raises(InputError, match=r"cannot be read as an npz file.*Object arrays"):
+            read_npz(tmp_path / "a.npz")
+        np.save(tmp_path / "b.npy", PIXELS)
+        with pytest.raises(InputError, match="not an npz file"):
+            read_npz(tmp_path / "b.npy")
+        (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
+        with pytest.raises(InputError, match=r"c\.npz: cannot be read"):
+            read_npz(tmp_path / "c.npz")
+
+
+class TestCsv:
+    def test_reads(self, tmp_path):
+        (tmp_path / "a.csv").write_text("kind,x,y\ncat,1,2\ndog,3,4.5\n\ncat,5,6\n")
+        data = read_csv(tmp_path / "a.csv", label="kind")
+        np.testing.assert_array_equal(data["inputs"], [[1, 2], [3, 4.5], [5, 6]])
+        assert data["labels"].tolist() == [0, 1, 0] and data.classes == ("cat", "dog")
+
+    def test_the_last_column_is_the_label(self, tmp_path):
+        (tmp_path / "a.csv").write_text("x,y\n1,0\n2,1\n")
+        assert read_csv(tmp_path / "a.csv")["labels"].dtype == np.int32
+        (tmp_path / "a.csv").write_text("x,y\n1,0.5\n2,1\n")
+        assert read_csv(tmp_path / "a.csv")["labels"].dtype == np.float32
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "no rows below its header"),
+            (b"x,y\n", "no rows below its header"),
+            (b"x,y\n1,2\n1,2,3\n", "row 3 has 3 fields, the header has 2"),
+            (b"x,y\n1,2\n?,3\n", "column 'x', row 3: '\\?' is not a number"),
+            (b"x,y\n,2\n", "column 'x', row 2: '' is not a number"),
+            (b"x,y\nnan,2\n", "NaN"),
+            (b"x,y\n1,\xff\n", "cannot be read as a CSV file"),
+            (b'x,y\n1,"2\n', "cannot be read as a CSV file"),
+        ],
+    )
+    def test_refuses(self, tmp_path, content, message):
+        (tmp_path / "a.csv").write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            read_csv(tmp_path / "a.csv")
+
+    def test_a_label_that_is_not_there(self, tmp_path):
+        (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+        with pytest.raises(InputError, match="no column 'z'; it has x, y"):
+            read_csv(tmp_path / "a.csv", label="z")
+
+
+class TestInputs:
+    grey = Column((3, 4, 1), "uint8", low=0, high=16)
+    rows = Column((2,), "float32", low=0, high=1)
+
+    def test_an_image_is_resized_and_scaled(self, tmp_path):
+        Image.fromarray(np.full((30, 40, 3), 255, np.uint8)).save(tmp_path / "white.png")
+        got = read_inputs(tmp_path / "white.png", self.grey)
+        assert got.shape == (1, 3, 4, 1) and got.dtype == np.uint8
+        assert (got == 16).all()
+        assert (read_inputs(tmp_path / "white.png", self.grey, invert=True) == 0).all()
+
+    def test_arrays(self, tmp_path):
+        np.save(tmp_path / "one.npy", np.array([1.0, 2.0]))
+        np.save(tmp_path / "many.npy", np.array([[1.0, 2.0], [3.0, 4.0]]))
+        np.savez(tmp_path / "named.npz", inputs=np.array([[5.0, 6.0]]), labels=np.array([1]))
+        np.savez(tmp_path / "only.npz", x=np.array([[5.0, 6.0]]))
+        (tmp_path / "rows.csv").write_text("a,b\n7,8\n")
+        assert read_inputs(tmp_path / "one.npy", self.rows).tolist() == [[1, 2]]
+        assert read_inputs(tmp_path / "many.npy", self.rows).tolist() == [[1, 2], [3, 4]]
+        assert read_inputs(tmp_path / "named.npz", self.rows).tolist() == [[5, 6]]
+        assert read_inputs(tmp_path / "only.npz", self.rows).tolist() == [[5, 6]]
+        assert read_inputs(tmp_path / "rows.csv", self.rows).tolist() == [[7, 8]]
+
+    def test_a_channel_of_one_may_be_left_out(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.zeros((5, 3, 4), np.uint8))
+        assert read_inputs(tmp_path / "a.npy", self.grey).shape == (5, 3, 4, 1)
+
+    def test_refuses(self, tmp_path):
+        (tmp_path / "a.txt").write_text("1 2")
+        (tmp_path / "a.png").write_text("no image")
+        np.save(tmp_path / "a.npy", np.zeros((5, 3)))
+        np.save(tmp_path / "nan.npy", np.array([np.nan, 0]))
+        np.savez(tmp_path / "two.npz", a=np.zeros(2), b=np.zeros(2))
+        for name, column, message in [
+            ("a.txt", self.rows, r"a \.txt file is not read"),
+            ("a.png", self.grey, "cannot be read as an image"),
+            ("a.png", self.rows, r"an image, but the model takes examples of shape \(2,\)"),
+            ("a.npy", self.rows, r"shape \(5, 3\); the model takes examples of shape \(2,\)"),
+            ("nan.npy", self.rows, "NaN"),
+            ("two.npz", self.rows, r"holds \['a', 'b'\]; name the one to use 'inputs'"),
+            ("gone.npy", self.rows, "there is no such file"),
+        ]:
+            with pytest.raises(InputError, match=message):
+                read_inputs(tmp_path / name, column)

@@ -1,0 +1,126 @@
+"""Supervised learning: one step against PyTorch's, metrics as sums, masks, accumulation, and checks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import small_learner
+
+import jaxnets as jn
+from jaxnets import metrics
+
+
+def rows(blobs, size=12):
+    return {name: jnp.asarray(array[:size]) for name, array in blobs.items()}
+
+
+def test_a_step_descends_the_gradient(blobs):
+    learner = small_learner(tx=optax.sgd(0.1))
+    state = learner.init(jax.random.key(0))
+    new, sums = jax.jit(learner.step)(state, rows(blobs), jax.random.key(1))
+    assert new.step == 1 and sums["loss"].count == 12
+    after = learner.evaluate(new, rows(blobs))
+    assert after["loss"].total < sums["loss"].total
+
+
+def test_masked_rows_count_for_nothing(blobs):
+    learner = small_learner()
+    state = learner.init(jax.random.key(0))
+    data = rows(blobs)
+    mask = jnp.arange(12) < 5
+    garbage = {"inputs": data["inputs"].at[5:].set(1e6), "labels": data["labels"].at[5:].set(0), "mask": mask}
+    five = {name: array[:5] for name, array in data.items()}
+    got, wanted = learner.evaluate(state, garbage), learner.evaluate(state, five)
+    assert got["accuracy"] == wanted["accuracy"] and got["loss"].count == 5
+    np.testing.assert_allclose(got["loss"].total, wanted["loss"].total, rtol=1e-6)
+    stepped, _ = learner.step(state, garbage, jax.random.key(0))
+    alone, _ = learner.step(state, five, jax.random.key(0))
+    np.testing.assert_allclose(stepped.params["out"]["kernel"], alone.params["out"]["kernel"], atol=1e-6)
+
+
+def test_a_mask_of_rows_covers_sequences():
+    mean = metrics.mean_of(jnp.ones((3, 4)), jnp.array([True, False, True]))
+    assert (mean.total, mean.count) == (8, 8)
+    mean = metrics.mean_of(jnp.ones((3, 4)), jnp.ones((3, 4)).at[0, 0].set(0))
+    assert (mean.total, mean.count) == (11, 11)
+
+
+def test_accumulation_equals_the_whole_batch(blobs):
+    network = jn.network(jn.models.MLP, 4, (16,), 3)
+    steps = {}
+    for parts in (1, 4):
+        learner = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1), accumulate=parts)
+        steps[parts] = jax.jit(learner.step)(learner.init(jax.random.key(0)), rows(blobs), jax.random.key(1))
+    for a, b in zip(*(jax.tree.leaves(steps[parts]) for parts in (1, 4)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_accumulation_must_divide_the_batch(blobs):
+    learner = jn.supervised(
+        jn.network(jn.models.MLP, 4, (16,), 3), jn.losses.softmax_cross_entropy, optax.sgd(0.1), accumulate=5
+    )
+    with pytest.raises(jn.InputError, match="accumulate=5 does not divide the batch of 12 examples"):
+        learner.step(learner.init(jax.random.key(0)), rows(blobs), jax.random.key(1))
+
+
+def test_low_precision_outputs_are_measured_in_float32(blobs):
+    learner = small_learner(dtype=jnp.bfloat16)
+    state = learner.init(jax.random.key(0))
+    new, sums = jax.jit(learner.step)(state, rows(blobs), jax.random.key(1))
+    assert sums["loss"].total.dtype == jnp.float32
+    assert learner.predict(new, rows(blobs)["inputs"]).dtype == jnp.float32
+    assert new.params["out"]["kernel"].dtype == jnp.float32
+
+
+def test_check_names_what_is_wrong(blobs):
+    learner = small_learner()
+    learner.check(blobs)
+    with pytest.raises(jn.InputError, match=r"\['x'\] but no inputs or labels"):
+        learner.check({"x": blobs["inputs"]})
+    with pytest.raises(jn.InputError, match=r"labels range from 0 to 3, outside 0..2"):
+        learner.check({"inputs": blobs["inputs"], "labels": blobs["labels"] + (blobs["labels"] == 2)})
+    with pytest.raises(ValueError, match=r"in_features=4.*\(1, 3\)"):
+        learner.check({"inputs": blobs["inputs"][:, :3], "labels": blobs["labels"]})
+    with pytest.raises(jn.InputError, match="need labels of shape"):
+        learner.check({"inputs": blobs["inputs"], "labels": blobs["labels"][:, None]})
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_twenty_steps_equal_pytorchs(name, decay, blobs):
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    from jaxnets.optimizers import OptimizerConfig, make_optimizer
+
+    config = OptimizerConfig(name, learning_rate=0.01, schedule="constant", weight_decay=decay)
+    network = jn.network(jn.models.MLP, 4, (16,), 3, activation=jnp.tanh)
+    learner = jn.supervised(network, jn.losses.softmax_cross_entropy, make_optimizer(config, 20))
+    state = learner.init(jax.random.key(0))
+    layers = [torch.nn.Linear(4, 16), torch.nn.Linear(16, 3)]
+    for layer, params in zip(layers, (state.params["hidden"][0]["layer"], state.params["out"]), strict=True):
+        layer.weight.data = torch.tensor(np.asarray(params["kernel"]).T.copy())
+        layer.bias.data = torch.tensor(np.asarray(params["bias"]).copy())
+    groups = [
+        {"params": [layer.weight for layer in layers], "weight_decay": decay},
+        {"params": [layer.bias for layer in layers], "weight_decay": 0.0},
+    ]
+    optimizer = {
+        "sgd": lambda: torch.optim.SGD(groups, 0.01),
+        "momentum": lambda: torch.optim.SGD(groups, 0.01, momentum=0.9),
+        "nesterov": lambda: torch.optim.SGD(groups, 0.01, momentum=0.9, nesterov=True),
+        "adagrad": lambda: torch.optim.Adagrad(groups, 0.01, initial_accumulator_value=0.1),
+        "rmsprop": lambda: torch.optim.RMSprop(groups, 0.01, alpha=0.9),
+        "adam": lambda: torch.optim.Adam(groups, 0.01),
+        "adamw": lambda: torch.optim.AdamW(groups, 0.01),
+    }[name]()
+    model = torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1])
+    step = jax.jit(learner.step)
+    for i in range(20):
+        data = {key: array[i : i + 12] for key, array in blobs.items()}
+        state, _ = step(state, data, jax.random.key(i))
+        optimizer.zero_grad()
+        labels = torch.tensor(data["labels"].astype(np.int64))
+        torch.nn.functional.cross_entropy(model(torch.tensor(data["inputs"])), labels).backward()
+        optimizer.step()
+    np.testing.assert_allclose(state.params["out"]["kernel"], layers[1].weight.detach().numpy().T, atol=2e-5)
+    np.testing.assert_allclose(state.params["out"]["bias"], layers[1].bias.detach().numpy(), atol=2e-5)

@@ -1,0 +1,178 @@
+"""Every model through one table of properties; a new model is a new row."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from helpers import assert_same_bits, member
+from jax.test_util import check_grads
+
+import jaxnets as jn
+from jaxnets import checkpoint
+from jaxnets.models import CNN, MLP
+
+IMAGE = (8, 8, 1)
+
+
+class Case(NamedTuple):
+    """A model, what it is made with, and the shapes of one example's inputs and outputs."""
+
+    build: Callable[..., nnx.Module]
+    args: tuple
+    kwargs: dict[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+MODELS = {
+    "mlp": Case(MLP, (5, (8, 6), 3), {}, (5,), (3,)),
+    "mlp without hidden layers": Case(MLP, (5, (), 3), {}, (5,), (3,)),
+    "mlp, layer norm, dropout": Case(MLP, (64, (8,), 3), {"norm": "layer", "dropout": 0.5}, IMAGE, (3,)),
+    "mlp, batch norm, tanh": Case(MLP, (5, (8,), 3), {"norm": "batch", "activation": nnx.tanh}, (5,), (3,)),
+    "cnn": Case(CNN, (IMAGE, (4, "pool", 6, "pool"), (8,), 3), {}, IMAGE, (3,)),
+    "cnn, batch norm, dropout": Case(
+        CNN, (IMAGE, (4, 6, "pool"), (8,), 3), {"norm": "batch", "dropout": 0.5}, IMAGE, (3,)
+    ),
+    "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
+}
+pytestmark = pytest.mark.parametrize("case", MODELS.values(), ids=MODELS.keys())
+
+
+def batch(case: Case, size: int = 4) -> dict[str, jax.Array]:
+    inputs = jax.random.normal(jax.random.key(1), (size, *case.inputs))
+    return {"inputs": inputs, "labels": jnp.arange(size) % case.outputs[-1]}
+
+
+def make(case: Case, **kwargs: Any) -> jn.Network:
+    return jn.network(case.build, *case.args, **case.kwargs, **kwargs)
+
+
+def learner(case: Case) -> jn.Learner:
+    return jn.supervised(make(case), jn.losses.softmax_cross_entropy, optax.adam(1e-2))
+
+
+def test_shapes_and_plain_dicts(case):
+    network = make(case)
+    params, model_state = network.init(jax.random.key(0))
+    outputs, new_state = network.apply(params, model_state, batch(case)["inputs"], train=True, key=jax.random.key(2))
+    assert outputs.shape == (4, *case.outputs)
+    assert jax.tree.structure(model_state) == jax.tree.structure(new_state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(model_state, new_state)
+
+    def only_dicts(tree):
+        return isinstance(tree, jax.Array) or (type(tree) is dict and all(map(only_dicts, tree.values())))
+
+    assert only_dicts(params) and only_dicts(model_state) and only_dicts(new_state)
+
+
+def test_gradients_are_finite_and_reach_every_parameter(case):
+    state = learner(case).init(jax.random.key(0))
+    network, data = make(case), batch(case, 8)
+
+    def loss(params):
+        outputs, _ = network.apply(params, state.model_state, data["inputs"], train=True, key=jax.random.key(2))
+        return jn.losses.softmax_cross_entropy(outputs, data["labels"]).mean()
+
+    for path, grad in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(state.params)):
+        assert jnp.isfinite(grad).all(), path
+        assert jnp.abs(grad).max() > 1e-6, f"{path} has no gradient"
+
+
+def test_gradients_against_finite_differences(case):
+    with jax.enable_x64(True):
+        network = jn.network(case.build, *case.args, **{**case.kwargs, "activation": nnx.tanh}, dtype=jnp.float64)
+        params, model_state = network.init(jax.random.key(0))
+        params, model_state = jax.tree.map(lambda a: a.astype(jnp.float64), (params, model_state))
+        inputs = jax.random.normal(jax.random.key(1), (4, *case.inputs), jnp.float64)
+
+        def loss(params):
+            outputs, _ = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
+            return jn.losses.softmax_cross_entropy(outputs, jnp.arange(4) % 3).mean()
+
+        check_grads(loss, (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
+
+
+def test_jit_equals_eager(case):
+    network = make(case)
+    params, model_state = network.init(jax.random.key(0))
+    apply = lambda inputs: network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
+    inputs = batch(case)["inputs"]
+    chex.assert_trees_all_close(jax.jit(apply)(inputs), apply(inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_dtypes_are_kept(case, dtype):
+    """Parameters stay float32; the arithmetic is of the dtype asked for; in float32 nothing is promoted on the way."""
+    network = make(case, dtype=dtype)
+    params, model_state = network.init(jax.random.key(0))
+    with jax.numpy_dtype_promotion("strict" if dtype == jnp.float32 else "standard"):  # Flax' norms mix on purpose
+        inputs = batch(case)["inputs"].astype(dtype)
+        outputs, new_state = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
+    assert outputs.dtype == dtype
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, model_state, new_state))} <= {jnp.dtype("float32")}
+
+
+def test_no_second_trace(case):
+    one = learner(case)
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(one.step, n=1))
+    state = one.init(jax.random.key(0))
+    for i in range(3):
+        state, _ = step(state, batch(case), jax.random.key(i))
+    assert state.step == 3
+
+
+def test_vmap_over_seeds(case):
+    one = learner(case)
+    keys = jax.random.split(jax.random.key(0), 3)
+    states = jax.vmap(one.init)(keys)
+    stepped, _ = jax.vmap(one.step, (0, None, 0))(states, batch(case), keys)
+    alone, _ = jax.jit(one.step)(one.init(keys[1]), batch(case), keys[1])
+    chex.assert_trees_all_close(member(stepped.params, 1), alone.params, rtol=1e-4, atol=1e-4)
+
+
+def test_map_over_seeds_has_the_bits_of_each_alone(case):
+    one = learner(case)
+    keys = jax.random.split(jax.random.key(0), 2)
+    many = jn.population(one, 2)
+    twice = jax.tree.map(lambda a: jnp.stack([a, a]), batch(case))
+    step, step_many = jax.jit(one.step), jax.jit(many.step)
+    states, state = many.init(keys), one.init(keys[1])
+    for _ in range(10):
+        states, _ = step_many(states, twice, keys)
+        state, _ = step(state, batch(case), keys[1])
+    assert_same_bits(member(states, 1), state)
+
+
+def test_save_and_restore(case, tmp_path):
+    one = learner(case)
+    state, _ = jax.jit(one.step)(one.init(jax.random.key(0)), batch(case), jax.random.key(1))
+    checkpoint.save(tmp_path, 1, state, {})
+    restored, _ = checkpoint.restore(tmp_path, jax.eval_shape(one.init, jax.random.key(0)))
+    assert_same_bits(restored, state)
+
+
+def test_learns_one_batch(case):
+    one = learner(case)
+    state, data = one.init(jax.random.key(0)), batch(case)
+    step = jax.jit(one.step)
+    first = one.evaluate(state, data)["loss"].total
+    for i in range(100):
+        state, _ = step(state, data, jax.random.key(i))
+    assert one.evaluate(state, data)["loss"].total < 0.5 * first
+
+
+def test_summary_counts_what_is_there(case):
+    network = make(case)
+    summary = jn.summarize(network, jax.ShapeDtypeStruct(case.inputs, jnp.float32))
+    params, _ = network.init(jax.random.key(0))
+    assert summary.num_parameters == sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+    assert summary.layers[0].output_shape == case.outputs
+    assert summary.layers[0].num_parameters == summary.num_parameters
+    assert summary.layers[0].flops == summary.flops > 0

@@ -1,0 +1,96 @@
+"""Models against the same network written in PyTorch, weights copied over."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnets as jn
+from jaxnets.models import CNN, MLP
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+
+
+def numpy(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def set_linear(layer, params):
+    layer.weight.data = torch.tensor(params["kernel"].T.copy())
+    if layer.bias is not None:
+        layer.bias.data = torch.tensor(params["bias"].copy())
+
+
+def set_norm(layer, params):
+    layer.weight.data, layer.bias.data = (torch.tensor(params[name].copy()) for name in ("scale", "bias"))
+
+
+def gradient(network, params, model_state, x, y):
+    def loss(params):
+        outputs, _ = network.apply(params, model_state, x, train=True)
+        return jn.losses.softmax_cross_entropy(outputs, y).mean()
+
+    return numpy(jax.grad(loss)(params))
+
+
+@pytest.mark.parametrize("norm", [None, "batch", "layer"])
+def test_mlp(norm):
+    network = jn.network(MLP, 5, (8,), 3, norm=norm)
+    params, model_state = numpy(network.init(jax.random.key(0)))
+    x, y = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32), np.arange(6) % 3
+    hidden, out = torch.nn.Linear(5, 8, bias=norm != "batch"), torch.nn.Linear(8, 3)
+    set_linear(hidden, params["hidden"][0]["layer"])
+    set_linear(out, params["out"])
+    between = {None: torch.nn.Identity(), "batch": torch.nn.BatchNorm1d(8), "layer": torch.nn.LayerNorm(8, 1e-6)}[norm]
+    if norm:
+        set_norm(between, params["hidden"][0]["norm"])
+    model = torch.nn.Sequential(hidden, between, torch.nn.ReLU(), out)
+    got, _ = network.apply(params, model_state, x, train=True)
+    np.testing.assert_allclose(got, model(torch.tensor(x)).detach(), atol=1e-5)
+    torch.nn.functional.cross_entropy(model(torch.tensor(x)), torch.tensor(y)).backward()
+    grads = gradient(network, params, model_state, x, y)
+    np.testing.assert_allclose(grads["hidden"][0]["layer"]["kernel"], hidden.weight.grad.T, atol=1e-5)
+    np.testing.assert_allclose(grads["out"]["bias"], out.bias.grad, atol=1e-5)
+
+
+def test_batch_statistics():
+    """Flax moves 1% towards the batch's mean and (biased) variance; PyTorch told to do the same agrees on the mean."""
+    network = jn.network(MLP, 5, (8,), 3, norm="batch")
+    params, model_state = numpy(network.init(jax.random.key(0)))
+    x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    hidden, norm = torch.nn.Linear(5, 8, bias=False), torch.nn.BatchNorm1d(8, momentum=0.01)
+    set_linear(hidden, params["hidden"][0]["layer"])
+    norm(hidden(torch.tensor(x)))
+    _, new = network.apply(params, model_state, x, train=True)
+    np.testing.assert_allclose(new["hidden"][0]["norm"]["mean"], norm.running_mean, atol=1e-6)
+    outputs, unchanged = network.apply(params, new, x)
+    np.testing.assert_array_equal(unchanged["hidden"][0]["norm"]["mean"], new["hidden"][0]["norm"]["mean"])
+    assert jnp.isfinite(outputs).all()
+
+
+def test_cnn():
+    network = jn.network(CNN, (8, 8, 2), (4, "pool", 6, "pool"), (7,), 3)
+    params, model_state = numpy(network.init(jax.random.key(0)))
+    x, y = np.random.default_rng(0).normal(size=(5, 8, 8, 2)).astype(np.float32), np.arange(5) % 3
+    convs = [torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.Conv2d(4, 6, 3, padding=1)]
+    for i, conv in enumerate(convs):
+        layer = params["convs"][i]["layer"]
+        conv.weight.data = torch.tensor(layer["kernel"].transpose(3, 2, 0, 1).copy())
+        conv.bias.data = torch.tensor(layer["bias"].copy())
+    hidden, out = torch.nn.Linear(24, 7), torch.nn.Linear(7, 3)
+    set_linear(hidden, params["head"]["hidden"][0]["layer"])
+    set_linear(out, params["head"]["out"])
+
+    def model(x):
+        for conv in convs:
+            x = torch.nn.functional.max_pool2d(torch.relu(conv(x)), 2)
+        return out(torch.relu(hidden(x.permute(0, 2, 3, 1).flatten(1))))
+
+    tx = torch.tensor(x.transpose(0, 3, 1, 2).copy())
+    got, _ = network.apply(params, model_state, x)
+    np.testing.assert_allclose(got, model(tx).detach(), atol=1e-5)
+    torch.nn.functional.cross_entropy(model(tx), torch.tensor(y)).backward()
+    grads = gradient(network, params, model_state, x, y)
+    for i, conv in enumerate(convs):
+        wanted = conv.weight.grad.numpy().transpose(2, 3, 1, 0)
+        np.testing.assert_allclose(grads["convs"][i]["layer"]["kernel"], wanted, atol=1e-5)

@@ -1,0 +1,196 @@
+"""A run's folder: what it holds, that it can be gone on with, and that signals lose nothing."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+from helpers import assert_same_bits, small_learner
+
+import jaxnets as jn
+from jaxnets import checkpoint
+from jaxnets.data import Splits
+from jaxnets.options import TrainingConfig
+from jaxnets.progress import Display
+from jaxnets.run import Interrupted, Run, RunConfig, spread
+
+TRAINING = TrainingConfig(duration="40", batch_size=16, evaluate_every="10")
+LEARNER = small_learner(dropout=0.3)
+QUIET = Display(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def splits(blobs):
+    return Splits(*(blobs.take(slice(a, b)) for a, b in ((0, 90), (90, 120), (120, 150))))
+
+
+def start(path, splits, seeds=(0,)):
+    run = Run.unused(path, "blobs")
+    run.create(RunConfig("blobs", {}, seeds), splits)
+    return run
+
+
+@pytest.fixture(scope="module")
+def unbroken(splits, tmp_path_factory):
+    run = start(tmp_path_factory.mktemp("run") / "a", splits)
+    run.train(LEARNER, splits, TRAINING, QUIET)
+    return run
+
+
+def without_time(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_what_the_folder_holds(unbroken, splits):
+    assert {path.name for path in unbroken.path.iterdir()} == {
+        "config.json",
+        "spec.json",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "result.json",
+    }
+    environment = json.loads((unbroken.path / "environment.json").read_text())
+    assert environment["jax"] == jax.__version__ and environment["devices"] == ["cpu"]
+    assert environment["data"] == splits.fingerprint
+    assert unbroken.spec == splits.train.spec
+    assert unbroken.config == RunConfig("blobs", {}, (0,))
+    lines = (unbroken.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [10, 20, 30, 40]
+
+
+def test_result(unbroken, splits):
+    result = unbroken.result
+    assert result["steps"] == 40 and result["stop_reason"] == "completed 40 steps"
+    assert result["parameters"] == 4 * 16 + 16 + 16 * 3 + 3
+    assert result["seconds"] >= result["compile_seconds"] > 0
+    state = unbroken.train_state(LEARNER)
+    accuracy = jn.evaluate(LEARNER, state, splits.test)["accuracy"]
+    assert result["metrics"]["test/accuracy"] == {"mean": accuracy, "std": None, "values": [accuracy]}
+    assert set(result["metrics"]) == {"validation/loss", "validation/accuracy", "test/loss", "test/accuracy"}
+
+
+def test_several_seeds(splits, tmp_path):
+    run = start(tmp_path / "a", splits, (3, 4, 5))
+    result = run.train(jn.population(LEARNER, 3), splits, TRAINING, QUIET)
+    values = result["metrics"]["test/accuracy"]["values"]
+    assert len(values) == 3
+    assert result["metrics"]["test/accuracy"]["std"] == pytest.approx(np.std(values, ddof=1))
+    assert result["parameters"] == 4 * 16 + 16 + 16 * 3 + 3
+    alone = start(tmp_path / "b", splits, (4,)).train(LEARNER, splits, TRAINING, QUIET)
+    assert alone["metrics"]["test/accuracy"]["values"] == [values[1]]
+
+
+def test_spread():
+    assert spread(2.0) == {"mean": 2.0, "std": None, "values": [2.0]}
+    assert spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "values": [1.0, 3.0]}
+
+
+class Interrupting(Display):
+    """Send this process a signal when the run reaches a step."""
+
+    def __init__(self, step, number):
+        super().__init__(quiet=True)
+        self.step, self.number = step, number
+
+    def show(self, event):
+        if self.step is not None and event.step >= self.step and event.kind in ("chunk", "evaluation"):
+            self.step = None
+            os.kill(os.getpid(), self.number)
+            while signal.getsignal(self.number) not in (signal.default_int_handler, signal.SIG_DFL):
+                time.sleep(0.001)  # until Python has called the handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 10, 25, 40])
+def test_interrupted_and_resumed_equals_unbroken(number, step, splits, unbroken, tmp_path, monkeypatch):
+    monkeypatch.setattr(Run.train.__globals__["events"].__globals__["_Loop"], "advance", one_step)
+    run = start(tmp_path / "a", splits)
+    with pytest.raises(Interrupted) as interrupted:
+        run.train(LEARNER, splits, TRAINING, Interrupting(step, number))
+    assert interrupted.value.status == 128 + number
+    assert run.result is None and checkpoint.steps(run.checkpoints) == [step]
+    again = Run.open(run.path)
+    result = again.train(LEARNER, splits, TRAINING, QUIET, resume=True)
+    assert_same_bits(again.train_state(LEARNER), unbroken.train_state(LEARNER))
+    assert without_time(again.history()) == without_time(unbroken.history())
+    assert result["metrics"] == unbroken.result["metrics"]
+    assert result["seconds"] > again.history()[0]["seconds"]
+
+
+def one_step(self, until, advance=jn.events.__globals__["_Loop"].advance):
+    self.num = 1
+    advance(self, until)
+
+
+def test_killed_before_the_first_checkpoint(splits, unbroken, tmp_path):
+    run = start(tmp_path / "a", splits)
+    (run.path / "metrics.jsonl").write_text('{"step": 10, "train/loss": 99.0}\n')
+    run.train(LEARNER, splits, TRAINING, QUIET, resume=True)
+    assert_same_bits(run.train_state(LEARNER), unbroken.train_state(LEARNER))
+    assert without_time(run.history()) == without_time(unbroken.history())
+
+
+def test_rows_after_the_checkpoint_are_written_again(splits, unbroken, tmp_path, monkeypatch):
+    """After ``kill -9`` the log may be ahead of the checkpoint, and its last line cut off."""
+    monkeypatch.setattr(Run.train.__globals__["events"].__globals__["_Loop"], "advance", one_step)
+    run = start(tmp_path / "a", splits)
+    with pytest.raises(Interrupted):
+        run.train(LEARNER, splits, TRAINING, Interrupting(15, signal.SIGTERM))
+    with (run.path / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 20, "train/loss": 99.0}) + '\n{"step": 30, "tra')
+    run.train(LEARNER, splits, TRAINING, QUIET, resume=True)
+    assert without_time(run.history()) == without_time(unbroken.history())
+
+
+def test_handlers_are_put_back(splits, tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    start(tmp_path / "a", splits).train(LEARNER, splits, TRAINING, QUIET)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_trains_outside_the_main_thread(splits, tmp_path):
+    run = start(tmp_path / "a", splits)
+    thread = threading.Thread(target=run.train, args=(LEARNER, splits, TRAINING, QUIET))
+    thread.start()
+    thread.join()
+    assert run.result["steps"] == 40
+
+
+def test_metrics_that_are_not_finite_are_null(splits, tmp_path):
+    run = start(tmp_path / "a", splits)
+    result = run.train(small_learner(tx=optax.sgd(1e30)), splits, TRAINING, QUIET)
+    assert "diverged" in result["stop_reason"]
+    text = (run.path / "metrics.jsonl").read_text() + (run.path / "result.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text and "null" in text
+
+
+class TestRefuses:
+    def test_a_folder_that_holds_a_run(self, unbroken):
+        with pytest.raises(jn.InputError, match="already holds a run; resume it"):
+            Run.unused(unbroken.path, "blobs")
+
+    def test_a_folder_that_holds_none(self, tmp_path):
+        with pytest.raises(jn.InputError, match="holds no run"):
+            Run.open(tmp_path)
+
+    def test_other_data(self, unbroken, splits):
+        unbroken.check_data(splits)
+        other = splits._replace(test=splits.validation)
+        with pytest.raises(jn.InputError, match="the test data are not those that the run began with"):
+            unbroken.check_data(other)
+
+    def test_a_folder_that_cannot_be_made(self, splits, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(jn.InputError, match="cannot be made"):
+            start(tmp_path / "file" / "run", splits)
+
+    def test_another_model(self, unbroken):
+        other = jn.supervised(jn.network(jn.models.MLP, 4, (8,), 3), jn.losses.softmax_cross_entropy, optax.adam(1e-2))
+        with pytest.raises(jn.InputError, match=r"params/hidden/0/layer/bias is float32\[16\], not float32\[8\]"):
+            unbroken.train_state(other)

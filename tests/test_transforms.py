@@ -1,0 +1,89 @@
+"""Populations, augmentation and averaged weights, as learners from learners."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import assert_same_bits, member, small_learner
+
+import jaxnets as jn
+
+
+@pytest.fixture(scope="module")
+def batch(blobs):
+    return {name: jnp.asarray(array[:12]) for name, array in blobs.items()}
+
+
+@pytest.mark.parametrize("how", ["map", "vmap"])
+def test_population_evaluates_and_predicts_for_each_member(how, batch):
+    learner = small_learner()
+    many = jn.population(learner, 3, how)
+    keys = jax.random.split(jax.random.key(0), 3)
+    states = many.init(keys)
+    assert states.step.shape == (3,)
+    outputs = many.predict(states, batch["inputs"])
+    metrics = many.evaluate(states, batch)
+    assert outputs.shape == (3, 12, 3) and metrics["loss"].total.shape == (3,)
+    for i in range(3):
+        alone = learner.init(keys[i])
+        np.testing.assert_allclose(outputs[i], learner.predict(alone, batch["inputs"]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(metrics["loss"].total[i], learner.evaluate(alone, batch)["loss"].total, rtol=1e-5)
+
+
+def test_populations_nest(batch):
+    learner = jn.population(jn.population(small_learner(), 2), 3, "vmap")
+    states = learner.init(jax.random.split(jax.random.key(0), (3, 2)))
+    assert learner.predict(states, batch["inputs"]).shape == (3, 2, 12, 3)
+
+
+@pytest.mark.parametrize(("size", "how", "message"), [(0, "map", "size=0"), (2, "pmap", "how='pmap'")])
+def test_population_refuses(size, how, message):
+    with pytest.raises(jn.InputError, match=message):
+        jn.population(small_learner(), size, how)
+
+
+def test_augmented_changes_inputs_in_training_only(batch):
+    seen = []
+
+    def augment(key, inputs):
+        seen.append(inputs.shape)
+        return inputs * 0.0
+
+    learner = jn.augmented(small_learner(), augment)
+    state = learner.init(jax.random.key(0))
+    learner.evaluate(state, batch)
+    assert not seen
+    _, sums = learner.step(state, batch, jax.random.key(1))
+    blank = learner.evaluate(state, {**batch, "inputs": batch["inputs"] * 0.0})
+    assert len(seen) == 1
+    np.testing.assert_allclose(sums["loss"].total, blank["loss"].total, rtol=1e-6)
+
+
+def test_averaged_weights_follow_the_formula(batch):
+    plain, learner = small_learner(tx=optax.sgd(0.5)), jn.averaged(small_learner(tx=optax.sgd(0.5)), 0.9)
+    state, other = learner.init(jax.random.key(0)), plain.init(jax.random.key(0))
+    wanted = np.asarray(other.params["out"]["kernel"], np.float64)
+    for i in range(30):
+        keep = min(0.9, (1 + i) / (10 + i))
+        state, _ = learner.step(state, batch, jax.random.key(i))
+        other, _ = plain.step(other, batch, jax.random.key(i))
+        wanted = keep * wanted + (1 - keep) * np.asarray(other.params["out"]["kernel"])
+    assert_same_bits(state.params, other.params)  # training itself is unchanged
+    np.testing.assert_allclose(state.opt_state.params["out"]["kernel"], wanted, rtol=1e-4, atol=1e-6)
+    averaged = other.replace(params=state.opt_state.params)
+    assert_same_bits(learner.predict(state, batch["inputs"]), plain.predict(averaged, batch["inputs"]))
+    assert_same_bits(learner.evaluate(state, batch), plain.evaluate(averaged, batch))
+
+
+def test_averaged_learners_train_in_the_donated_loop(blobs):
+    learner = jn.averaged(small_learner(norm="batch"), 0.99)
+    result = jn.fit(learner, blobs, batch_size=16, duration="10ep", validation=blobs, progress=False)
+    assert result.history[-1]["validation/accuracy"] > 0.8
+    many = jn.fit(jn.population(learner, 2), blobs, batch_size=16, duration="10ep", seed=[0, 1], progress=False)
+    assert_same_bits(member(many.state, 0), result.state)
+
+
+def test_averaged_refuses():
+    with pytest.raises(jn.InputError, match=r"decay=1.0 must be in \[0, 1\)"):
+        jn.averaged(small_learner(), 1.0)
