@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxnets.learner import Learner, Metrics, TrainState, isolated
+from jaxnets.learner import Learner, Metrics, TrainState, apart
 from jaxnets.network import Key
 
 Chunk = Callable[..., tuple[TrainState, Metrics]]
@@ -35,7 +35,7 @@ def chunk(learner: Learner) -> Chunk:
         def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, sums = carry
             batch = {name: column[rows[offset + i]] for name, column in columns.items()}
-            state, metrics = isolated(learner.step)(state, batch, step_key(key, state.step))
+            state, metrics = apart(learner.step)(state, batch, step_key(key, state.step))
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         return lax.fori_loop(0, num_steps, step, (state, sums))

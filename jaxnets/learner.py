@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import struct
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxnets.errors import InputError
 from jaxnets.losses import Loss, check_labels
@@ -118,15 +119,20 @@ def supervised(
     return Learner(init, step, evaluate, predict, check)
 
 
-def isolated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function, to be compiled by itself inside whatever program calls it.
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function as one that XLA compiles by itself, whatever program calls it.
 
-    XLA fuses operations across a function's borders, and how it does changes the last bits. With a barrier before and
-    after, a step has the same bits in every loop: alone, or as a member of a population.
+    XLA fuses operations across a function's borders, and what is fused decides where the processor rounds. Compiled
+    apart, a step has the same bits alone as in a population.
     """
 
+    def alone(*args: Any) -> Any:
+        with set_xla_metadata(inlineable=None):  # the functions inside are inlined, as ever
+            return function(*args)
+
     def call(*args: Any) -> Any:
-        return lax.optimization_barrier(function(*lax.optimization_barrier(args)))
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(alone)(*args)
 
     return call
 

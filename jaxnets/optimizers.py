@@ -5,7 +5,6 @@ from typing import Literal
 
 import jax
 import optax
-from jax import lax
 
 from jaxnets.errors import InputError
 from jaxnets.network import PyTree
@@ -50,9 +49,6 @@ class OptimizerConfig:
 def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Schedule:
     """Return the learning rate as a function of the step.
 
-    It is computed by itself, once: fused into the update of the weights it would be computed for each of them, and its
-    last bit would depend on the program around it.
-
     Args:
         config: names the schedule.
         num_steps: length of the run; None where it is not known (a duration in time).
@@ -60,11 +56,6 @@ def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Sched
     Raises:
         InputError: if the schedule needs the length and it is not known, or the warm-up is longer than the run.
     """
-    schedule = _schedule(config, num_steps)
-    return lambda count: lax.optimization_barrier(schedule(count))
-
-
-def _schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Schedule:
     peak = config.learning_rate
     if num_steps is None:
         if config.schedule != "constant":

@@ -235,9 +235,13 @@ def peak_memory() -> int:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM in a list, for the run to end in good order; a second ends it at once."""
+    """Collect the first SIGINT or SIGTERM in a list, for the run to end in good order; a second ends it at once.
+
+    A signal that is ignored (as a shell has it for what runs in the background) stays ignored.
+    """
     received: list[int] = []
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
     def note(number: int, frame: Any) -> None:
         received.append(number)

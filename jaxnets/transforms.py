@@ -10,7 +10,7 @@ from flax import struct
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, isolated
+from jaxnets.learner import Batch, Learner, Metrics, TrainState, apart
 from jaxnets.network import Key, PyTree
 
 Augment = Callable[[Key, jax.Array], jax.Array]
@@ -34,7 +34,7 @@ def population(learner: Learner, size: int, how: Literal["map", "vmap"] = "map")
         raise InputError(f"{how=} is no way to run a population; use 'map' or 'vmap'")
 
     def each(function: Callable[..., Any], *args: Any) -> Any:
-        return jax.vmap(function)(*args) if how == "vmap" else lax.map(lambda one: isolated(function)(*one), args)
+        return jax.vmap(function)(*args) if how == "vmap" else lax.map(lambda one: apart(function)(*one), args)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         return each(lambda member: learner.evaluate(member, batch), state)

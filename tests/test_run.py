@@ -91,6 +91,16 @@ def test_spread():
     assert spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "values": [1.0, 3.0]}
 
 
+@pytest.fixture(autouse=True)
+def heeded_signals():
+    """Take SIGINT and SIGTERM as a program in the foreground does, wherever the tests run."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class Interrupting(Display):
     """Send this process a signal when the run reaches a step."""
 
@@ -100,10 +110,10 @@ class Interrupting(Display):
 
     def show(self, event):
         if self.step is not None and event.step >= self.step and event.kind in ("chunk", "evaluation"):
-            self.step = None
+            self.step, handler = None, signal.getsignal(self.number)
             os.kill(os.getpid(), self.number)
-            while signal.getsignal(self.number) not in (signal.default_int_handler, signal.SIG_DFL):
-                time.sleep(0.001)  # until Python has called the handler
+            while signal.getsignal(self.number) is handler:
+                time.sleep(0.001)  # until Python has called it, and it has put back the one before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -121,6 +131,17 @@ def test_interrupted_and_resumed_equals_unbroken(number, step, splits, unbroken,
     assert without_time(again.history()) == without_time(unbroken.history())
     assert result["metrics"] == unbroken.result["metrics"]
     assert result["seconds"] > again.history()[0]["seconds"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(splits, unbroken, tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    class Watching(Display):
+        def show(self, event):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = start(tmp_path / "a", splits)
+    assert run.train(LEARNER, splits, TRAINING, Watching(quiet=True))["metrics"] == unbroken.result["metrics"]
 
 
 def one_step(self, until, advance=jn.events.__globals__["_Loop"].advance):

@@ -75,12 +75,13 @@ _CNN = OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2)
 _DIGITS_CNN = Config(dropout=0.4, shift=1, training=TrainingConfig(duration="30ep"), optimizer=_CNN)
 _MNIST_CNN = Config(
     data="mnist",
-    features=(16, "pool", 32, "pool", 64, "pool"),
+    features=(16, "pool", 32, "pool", 48, 48, "pool"),
     norm="batch",
     dropout=0.4,
     shift=2,
+    validation=0.05,
     training=TrainingConfig(duration="12ep", batch_size=128),
-    optimizer=replace(_CNN, warmup=200),
+    optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=3e-2, warmup=200),
 )
 PRESETS = {
     "digits-cnn": Preset(_DIGITS_CNN, "a small CNN on scikit-learn's 8x8 digits"),
