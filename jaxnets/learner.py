@@ -126,15 +126,8 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     apart, a step has the same bits alone as in a population.
     """
 
-    def alone(*args: Any) -> Any:
-        with set_xla_metadata(inlineable=None):  # the functions inside are inlined, as ever
-            return function(*args)
-
-    def call(*args: Any) -> Any:
-        with set_xla_metadata(inlineable="false"):
-            return jax.jit(alone)(*args)
-
-    return call
+    called = jax.jit(function)
+    return lambda *args: set_xla_metadata(called(*args), inlineable="false")  # says so of the call
 
 
 def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, batch: Batch, key: Key) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import cli
+from jaxnets import cli, recipes
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--duration", "2ep", "--model", "mlp", "--hidden", "16"]
@@ -103,7 +103,7 @@ class TestTrain:
             "--features",
             "--learning-rate FLOAT",
             "the step size, at its highest",
-            "(default: 0.002)",
+            f"(default: {recipes.find('mnist-cnn').config.optimizer.learning_rate})",
             "--seeds",
         ):
             assert part in printed

@@ -130,7 +130,7 @@ def test_gradients_against_finite_differences():
     with jax.enable_x64(True):
         x, w = (a.astype(jnp.float64) for a in arrays(CASES["all at once"]))
         ours, _ = pair(CASES["all at once"])
-        check_grads(ours, (x, w), order=2, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
+        check_grads(jax.jit(ours), (x, w), order=2, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
 
 
 def test_other_layouts_and_dtypes_fall_back_to_xla():

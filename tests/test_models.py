@@ -60,7 +60,8 @@ def learner(case: Case) -> jn.Learner:
 def test_shapes_and_plain_dicts(case):
     network = make(case)
     params, model_state = network.init(jax.random.key(0))
-    outputs, new_state = network.apply(params, model_state, batch(case)["inputs"], train=True, key=jax.random.key(2))
+    apply = jax.jit(network.apply, static_argnames="train")
+    outputs, new_state = apply(params, model_state, batch(case)["inputs"], train=True, key=jax.random.key(2))
     assert outputs.shape == (4, *case.outputs)
     assert jax.tree.structure(model_state) == jax.tree.structure(new_state)
     chex.assert_trees_all_equal_shapes_and_dtypes(model_state, new_state)
@@ -79,7 +80,7 @@ def test_gradients_are_finite_and_reach_every_parameter(case):
         outputs, _ = network.apply(params, state.model_state, data["inputs"], train=True, key=jax.random.key(2))
         return jn.losses.softmax_cross_entropy(outputs, data["labels"]).mean()
 
-    for path, grad in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(state.params)):
+    for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(state.params)):
         assert jnp.isfinite(grad).all(), path
         assert jnp.abs(grad).max() > 1e-6, f"{path} has no gradient"
 
@@ -91,6 +92,7 @@ def test_gradients_against_finite_differences(case):
         params, model_state = jax.tree.map(lambda a: a.astype(jnp.float64), (params, model_state))
         inputs = jax.random.normal(jax.random.key(1), (4, *case.inputs), jnp.float64)
 
+        @jax.jit
         def loss(params):
             outputs, _ = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
             return jn.losses.softmax_cross_entropy(outputs, jnp.arange(4) % 3).mean()
@@ -113,7 +115,8 @@ def test_dtypes_are_kept(case, dtype):
     params, model_state = network.init(jax.random.key(0))
     with jax.numpy_dtype_promotion("strict" if dtype == jnp.float32 else "standard"):  # Flax' norms mix on purpose
         inputs = batch(case)["inputs"].astype(dtype)
-        outputs, new_state = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
+        apply = jax.jit(network.apply, static_argnames="train")
+        outputs, new_state = apply(params, model_state, inputs, train=True, key=jax.random.key(2))
     assert outputs.dtype == dtype
     assert {leaf.dtype for leaf in jax.tree.leaves((params, model_state, new_state))} <= {jnp.dtype("float32")}
 
@@ -131,8 +134,8 @@ def test_no_second_trace(case):
 def test_vmap_over_seeds(case):
     one = learner(case)
     keys = jax.random.split(jax.random.key(0), 3)
-    states = jax.vmap(one.init)(keys)
-    stepped, _ = jax.vmap(one.step, (0, None, 0))(states, batch(case), keys)
+    states = jax.jit(jax.vmap(one.init))(keys)
+    stepped, _ = jax.jit(jax.vmap(one.step, (0, None, 0)))(states, batch(case), keys)
     alone, _ = jax.jit(one.step)(one.init(keys[1]), batch(case), keys[1])
     chex.assert_trees_all_close(member(stepped.params, 1), alone.params, rtol=1e-4, atol=1e-4)
 

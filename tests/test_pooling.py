@@ -24,7 +24,7 @@ def test_values_and_gradients_equal_reduce_window(window, strides, padding, kind
         ours, other = avg_pool, lambda x: flax.linen.avg_pool(x, window, count_include_pad=False, **options)
     mine = lambda x: ours(x, window, strides, padding)
     np.testing.assert_allclose(mine(x), other(x), rtol=1e-6, atol=1e-6)
-    got, wanted = (jax.grad(lambda x, f=f: jnp.sin(f(x)).sum())(x) for f in (mine, other))
+    got, wanted = (jax.jit(jax.grad(lambda x, f=f: jnp.sin(f(x)).sum()))(x) for f in (mine, other))
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
