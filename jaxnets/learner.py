@@ -125,7 +125,6 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     XLA fuses operations across a function's borders, and what is fused decides where the processor rounds. Compiled
     apart, a step has the same bits alone as in a population.
     """
-
     called = jax.jit(function)
     return lambda *args: set_xla_metadata(called(*args), inlineable="false")  # says so of the call
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # Above this, as many slices as the window has cells cost more than one pass over windows.
@@ -64,7 +65,7 @@ def _pool(
     pads = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
     if math.prod(window) > _MOST_SLICES:
         full = (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
-        return lax.reduce_window(x, jnp.asarray(empty, x.dtype), reducer, *full)
+        return lax.reduce_window(x, np.asarray(empty, x.dtype), reducer, *full)  # a constant, or it has no gradient
     if any(low or high for low, high in pads):
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=empty)
     counts = [(size - k) // s + 1 for size, k, s in zip(x.shape[1:-1], window, strides, strict=True)]
