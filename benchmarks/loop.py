@@ -21,9 +21,13 @@ from jaxnets.models import CNN, MLP
 
 IMAGE = (28, 28, 1)
 CASES: dict[str, tuple[jn.Network, tuple[int, ...], int]] = {
-    "CNN 32/64, 8x8, batch 64": (jn.network(CNN, (8, 8, 1), (32, 64, "pool"), (128,), 10), (8, 8, 1), 64),
-    "CNN 16/32/64, 28x28, batch 128": (
-        jn.network(CNN, IMAGE, (16, "pool", 32, "pool", 64, "pool"), (128,), 10),
+    "digits-cnn, 8x8, batch 64": (
+        jn.network(CNN, (8, 8, 1), (32, 64, "pool"), (128,), 10, dropout=0.4),
+        (8, 8, 1),
+        64,
+    ),
+    "mnist-cnn, 28x28, batch 128": (
+        jn.network(CNN, IMAGE, (16, "pool", 32, "pool", 48, 48, "pool"), (128,), 10, norm="batch", dropout=0.4),
         IMAGE,
         128,
     ),

@@ -73,6 +73,9 @@ class Config:
 
 _CNN = OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2)
 _DIGITS_CNN = Config(dropout=0.4, shift=1, training=TrainingConfig(duration="30ep"), optimizer=_CNN)
+_DIGITS_MLP = replace(
+    _DIGITS_CNN, model="mlp", hidden=(256, 256), dropout=0.2, training=TrainingConfig(duration="100ep")
+)
 _MNIST_CNN = Config(
     data="mnist",
     features=(16, "pool", 32, "pool", 48, 48, "pool"),
@@ -85,7 +88,7 @@ _MNIST_CNN = Config(
 )
 PRESETS = {
     "digits-cnn": Preset(_DIGITS_CNN, "a small CNN on scikit-learn's 8x8 digits"),
-    "digits-mlp": Preset(replace(_DIGITS_CNN, model="mlp", hidden=(256, 256)), "an MLP on scikit-learn's 8x8 digits"),
+    "digits-mlp": Preset(_DIGITS_MLP, "an MLP on scikit-learn's 8x8 digits"),
     "mnist-cnn": Preset(_MNIST_CNN, "a small CNN on MNIST"),
     "mnist-mlp": Preset(replace(_MNIST_CNN, model="mlp", hidden=(512, 512)), "an MLP on MNIST"),
 }
