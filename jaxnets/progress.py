@@ -6,6 +6,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from jaxnets import text
 from jaxnets.fit import Event
@@ -27,10 +28,11 @@ class Display:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[metrics]}", table_column=Column(ratio=1, no_wrap=True)),  # what room is left
+            expand=True,
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal or quiet,

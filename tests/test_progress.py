@@ -15,8 +15,8 @@ STATE = jn.RunState(jn.TrainState(jnp.int32(0), {}, (), {}), {})
 ROW = {"step": 10, "train/loss": 0.12345, "train/accuracy": 0.9876, "validation/loss": np.array([0.1, 0.3])}
 
 
-def shown(*events, terminal=False):
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
+def shown(*events, terminal=False, width=200):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
     with Display(console=console) as display:
         for event in events:
             display.show(event)
@@ -49,8 +49,10 @@ def test_a_log_is_not_silent_between_evaluations(monkeypatch):
     assert "step 30/40" in shown(event("chunk", 30, row=ROW))
 
 
-def test_a_terminal_has_a_bar():
-    got = shown(event("compiled"), event("chunk", 30, row=ROW), terminal=True)
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_terminal_has_a_bar(width):
+    """Where there is little room, the metrics are cut off and not the count."""
+    got = shown(event("compiled"), event("chunk", 30, row=ROW), terminal=True, width=width)
     assert "30/40" in got and "train loss 0.1235" in got
 
 
