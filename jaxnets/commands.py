@@ -15,7 +15,7 @@ from rich.table import Table
 from jaxnets import lr_finder, plots, recipes, report
 from jaxnets.cache import use_compile_cache
 from jaxnets.config import from_dict, plain
-from jaxnets.data import Splits, read_inputs
+from jaxnets.data import Splits, check_alike, read_inputs
 from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate as evaluate_data
 from jaxnets.evaluation import predict as predict_data
@@ -44,15 +44,16 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         os.environ["JAXNETS_COMPILE_CACHE"] = "0"
     if options.overfit_one_batch:
         return _overfit(recipe, options.seed)
+    run = Run.unused(options.out, recipe.name)
     seeds = tuple(range(options.seed, options.seed + options.seeds))
     run_config = RunConfig(recipe.name, plain(recipe.config), seeds, options.population)
     splits = recipe.load(recipe.config)
     learner = _members(recipe.build(recipe.config, splits.train.spec), run_config)
     report.describe(recipe, splits, run_config)
     training: TrainingConfig = recipe.config.training
-    run = Run.unused(options.out, recipe.name)
     plan = check(learner, splits.train, **training.options(), seed=run_config.seed, validation=splits.validation)
     if splits.test is not None:
+        check_alike(splits.train, splits.test, "test")
         learner.check(splits.test)
     if options.dry_run:
         report.dry_run(plan, splits, training.batch_size)
@@ -170,11 +171,14 @@ def plot(
         runs: the folders of one or several runs.
         out: the picture; curves.png in the run's folder, or here for several runs.
     """
+    if not runs:
+        raise InputError("no runs to plot; name their folders")
+    path = out or (runs[0] / "curves.png" if len(runs) == 1 else Path("curves.png"))
+    plots.check_picture(path)
     histories = {str(path): Run.open(path).history() for path in runs}
     empty = [name for name, rows in histories.items() if not rows]
-    if empty or not runs:
-        raise InputError(f"{', '.join(empty) or 'no runs given'}: no metrics to draw yet")
-    path = out or (runs[0] / "curves.png" if len(runs) == 1 else Path("curves.png"))
+    if empty:
+        raise InputError(f"{', '.join(empty)}: no metrics to draw yet")
     plots.save_curves(path, histories)
     print(plots.sketch(histories))
     console.print(f"drawn in {path}")
@@ -199,6 +203,7 @@ def summary(recipe: Recipe, options: NoOptions) -> int:
 
 def lr_find(recipe: Recipe, options: LrFindOptions) -> int:
     """Raise the learning rate step by step until the loss explodes, and suggest one."""
+    plots.check_picture(options.out)
     config = lr_finder.range_test_config(recipe.config, options.steps)
     splits = recipe.load(config)
     learner = recipe.build(config, splits.train.spec)
@@ -251,9 +256,8 @@ def _train(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *, resume
     except Interrupted as interrupted:
         console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
         return interrupted.status
-    plots.save_curves(run.path / "curves.png", {recipe.name: run.history()})
     report.report(run, result, again)
-    return 0
+    return 1 if result["stop_reason"].startswith("diverged") else 0
 
 
 def _overfit(recipe: Recipe, seed: int) -> int:

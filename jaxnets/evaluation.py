@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxnets.data import padded_batches
+from jaxnets.errors import InputError
 from jaxnets.learner import Learner, Metrics, TrainState
 from jaxnets.metrics import add_up, compute
 
@@ -36,6 +37,8 @@ def evaluate(
 
 def predict(learner: Learner, state: TrainState, inputs: np.ndarray, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
     """Return the learner's outputs for inputs [N, ...]: [N, ...], or [members, N, ...] for a population."""
+    if len(inputs) == 0:
+        raise InputError("no inputs to predict; give at least one example, [1, ...]")
     call = jax.jit(learner.predict)
     size = min(batch_size, len(inputs))
     parts = [np.asarray(call(state, batch["inputs"])) for batch in padded_batches({"inputs": np.asarray(inputs)}, size)]

@@ -55,6 +55,14 @@ class Event:
     reason: str = ""
 
 
+class Elapsed(NamedTuple):
+    """The seconds that a run took before it was interrupted, as its events had them."""
+
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    wait_seconds: float = 0.0
+
+
 class Fit(NamedTuple):
     """What came of a run.
 
@@ -106,7 +114,7 @@ def events(
     evaluate_every: str | int = "1ep",
     early_stopping: EarlyStopping | None = None,
     resume: RunState | None = None,
-    elapsed: float = 0.0,
+    elapsed: Elapsed = Elapsed(),
     on_device: bool | None = None,
 ) -> Iterator[Event]:
     """Train, and yield an event for everything worth showing, logging or saving; to stop, stop asking.
@@ -121,7 +129,7 @@ def events(
         evaluate_every: steps or epochs between two rows of metrics.
         early_stopping: when to stop before ``duration``.
         resume: the ``run_state`` to go on from, of a run with the same arguments.
-        elapsed: seconds that the run took before.
+        elapsed: how long the run took before.
         on_device: keep the training data on the device, or send rows as they are needed. By default as fits.
 
     Yields:
@@ -165,9 +173,10 @@ def events(
 class _Loop:
     """The host's side of a run: its programs, where it stands, and how long it took."""
 
-    def __init__(self, learner: Learner, feed: Feed, plan: Plan, resume: RunState | None, elapsed: float):
-        self.start = time.perf_counter() - elapsed
-        self.compile_seconds, self.wait_seconds, self.cached = 0.0, 0.0, False
+    def __init__(self, learner: Learner, feed: Feed, plan: Plan, resume: RunState | None, elapsed: Elapsed):
+        self.start = time.perf_counter() - elapsed.seconds
+        _, self.compile_seconds, self.wait_seconds = elapsed
+        self.cached = False
         self.learner, self.feed, self.plan = learner, feed, plan
         init_key, self.key = run_keys(plan.seeds)
         if resume is None:

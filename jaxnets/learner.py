@@ -80,6 +80,8 @@ def supervised(
         return {name: mean_of(f(outputs, batch["labels"]), batch.get("mask")) for name, f in measures.items()}
 
     def init(key: Key) -> TrainState:
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim:
+            raise InputError(f"{key.shape[0]} seeds for a learner of one; train population(learner, {key.shape[0]})")
         params, model_state = network.init(key)
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), model_state)
 
@@ -130,15 +132,16 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, batch: Batch, key: Key) -> Any:
-    """Return mean gradients, the last model state and summed metrics over ``parts`` equal parts of the batch."""
+    """Return the gradients of the whole batch's mean, the last model state and summed metrics, part by part."""
     size = next(iter(batch.values())).shape[0]
     if size % parts:
         raise InputError(f"accumulate={parts} does not divide the batch of {size} examples")
-    cut = {name: a.reshape(parts, size // parts, *a.shape[1:]) for name, a in batch.items()}
+    cut = {name: jnp.asarray(a).reshape(parts, size // parts, *a.shape[1:]) for name, a in batch.items()}
 
     def part(i: jax.Array, model_state: PyTree) -> Any:
         rows = {name: a[i] for name, a in cut.items()}
-        return gradient(state.params, model_state, rows, jax.random.fold_in(key, i))
+        grads, (model_state, sums) = gradient(state.params, model_state, rows, jax.random.fold_in(key, i))
+        return jax.tree.map(lambda g: g * sums["loss"].count, grads), (model_state, sums)
 
     def add(i: jax.Array, carry: Any) -> Any:
         grads, (model_state, sums) = carry
@@ -146,7 +149,8 @@ def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, ba
         return jax.tree.map(jnp.add, grads, more_grads), (model_state, jax.tree.map(jnp.add, sums, more_sums))
 
     grads, rest = lax.fori_loop(1, parts, add, part(jnp.int32(0), state.model_state))
-    return jax.tree.map(lambda g: g / parts, grads), rest
+    count = jnp.maximum(rest[1]["loss"].count, 1)
+    return jax.tree.map(lambda g: g / count, grads), rest
 
 
 def _at_least_float32(outputs: Any) -> Any:

@@ -61,7 +61,8 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
     abstract = nnx.eval_shape(lambda: create(jax.random.key(0)))
     graph, _, streams, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
     streams = nnx.to_pure_dict(streams)
-    takes_rngs = _accepts(type(abstract).__call__, "rngs")
+    # nnx.Sequential hands keywords on to the layers that take them; in its newer versions it names none itself.
+    takes_rngs = isinstance(abstract, nnx.Sequential) or _accepts(type(abstract).__call__, "rngs")
 
     @jax.jit
     def init(key: Key) -> tuple[PyTree, PyTree]:

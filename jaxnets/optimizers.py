@@ -1,5 +1,6 @@
 """Optimizers and schedules by name, for the command line; in code, any Optax transformation will do."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,10 +38,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _check(self, "learning_rate", self.learning_rate > 0, "greater than 0")
+        _check(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
         _check(self, "warmup", self.warmup >= 0, "0 or more")
         _check(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
-        _check(self, "weight_decay", self.weight_decay >= 0, "0 or more")
+        _check(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         _check(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "greater than 0")
         _check(self, "accumulate", self.accumulate >= 1, "1 or more")
         _check(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
@@ -63,6 +64,8 @@ def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Sched
                 f"schedule={config.schedule!r} needs the number of steps, which a duration in time does not give; "
                 "give the duration in steps or epochs, or use --schedule constant"
             )
+    elif config.warmup and config.schedule in ("one-cycle", "range-test"):
+        raise InputError(f"warmup={config.warmup} is for constant and cosine; {config.schedule} has its own rise")
     elif config.warmup >= num_steps:
         raise InputError(
             f"warmup={config.warmup} is not shorter than the run of {num_steps} steps; use a smaller --warmup"

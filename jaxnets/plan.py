@@ -9,9 +9,9 @@ import numpy as np
 from flax import struct
 
 from jaxnets.chunk import no_metrics, run_keys
-from jaxnets.data import Data
+from jaxnets.data import Data, check_alike
 from jaxnets.duration import Duration
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Learner, Metrics, TrainState
 from jaxnets.stopping import Best, EarlyStopping, first_best
 
@@ -78,13 +78,19 @@ def check(
         raise InputError(f"{batch_size=} exceeds the {train.num_examples} training examples; {remedy}")
     if early_stopping and validation is None and early_stopping.monitor.startswith("validation/"):
         raise InputError(f"early stopping on {early_stopping.monitor!r} needs validation data")
-    for data in (train, validation):
-        if data is not None:
-            learner.check(data)
+    learner.check(train)
+    if validation is not None:
+        check_alike(train, validation, "validation")
+        learner.check(validation)
     limit = length.amount if length.unit == "seconds" else None
     num_steps = length.steps(train.num_examples, batch_size)
     seeds = seeds.astype(np.int32)
     state = _state_shape(learner, train, batch_size, seeds, early_stopping)
+    splits = ("train",) if validation is None else ("train", "validation")
+    names = [f"{split}/{name}" for split in splits for name in state.sums]
+    if early_stopping and early_stopping.monitor not in names:
+        monitor = early_stopping.monitor
+        raise InputError(f"monitor={monitor!r} is none of {', '.join(names)}{nearest(monitor, names)}")
     return Plan(num_steps, limit, every, seeds, early_stopping, state)
 
 

@@ -7,9 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from jaxnets.errors import InputError
+
 MARKS = "·•x+o*#%"
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def check_picture(path: Path) -> None:
+    """Check that a picture can be saved there.
+
+    Raises:
+        InputError: if the folder is not there, or the suffix is not one of a picture.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"out={path}: its suffix must be one of {', '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"out={path}: there is no folder {path.parent}")
 
 
 def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:

@@ -61,13 +61,13 @@ class Display:
                 self.console.print(f"compiled in {text.seconds(event.compile_seconds)}{cached}")
                 self._progress.update(self._task, description="step", total=event.num_steps, completed=event.step)
             case "chunk" | "evaluation":
-                line = f"{text.metrics(event.row)}  {event.examples_per_second:,.0f} examples/s"
-                self._progress.update(self._task, completed=event.step, metrics=line)
+                metrics, rate = text.metrics(event.row), f"{event.examples_per_second:,.0f} examples/s"
+                self._progress.update(self._task, completed=event.step, metrics=f"{rate}  {metrics}")
                 silence = time.monotonic() - self._last_line
                 due = event.kind == "evaluation" and (silence >= LINE_SECONDS or event.step == event.num_steps)
                 if due or (silence >= QUIET_SECONDS and not self.console.is_terminal):
                     self._last_line = time.monotonic()
                     of = f"/{event.num_steps:,}" if event.num_steps else ""
-                    self.console.print(f"step {event.step:,}{of}  {line}", soft_wrap=True)
+                    self.console.print(f"step {event.step:,}{of}  {metrics}  {rate}", soft_wrap=True)
             case "end":
                 self.console.print(event.reason, soft_wrap=True)

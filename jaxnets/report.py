@@ -55,6 +55,8 @@ def report(run: Run, result: dict[str, Any], again: str) -> None:
 
 def _hint(result: dict[str, Any]) -> str:
     """Return the one thing that stands out, if any."""
+    if result["stop_reason"].startswith("diverged"):
+        return ""
     if result["wait_seconds"] > 0.1 * result["seconds"]:
         return "the device often waited for data; larger batches, or fewer and larger arrays, may help"
     if result["compile_seconds"] > 0.5 * result["seconds"]:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,13 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets import checkpoint
+from jaxnets import checkpoint, plots
 from jaxnets.chunk import run_keys
 from jaxnets.config import from_dict, from_json, plain, to_json
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate
-from jaxnets.fit import Event, events
+from jaxnets.fit import Elapsed, Event, events
 from jaxnets.learner import Learner, TrainState
 from jaxnets.network import num_parameters
 from jaxnets.options import TrainingConfig
@@ -83,7 +83,7 @@ class Run:
             InputError: if the folder already holds a run.
         """
         run = Run(path or Path("runs") / f"{recipe}-{secrets.token_hex(3)}")
-        if (run.path / "config.json").exists():
+        if any((run.path / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints")):
             raise InputError(
                 f"{run.path}: already holds a run; resume it (jaxnets resume {run.path}) or name another --out"
             )
@@ -169,30 +169,44 @@ class Run:
             Interrupted: after SIGINT or SIGTERM, once the state is saved.
         """
         options = training.options() | {"seed": self.config.seed, "validation": splits.validation}
+        event = None
         if resume:
-            facts = {"step": 0}
+            step = 0
             if checkpoint.steps(self.checkpoints):
                 plan = check(learner, splits.train, **options)
                 state, facts = checkpoint.restore(self.checkpoints, plan.state)
-                options |= {"resume": state, "elapsed": facts["seconds"]}
-            self._cut_history(facts["step"])
+                step, elapsed = facts["step"], Elapsed(*facts["elapsed"])
+                options |= {"resume": state, "elapsed": elapsed}
+                if facts["reason"]:
+                    event = Event("end", state, step, plan.num_steps, {}, *elapsed, reason=facts["reason"])
+            self._cut_history(step)
+        with _signals() as received:
+            event = event or self._follow(events(learner, splits.train, **options), display, received)
+            plots.save_curves(self.path / "curves.png", {self.config.recipe: self.history()})
+            examples = event.step * training.batch_size * len(self.config.seeds)
+            result = self._result(learner, splits, event, examples)
+            to_json(self.path / "result.json", result)
+        return result
+
+    def _follow(self, events: Iterator[Event], display: Display, received: Sequence[int]) -> Event:
+        """Show and log the events, save now and then and at the end, and return the last."""
         saved, event = time.monotonic(), None
-        with _signals() as received, (self.path / "metrics.jsonl").open("a") as log:
-            for event in events(learner, splits.train, **options):
+        with (self.path / "metrics.jsonl").open("a") as log:
+            for event in events:
                 display.show(event)
                 if event.kind == "evaluation":
                     log.write(json.dumps(plain(event.row)) + "\n")
                     log.flush()
                 interrupted = received and event.kind != "compiling"
                 if interrupted or event.kind == "end" or time.monotonic() - saved > SAVE_SECONDS:
-                    checkpoint.save(self.checkpoints, event.step, event.run_state, {"seconds": event.seconds})
+                    elapsed = event.seconds, event.compile_seconds, event.wait_seconds
+                    facts = {"elapsed": elapsed, "reason": event.reason}
+                    checkpoint.save(self.checkpoints, event.step, event.run_state, facts)
                     saved = time.monotonic()
                 if interrupted and event.kind != "end":
                     raise Interrupted(received[0], event.step)
         assert event is not None
-        result = self._result(learner, splits, event, event.step * training.batch_size * len(self.config.seeds))
-        to_json(self.path / "result.json", result)
-        return result
+        return event
 
     def _result(self, learner: Learner, splits: Splits, event: Event, examples: int) -> dict[str, Any]:
         """Evaluate the weights that were kept on everything that was held out."""
@@ -216,7 +230,9 @@ class Run:
     def _cut_history(self, step: int) -> None:
         """Leave out the rows after ``step``, which the resumed run writes again."""
         rows = [row for row in self.history() if row["step"] <= step]
-        (self.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial = self.path / ".metrics.jsonl.part"
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial.replace(self.path / "metrics.jsonl")
 
 
 def spread(value: Any) -> dict[str, Any]:

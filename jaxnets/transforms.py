@@ -34,6 +34,12 @@ def population(learner: Learner, size: int, how: Literal["map", "vmap"] = "map")
         raise InputError(f"{how=} is no way to run a population; use 'map' or 'vmap'")
 
     def each(function: Callable[..., Any], *args: Any) -> Any:
+        for leaf in jax.tree.leaves(args):
+            if leaf.shape[:1] != (size,):
+                raise InputError(
+                    f"a population of {size} was given an array of shape {leaf.shape}, not [{size}, ...]; every member "
+                    f"has its own state, batch and key, and in fit its own seed: seed=range({size})"
+                )
         return jax.vmap(function)(*args) if how == "vmap" else lax.map(lambda one: apart(function)(*one), args)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
@@ -52,13 +58,19 @@ def population(learner: Learner, size: int, how: Literal["map", "vmap"] = "map")
 
 
 def augmented(learner: Learner, augment: Augment) -> Learner:
-    """Return a learner whose training batches have ``augment(key, inputs)`` for inputs."""
+    """Return a learner whose training batches have ``augment(key, inputs)`` for inputs; ``population`` comes after."""
 
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        _check_single(state, "augmented")
         augment_key, step_key = jax.random.split(key)
         return learner.step(state, {**batch, "inputs": augment(augment_key, batch["inputs"])}, step_key)
 
     return learner._replace(step=step)
+
+
+def _check_single(state: TrainState, name: str) -> None:
+    if state.step.ndim:
+        raise InputError(f"{name}(population(...)): population comes last, population({name}(...), size)")
 
 
 class Averaged(struct.PyTreeNode):
@@ -74,6 +86,7 @@ def averaged(learner: Learner, decay: float) -> Learner:
 
     Batch statistics and other floating-point model state are averaged as well. The decay rises as
     ``min(decay, (1 + step) / (10 + step))``, as TensorFlow's and timm's does, so that the random start is forgotten.
+    ``population`` comes after.
 
     Args:
         learner: what is trained, unchanged.
@@ -87,6 +100,7 @@ def averaged(learner: Learner, decay: float) -> Learner:
         return state.replace(opt_state=Averaged(state.opt_state, state.params, state.model_state))
 
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        _check_single(state, "averaged")
         average = state.opt_state
         new, metrics = learner.step(state.replace(opt_state=average.inner), batch, key)
         keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))

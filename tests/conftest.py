@@ -1,6 +1,7 @@
 """What all tests share: a cache folder of their own, small data, and the data sets that a folder may hold."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,16 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory):
     yield Path(os.environ["JAXNETS_CACHE"])
     if before is None:
         del os.environ["JAXNETS_CACHE"]
+
+
+@pytest.fixture
+def heeded_signals():
+    """Take SIGINT and SIGTERM as a program in the foreground does, wherever the tests run."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -173,6 +173,20 @@ class TestAfterwards:
         with Image.open(out) as picture:
             assert picture.size[0] > 800
 
+    def test_a_run_that_diverged_fails(self, capsys, tmp_path):
+        arguments = [
+            "train",
+            "digits-mlp",
+            "--optimizer",
+            "sgd",
+            "--learning-rate",
+            "1e30",
+            "--out",
+            str(tmp_path / "a"),
+        ]
+        assert cli.main(arguments) == 1
+        assert "diverged at step" in capsys.readouterr().err
+
     def test_resume_of_a_run_that_has_ended(self, trained, capsys):
         assert cli.main(["resume", str(trained)]) == 0
         assert "has ended: completed" in capsys.readouterr().out
@@ -217,6 +231,10 @@ class TestRefuses:
         assert "no such recipe file" in fails(capsys, "train", tmp_path / "gone.py")
         (tmp_path / "empty.py").write_text("x = 1\n")
         assert "it defines no Config, load, build" in fails(capsys, "train", tmp_path / "empty.py")
+        recipe = (ROOT / "examples" / "wine.py").read_text()
+        for name, kind in (("training", "TrainingConfig"), ("optimizer", "OptimizerConfig")):
+            (tmp_path / "lacking.py").write_text(recipe.replace(f"    {name}: {kind}", f"    {name}_: {kind}"))
+            assert f"no field {name}: {kind}" in fails(capsys, "train", tmp_path / "lacking.py")
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -226,7 +244,10 @@ class TestRefuses:
                 "batch_size=5000 exceeds the 1293 training examples; use --batch-size 1293 or less",
             ),
             (["--dropout", 1.5], "dropout=1.5 must be in [0, 1)"),
-            (["--learning-rate", -1], "learning_rate=-1.0 must be greater than 0"),
+            (["--learning-rate", -1], "learning_rate=-1.0 must be a number greater than 0"),
+            (["--learning-rate", "inf"], "learning_rate=inf must be a number greater than 0"),
+            (["--shift", -1], "shift=-1 must be 0 or more"),
+            (["--schedule", "one-cycle", "--warmup", 5], "warmup=5 is for constant and cosine"),
             (["--learning-rate", "fast"], "Error parsing --learning-rate: could not convert"),
             (["--model", "rnn"], "rnn"),
             (["--duration", "soon"], "duration 'soon' is not understood"),
@@ -261,6 +282,20 @@ class TestRefuses:
         assert "images [N, H, W] or [N, H, W, C]" in fails(
             capsys, "train", "digits-cnn", "--data", tmp_path / "flat.npz"
         )
+        for name, labels in {"float": np.arange(20) / 7, "negative": np.arange(20) % 2 - 1}.items():
+            np.savez(tmp_path / f"{name}.npz", inputs=np.zeros((20, 8, 8)), labels=labels)
+            printed = fails(capsys, "train", "digits-mlp", "--data", tmp_path / f"{name}.npz")
+            assert "are no classes; use whole numbers from 0, or text" in printed
+        images = np.zeros((20, 8, 8), np.uint8)
+        labels = np.arange(20) % 2
+        np.savez(tmp_path / "mixed.npz", inputs=images, labels=labels, test_inputs=images / 16, test_labels=labels)
+        assert "test data are" in fails(
+            capsys, "train", "digits-mlp", "--data", tmp_path / "mixed.npz", "--batch-size", 8
+        )
+        assert "there is no folder" in fails(capsys, "plot", trained, "--out", tmp_path / "gone" / "a.png")
+        assert "its suffix must be one of" in fails(capsys, "plot", trained, "--out", tmp_path / "a.xyz")
+        assert "there is no folder" in fails(capsys, "lr-find", "digits-mlp", "--out", tmp_path / "gone" / "a.png")
+        assert "no runs to plot" in fails(capsys, "plot")
         assert "holds no run" in fails(capsys, "evaluate", tmp_path)
         assert "already holds a run" in fails(capsys, "train", "digits-cnn", "--out", trained)
         (tmp_path / "a.txt").write_text("")
@@ -275,7 +310,7 @@ class TestRefuses:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
+def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path, heeded_signals):
     """The same from outside: a real process, stopped in the middle and resumed, against one that was not."""
     command = [sys.executable, "-m", "jaxnets", "train", "digits-cnn", "--duration", "60"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}

@@ -6,7 +6,7 @@ from sklearn.model_selection import train_test_split
 
 from jaxnets import Data, InputError
 from jaxnets.config import from_dict, from_json, to_json
-from jaxnets.data import Spec
+from jaxnets.data import Spec, check_alike
 
 
 def test_dtypes_are_those_that_jax_keeps():
@@ -46,6 +46,31 @@ def test_text_labels_become_classes():
     assert data.take(np.array([1])).classes == ("cat", "dog")
 
 
+def test_text_labels_of_known_classes_have_their_numbers():
+    data = Data(labels=["b", "c", "b"], classes=("a", "b", "c"))
+    assert data["labels"].tolist() == [1, 2, 1] and data.classes == ("a", "b", "c")
+    with pytest.raises(InputError, match="labels d, e are none of the 3 classes a, b, c"):
+        Data(labels=["b", "e", "d"], classes=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">f4", ">f8", ">u2"])
+def test_byte_order_is_the_machines(dtype):
+    data = Data(inputs=np.array([1, 2, 300]).astype(dtype))
+    assert data["inputs"].dtype.isnative and data["inputs"].tolist() == [1, 2, 300]
+
+
+def test_alike():
+    train = Data(inputs=np.zeros((3, 2)), labels=[0, 1, 2])
+    check_alike(train, Data(inputs=np.ones((5, 2)), labels=np.zeros(5, np.uint8)), "test")
+    for other in (
+        Data(inputs=np.ones((5, 3)), labels=np.zeros(5, int)),
+        Data(inputs=np.ones((5, 2), np.uint8), labels=np.zeros(5, int)),
+        Data(labels=np.zeros(5, int)),
+    ):
+        with pytest.raises(InputError, match=r"test data are Data.*but the training data Data.*make 'inputs' the same"):
+            check_alike(train, other, "test")
+
+
 def test_numbers_are_no_classes():
     assert Data(labels=np.array([-1, 5])).classes == ()
     assert Data(labels=np.array([0.5, 1])).classes == ()
@@ -58,6 +83,7 @@ def test_numbers_are_no_classes():
         ({}, "no arrays"),
         ({"inputs": np.zeros((0, 4))}, "the data are empty"),
         ({"inputs": np.float32(1)}, "the data are empty"),
+        ({"inputs": np.zeros((4, 0, 8))}, r"the data are empty: arrays of shapes {'inputs': \(4, 0, 8\)}"),
         ({"inputs": np.zeros(3), "labels": np.zeros(2)}, r"unequal length: {'inputs': 3, 'labels': 2}"),
         ({"inputs": np.array([1.0, np.nan, np.inf])}, "inputs: 2 of 3 numbers are NaN, infinite.*row 1"),
         ({"inputs": np.array([1e300])}, "beyond float32"),

@@ -116,6 +116,13 @@ def test_images_and_labels_must_match(nowhere):
         data.idx_folder(nowhere)
 
 
+def test_a_folder_that_is_named_is_the_only_one(nowhere):
+    write_mnist(nowhere / "cache" / "mnist")
+    assert data.mnist().train.num_examples == 6
+    with pytest.raises(InputError, match="holds no MNIST"):
+        data.mnist(nowhere / "elsewhere")
+
+
 @pytest.mark.parametrize(
     "names", [("inputs", "labels", "test_inputs", "test_labels"), ("x_train", "y_train", "x_test", "y_test")]
 )
@@ -127,9 +134,20 @@ def test_npz(tmp_path, names):
     np.savez(tmp_path / "train.npz", **dict(zip(names[:2], values[:2], strict=True)))
     train, _, test = data.npz_splits(tmp_path / "train.npz")
     assert (train.num_examples, test.num_examples) == (16, 4)
+    np.savez(tmp_path / "half.npz", **dict(zip(names[:3], values[:3], strict=True)))
+    with pytest.raises(InputError, match=f"holds one of {names[2]} and {names[3]}; give both, or neither"):
+        data.npz_splits(tmp_path / "half.npz")
     np.savez(tmp_path / "other.npz", pixels=values[0])
     with pytest.raises(InputError, match=r"holds \['pixels'\]; name the arrays inputs and labels"):
         data.npz_splits(tmp_path / "other.npz")
+
+
+def test_npz_with_text_labels(tmp_path):
+    images = np.zeros((6, 5, 5), np.uint8)
+    arrays = {"inputs": images, "labels": list("abcabc"), "test_inputs": images[:2], "test_labels": ["c", "b"]}
+    np.savez(tmp_path / "a.npz", **arrays)
+    _, _, test = data.npz_splits(tmp_path / "a.npz")
+    assert test["labels"].tolist() == [2, 1] and test.classes == ("a", "b", "c")
 
 
 def test_real_mnist(mnist_folder):

@@ -238,13 +238,25 @@ class TestBadInput:
             with pytest.raises(jn.InputError, match=r"labels range from 1 to 3, outside 0..2"):
                 jn.fit(LEARNER, blobs if options else wrong, **OPTIONS | options)
 
-    def test_monitor(self, blobs):
-        rule = jn.EarlyStopping(1, monitor="validation/los")
-        with pytest.raises(jn.InputError, match="did you mean 'validation/loss'"):
-            jn.fit(LEARNER, blobs, validation=blobs, early_stopping=rule, **OPTIONS)
+    @pytest.mark.parametrize("name", ["validation/los", "train/validation/loss"])
+    def test_monitor(self, name, blobs):
+        options = OPTIONS | {"early_stopping": jn.EarlyStopping(1, monitor=name), "validation": blobs}
+        del options["progress"]
+        with pytest.raises(jn.InputError, match=r"is none of train/accuracy, .*did you mean 'validation/loss'"):
+            next(jn.events(LEARNER, blobs, **options))
+
+    def test_validation_data_of_another_shape(self, blobs):
+        other = jn.Data(inputs=blobs["inputs"][:, :3], labels=blobs["labels"])
+        with pytest.raises(jn.InputError, match=r"validation data are .*make 'inputs' the same in both"):
+            jn.fit(LEARNER, blobs, validation=other, **OPTIONS)
 
     @pytest.mark.parametrize(
-        ("values", "message"), [({"patience": 0}, "patience=0"), ({"patience": 1, "min_delta": -1}, "min_delta=-1")]
+        ("values", "message"),
+        [
+            ({"patience": 0}, "patience=0"),
+            ({"patience": 1, "min_delta": -1}, "min_delta=-1"),
+            ({"patience": 1, "min_delta": float("nan")}, "min_delta=nan"),
+        ],
     )
     def test_early_stopping(self, values, message):
         with pytest.raises(jn.InputError, match=message):

@@ -93,6 +93,7 @@ class TestCsv:
         [
             (b"", "no rows below its header"),
             (b"x,y\n", "no rows below its header"),
+            (b"1,2\n3,4\n", "its first line, 1,2, holds numbers; let it name the columns"),
             (b"x,y\n1,2\n1,2,3\n", "row 3 has 3 fields, the header has 2"),
             (b"x,y\n1,2\n?,3\n", "column 'x', row 3: '\\?' is not a number"),
             (b"x,y\n,2\n", "column 'x', row 2: '' is not a number"),
@@ -105,6 +106,10 @@ class TestCsv:
         (tmp_path / "a.csv").write_bytes(content)
         with pytest.raises(InputError, match=message):
             read_csv(tmp_path / "a.csv")
+
+    def test_columns_may_be_named_by_their_numbers(self, tmp_path):
+        (tmp_path / "a.csv").write_text("0,1\n3,4\n")  # as pandas writes a table of no names
+        assert read_csv(tmp_path / "a.csv")["inputs"].tolist() == [[3]]
 
     def test_a_label_that_is_not_there(self, tmp_path):
         (tmp_path / "a.csv").write_text("x,y\n1,2\n")
@@ -138,6 +143,15 @@ class TestInputs:
     def test_a_channel_of_one_may_be_left_out(self, tmp_path):
         np.save(tmp_path / "a.npy", np.zeros((5, 3, 4), np.uint8))
         assert read_inputs(tmp_path / "a.npy", self.grey).shape == (5, 3, 4, 1)
+        for one in ((3, 4), (12,)):
+            np.save(tmp_path / "a.npy", np.zeros(one))
+            assert read_inputs(tmp_path / "a.npy", self.grey).shape == (1, 3, 4, 1)
+
+    @pytest.mark.parametrize("value", [0.5, -1, 300])
+    def test_numbers_that_the_model_does_not_take(self, value, tmp_path):
+        np.save(tmp_path / "a.npy", np.full((2, 3, 4, 1), value))
+        with pytest.raises(InputError, match="do not fit uint8; the model was trained on 0 to 16"):
+            read_inputs(tmp_path / "a.npy", self.grey)
 
     def test_refuses(self, tmp_path):
         (tmp_path / "a.txt").write_text("1 2")

@@ -15,7 +15,7 @@ ARROWS = {
     "errors": set(),
     "cache": set(),
     "text": set(),
-    "plots": set(),
+    "plots": {"errors"},
     "duration": {"errors"},
     "config": {"errors"},
     "nn": {"errors"},
@@ -30,7 +30,7 @@ ARROWS = {
     "transforms": {"errors", "learner", "network"},
     "checkpoint": {"errors"},
     "stopping": {"errors", "learner"},
-    "evaluation": {"data", "learner", "metrics"},
+    "evaluation": {"data", "errors", "learner", "metrics"},
     "chunk": {"learner", "network"},
     "feed": {"data"},
     "plan": {"chunk", "data", "duration", "errors", "learner", "stopping"},
@@ -39,7 +39,7 @@ ARROWS = {
     "options": {"duration", "errors", "stopping"},
     "run": {
         "checkpoint", "chunk", "config", "data", "errors", "evaluation", "fit", "learner", "network", "options", "plan",
-        "progress"
+        "plots", "progress"
     },
     "lr_finder": {"data", "errors", "fit", "learner", "optimizers", "progress"},
     "recipes": {

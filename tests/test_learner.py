@@ -57,6 +57,22 @@ def test_accumulation_equals_the_whole_batch(blobs):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_accumulation_counts_the_rows_that_are_left(blobs):
+    """Outside jit, of NumPy arrays, and with a mask that falls unevenly on the parts."""
+    network = jn.network(jn.models.MLP, 4, (16,), 3)
+    data = {name: array[:12] for name, array in blobs.items()} | {"mask": np.arange(12) < 7}
+    whole, parts = (
+        jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(1.0), accumulate=accumulate)
+        for accumulate in (1, 3)
+    )
+    state = whole.init(jax.random.key(0))
+    new, sums = parts.step(state, data, jax.random.key(1))
+    wanted, _ = whole.step(state, data, jax.random.key(1))
+    assert sums["loss"].count == 7
+    for a, b in zip(jax.tree.leaves(new.params), jax.tree.leaves(wanted.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_accumulation_must_divide_the_batch(blobs):
     learner = jn.supervised(
         jn.network(jn.models.MLP, 4, (16,), 3), jn.losses.softmax_cross_entropy, optax.sgd(0.1), accumulate=5

@@ -29,5 +29,3 @@ def test_the_config_rises_over_all_its_steps():
 def test_refuses():
     with pytest.raises(InputError, match="steps=10 are too few"):
         range_test_config(find("digits-cnn").config, 10)
-    with pytest.raises(InputError, match="needs a recipe whose Config has an optimizer"):
-        range_test_config(object(), 100)

@@ -22,6 +22,7 @@ from jaxnets.run import Interrupted, Run, RunConfig, spread
 TRAINING = TrainingConfig(duration="40", batch_size=16, evaluate_every="10")
 LEARNER = small_learner(dropout=0.3)
 QUIET = Display(quiet=True)
+pytestmark = pytest.mark.usefixtures("heeded_signals")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def test_what_the_folder_holds(unbroken, splits):
         "environment.json",
         "metrics.jsonl",
         "checkpoints",
+        "curves.png",
         "result.json",
     }
     environment = json.loads((unbroken.path / "environment.json").read_text())
@@ -89,16 +91,6 @@ def test_several_seeds(splits, tmp_path):
 def test_spread():
     assert spread(2.0) == {"mean": 2.0, "std": None, "values": [2.0]}
     assert spread([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5), "values": [1.0, 3.0]}
-
-
-@pytest.fixture(autouse=True)
-def heeded_signals():
-    """Take SIGINT and SIGTERM as a program in the foreground does, wherever the tests run."""
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class Interrupting(Display):
@@ -142,6 +134,35 @@ def test_a_signal_that_is_ignored_stays_ignored(splits, unbroken, tmp_path):
 
     run = start(tmp_path / "a", splits)
     assert run.train(LEARNER, splits, TRAINING, Watching(quiet=True))["metrics"] == unbroken.result["metrics"]
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_ended_but_without_a_result(patience, splits, tmp_path, monkeypatch):
+    """Killed in the final evaluation: what is resumed trains no further, whichever weights were kept."""
+    training = TrainingConfig(duration="40", batch_size=16, evaluate_every="10", patience=patience, min_delta=10.0)
+    wanted = start(tmp_path / "a", splits).train(LEARNER, splits, training, QUIET)
+    run = start(tmp_path / "b", splits)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_result", lambda *_: (_ for _ in ()).throw(SystemExit(9)))
+        with pytest.raises(SystemExit):
+            run.train(LEARNER, splits, training, QUIET)
+    log = (run.path / "metrics.jsonl").read_text()
+    result = run.train(LEARNER, splits, training, QUIET, resume=True)
+    assert (run.path / "metrics.jsonl").read_text() == log
+    for name in ("metrics", "steps", "stop_reason"):
+        assert result[name] == wanted[name]
+    assert result["steps"] == (30 if patience else 40)
+
+
+def test_times_are_of_the_whole_run(splits, tmp_path, monkeypatch):
+    run = start(tmp_path / "a", splits)
+    with pytest.raises(Interrupted):
+        run.train(LEARNER, splits, TRAINING, Interrupting(10, signal.SIGTERM))
+    facts = json.loads(next(run.checkpoints.rglob("manifest.json")).read_text())
+    seconds, compile_seconds, _ = facts["elapsed"]
+    result = run.train(LEARNER, splits, TRAINING, QUIET, resume=True)
+    assert result["seconds"] > seconds > compile_seconds > 0
+    assert result["compile_seconds"] > compile_seconds
 
 
 def one_step(self, until, advance=jn.events.__globals__["_Loop"].advance):

@@ -43,6 +43,23 @@ def test_population_refuses(size, how, message):
         jn.population(small_learner(), size, how)
 
 
+def test_every_member_has_its_own_seed(blobs):
+    many = jn.population(small_learner(), 3)
+    for learner, seed, message in [
+        (many, 0, r"a population of 3 was given an array of shape \(\).*seed=range\(3\)"),
+        (many, [0, 1], r"a population of 3 was given an array of shape \(2,\)"),
+        (small_learner(), [0, 1], r"2 seeds for a learner of one; train population\(learner, 2\)"),
+    ]:
+        with pytest.raises(jn.InputError, match=message):
+            jn.fit(learner, blobs, seed=seed, progress=False)
+
+
+@pytest.mark.parametrize("wrap", [lambda many: jn.averaged(many, 0.9), lambda many: jn.augmented(many, lambda k, x: x)])
+def test_population_comes_last(wrap, blobs):
+    with pytest.raises(jn.InputError, match=r"population comes last, population\((averaged|augmented)"):
+        jn.fit(wrap(jn.population(small_learner(), 2)), blobs, seed=range(2), progress=False)
+
+
 def test_augmented_changes_inputs_in_training_only(batch):
     seen = []
 

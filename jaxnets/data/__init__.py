@@ -1,7 +1,7 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
 from jaxnets.data import augment
-from jaxnets.data.arrays import Column, Data, Spec
+from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
 from jaxnets.data.datasets import Splits, digits, fetch, idx_folder, mnist, npz_splits
 from jaxnets.data.formats import read_csv, read_idx, read_inputs, read_npz
@@ -13,6 +13,7 @@ __all__ = [
     "Spec",
     "Splits",
     "augment",
+    "check_alike",
     "digits",
     "fetch",
     "idx_folder",

@@ -66,7 +66,7 @@ class Data(Mapping[str, np.ndarray]):
     float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers.
 
     Args:
-        classes: names of the classes of "labels", in the order of their numbers.
+        classes: names of the classes of "labels", in the order of their numbers; of text labels the sorted names.
         **arrays: [N, ...] each.
 
     Raises:
@@ -81,12 +81,13 @@ class Data(Mapping[str, np.ndarray]):
         lengths = {name: len(array) if array.ndim else 0 for name, array in columns.items()}
         if len(set(lengths.values())) > 1:
             raise InputError(f"arrays of unequal length: {lengths}; each needs one row an example")
-        if not all(lengths.values()):
-            raise InputError(f"the data are empty: {lengths} examples; give at least one")
+        if not all(array.ndim and array.size for array in columns.values()):
+            shapes = {name: array.shape for name, array in columns.items()}
+            raise InputError(f"the data are empty: arrays of shapes {shapes}; give at least one example")
         labels = columns.get("labels")
         if labels is not None and labels.dtype.kind in "US":
-            names, columns["labels"] = np.unique(labels, return_inverse=True)
-            classes = [str(name) for name in names]
+            classes = [str(name) for name in np.unique(labels)] if classes is None else classes
+            columns["labels"] = _numbered(labels, classes)
         self._columns = {name: _checked(name, array) for name, array in columns.items()}
         self.classes = self._class_names(classes)
 
@@ -198,10 +199,39 @@ def _moments(array: np.ndarray) -> _Moments:
     return _Moments(tuple((mean + offset).tolist()), tuple(map(math.sqrt, variance)))
 
 
+def check_alike(train: Data, other: Data, name: str) -> None:
+    """Check that other data hold what the training data hold: each array in the same shape, and of the same kind.
+
+    Raises:
+        InputError: if an array is missing, of another shape, or of whole numbers where the other is not.
+    """
+    for column, array in train.items():
+        found = other.get(column)
+        if (
+            found is None
+            or found.shape[1:] != array.shape[1:]
+            or (found.dtype.kind == "f") != (array.dtype.kind == "f")
+        ):
+            raise InputError(
+                f"{name} data are {other}, but the training data {train}; make {column!r} the same in both"
+            )
+
+
+def _numbered(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return the number of each text label's class."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    names, inverse = np.unique(labels, return_inverse=True)
+    unknown = [str(name) for name in names if str(name) not in numbers]
+    if unknown:
+        raise InputError(f"labels {', '.join(unknown[:5])} are none of the {len(numbers)} classes {', '.join(numbers)}")
+    return np.array([numbers[str(name)] for name in names], np.int32)[inverse.reshape(labels.shape)]
+
+
 def _checked(name: str, array: np.ndarray) -> np.ndarray:
     """Return the array in a dtype that JAX keeps, after a look at every number."""
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: dtype {array.dtype} holds no numbers; convert it to numbers first")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind == "f":
         if array.dtype.itemsize > 4:
             with np.errstate(over="ignore"):

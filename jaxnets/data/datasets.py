@@ -60,7 +60,8 @@ def mnist(data_dir: Path | None = None) -> Splits:
     """
     cache = cache_dir() / "mnist"
     named = data_dir or os.environ.get("JAXNETS_DATA")
-    for folder in ([Path(named), Path(named) / "mnist"] if named else []) + [cache]:
+    folders = [Path(named), Path(named) / "mnist"] if named else []
+    for folder in folders if data_dir is not None else [*folders, cache]:
         if all((folder / name).is_file() or (folder / name).with_suffix("").is_file() for name in MNIST_SHA256):
             return idx_folder(folder)
     if data_dir is not None:
@@ -98,6 +99,8 @@ def npz_splits(path: Path) -> Splits:
         if x is None or y is None:
             continue
         train = Data(inputs=x, labels=y)
+        if (test_x is None) != (test_y is None):
+            raise InputError(f"{path}: holds one of {names[2]} and {names[3]}; give both, or neither")
         if test_x is None or test_y is None:
             rest, held_out = train.split(0.2, seed=0)
             return Splits(rest, test=held_out)

@@ -103,6 +103,9 @@ def _parse_csv(path: Path) -> tuple[list[str], np.ndarray]:
         lines = [line for line in csv.reader(file, strict=True) if line]
     if len(lines) < 2:
         raise InputError(f"{path}: no rows below its header")
+    header = lines[0]
+    if _as_numbers(np.array(header)) is not None and header != [str(i) for i in range(len(header))]:
+        raise InputError(f"{path}: its first line, {','.join(header[:5])}, holds numbers; let it name the columns")
     for number, line in enumerate(lines, start=1):
         if len(line) != len(lines[0]):
             raise InputError(f"{path}: row {number} has {len(line)} fields, the header has {len(lines[0])}")
@@ -158,9 +161,16 @@ def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarr
         case suffix:
             raise InputError(f"{path}: a {suffix or 'nameless'} file is not read; give .npy, .npz, .csv or an image")
     size = int(np.prod(column.shape))
-    if array.size == 0 or array.size % size or (array.shape != column.shape and array.size // size != len(array)):
+    if array.size == 0 or array.size % size or (array.size != size and array.size // size != len(array)):
         raise InputError(f"{path}: an array of shape {array.shape}; the model takes examples of shape {column.shape}")
-    return Data(inputs=array.reshape(-1, *column.shape))["inputs"].astype(column.dtype)
+    given = Data(inputs=array.reshape(-1, *column.shape))["inputs"]
+    inputs = given.astype(column.dtype)
+    if (inputs != given).any():
+        raise InputError(
+            f"{path}: numbers from {given.min():g} to {given.max():g} do not fit {column.dtype}; the model was trained "
+            f"on {column.low:g} to {column.high:g}: bring them to that range"
+        )
+    return inputs
 
 
 def _parse_image(path: Path, column: Column, invert: bool) -> np.ndarray:

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Learner
+from jaxnets.optimizers import OptimizerConfig
+from jaxnets.options import TrainingConfig
 
 
 class Preset(NamedTuple):
@@ -77,4 +79,8 @@ def _from_file(path: Path) -> Recipe:
         raise InputError(f"{path}: no recipe: it defines no {', '.join(missing)}")
     presets: dict[str, Preset] = getattr(module, "PRESETS", {})
     config = next(iter(presets.values())).config if presets else module.Config()
+    if not isinstance(getattr(config, "training", None), TrainingConfig):
+        raise InputError(f"{path}: its Config has no field training: TrainingConfig")
+    if not isinstance(getattr(config, "optimizer", None), OptimizerConfig):
+        raise InputError(f"{path}: its Config has no field optimizer: OptimizerConfig")
     return Recipe(path.stem, str(path), config, module.load, module.build)

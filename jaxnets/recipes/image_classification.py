@@ -1,5 +1,6 @@
 """Classify small images: handwritten digits, MNIST, or a user's own."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -65,6 +66,9 @@ class Config:
             raise InputError(f"dropout={self.dropout} must be in [0, 1)")
         if not 0 <= self.validation < 1:
             raise InputError(f"validation={self.validation} must be in [0, 1)")
+        for name in ("shift", "rotate", "cutout"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise InputError(f"{name}={value} must be 0 or more")
         if self.validation == 0 and self.training.patience is not None:
             raise InputError("patience needs validation data; give --validation a fraction above 0")
         if any(width != "pool" and width < 1 for width in self.features + self.hidden):
@@ -157,4 +161,9 @@ def _as_images(part: Data) -> Data:
     inputs = inputs[..., None] if inputs.ndim == 3 else inputs
     if inputs.ndim != 4 or labels.ndim != 1:
         raise InputError(f"images [N, H, W] or [N, H, W, C] and labels [N] are needed, not {part}")
-    return Data(inputs=inputs, labels=labels, classes=part.classes or None)
+    if not part.classes:
+        raise InputError(
+            f"labels of {labels.dtype} from {labels.min()} to {labels.max()} are no classes; "
+            "use whole numbers from 0, or text"
+        )
+    return Data(inputs=inputs, labels=labels, classes=part.classes)
