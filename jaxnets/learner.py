@@ -125,10 +125,15 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function as one that XLA compiles by itself, whatever program calls it.
 
     XLA fuses operations across a function's borders, and what is fused decides where the processor rounds. Compiled
-    apart, a step has the same bits alone as in a population.
+    apart, a step has the same bits alone as in a population. This is of CPUs; on other backends it is a plain call.
     """
     called = jax.jit(function)
-    return lambda *args: set_xla_metadata(called(*args), inlineable="false")  # says so of the call
+
+    def call(*args: Any) -> Any:
+        results = called(*args)
+        return set_xla_metadata(results, inlineable="false") if jax.default_backend() == "cpu" else results
+
+    return call
 
 
 def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, batch: Batch, key: Key) -> Any:

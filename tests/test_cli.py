@@ -1,11 +1,6 @@
 """The command line from the outside: what each command prints, keeps and returns, and what wrong arguments get."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
@@ -307,26 +302,3 @@ class TestRefuses:
         config["config"]["hiden"] = 3
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert "Config has no field 'hiden' (did you mean 'hidden'?)" in fails(capsys, "evaluate", tmp_path)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path, heeded_signals):
-    """The same from outside: a real process, stopped in the middle and resumed, against one that was not."""
-    command = [sys.executable, "-m", "jaxnets", "train", "digits-cnn", "--duration", "60"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [*command, "--out", str(tmp_path / "a"), "--duration", "2000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        while not (log := tmp_path / "a" / "metrics.jsonl").exists() or not log.read_text():
-            time.sleep(0.05)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
-    assert f"interrupted by {signal.Signals(number).name} at step" in out
-    assert f"jaxnets resume {tmp_path / 'a'}" in out and "Traceback" not in err
-    assert not (tmp_path / "a" / "result.json").exists()
-    assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == 1

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,7 +15,7 @@ import pytest
 from helpers import assert_same_bits, small_learner
 
 import jaxnets as jn
-from jaxnets import checkpoint
+from jaxnets import checkpoint, cli
 from jaxnets.data import Splits
 from jaxnets.options import TrainingConfig
 from jaxnets.progress import Display
@@ -236,3 +238,29 @@ class TestRefuses:
         other = jn.supervised(jn.network(jn.models.MLP, 4, (8,), 3), jn.losses.softmax_cross_entropy, optax.adam(1e-2))
         with pytest.raises(jn.InputError, match=r"params/hidden/0/layer/bias is float32\[16\], not float32\[8\]"):
             unbroken.train_state(other)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_stopped_says_how_to_go_on(number, tmp_path, capsys):
+    """The same from outside: a real process, stopped in the middle and resumed, against one that was not."""
+    arguments = ["train", "digits-mlp", "--duration", "4000", "--out"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jaxnets", *arguments, str(tmp_path / "a")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (log := tmp_path / "a" / "metrics.jsonl").exists() or not log.read_text():
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert f"interrupted by {signal.Signals(number).name} at step" in out and "Traceback" not in err
+    *_, again = out.strip().splitlines()
+    assert again.split() == ["jaxnets", "resume", str(tmp_path / "a")]
+    assert cli.main(again.split()[1:]) == cli.main([*arguments, str(tmp_path / "b")]) == 0
+    ends = [Run.open(tmp_path / name) for name in "ab"]
+    assert ends[0].result["metrics"] == ends[1].result["metrics"]
+    assert without_time(ends[0].history()) == without_time(ends[1].history())
+    states = [run.checkpoints / "0000004000" / "state.safetensors" for run in ends]
+    assert states[0].read_bytes() == states[1].read_bytes()
