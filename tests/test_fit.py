@@ -48,6 +48,15 @@ class TestBits:
 
         assert_same_bits(run(sorted(set(cuts))), run([]))
 
+    def test_randomness_is_derived_from_seed_and_step(self):
+        _, key = jn.run_keys(7)
+        wanted = jax.random.split(jax.random.key(7))[1]
+        assert_same_bits(*map(jax.random.key_data, (key, wanted)))
+        assert_same_bits(*map(jax.random.key_data, (jn.step_key(key, jnp.int32(3)), jax.random.fold_in(wanted, 3))))
+        _, keys = jn.run_keys([6, 7])
+        folded = jn.step_key(keys, jnp.array([1, 3]))
+        assert_same_bits(*map(jax.random.key_data, (folded[1], jax.random.fold_in(wanted, 3))))
+
     def test_chunk_equals_a_scan_by_hand(self, blobs):
         """The loop adds nothing: a plain scan over ``learner.step`` agrees (other engine, other last bits)."""
         init_key, key = jn.run_keys(np.asarray(0, np.int32))
