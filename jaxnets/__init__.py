@@ -9,7 +9,7 @@ from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
 from jaxnets.data import Data
 from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate, predict
-from jaxnets.fit import Event, Fit, events, fit
+from jaxnets.fit import Elapsed, Event, Fit, events, fit
 from jaxnets.learner import Learner, TrainState, supervised
 from jaxnets.network import Network, linen_network, network, standardized
 from jaxnets.plan import RunState
@@ -20,6 +20,7 @@ from jaxnets.transforms import augmented, averaged, population
 __all__ = [
     "Data",
     "EarlyStopping",
+    "Elapsed",
     "Event",
     "Fit",
     "InputError",
