@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
+from jaxnets.cache import use_compile_cache
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,6 +16,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory):
     """Keep downloads and compiled programs away from the user's; shared by the tests, so that they compile once."""
     before = os.environ.get("JAXNETS_CACHE")
     os.environ.setdefault("JAXNETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    use_compile_cache()
     yield Path(os.environ["JAXNETS_CACHE"])
     if before is None:
         del os.environ["JAXNETS_CACHE"]

@@ -41,7 +41,11 @@ MODELS = {
     ),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
 }
-pytestmark = pytest.mark.parametrize("case", MODELS.values(), ids=MODELS.keys())
+# One of each kind in every run of the suite, the others where there is more time.
+SLOW = {"cnn", "cnn, layer norm, no dense", "mlp without hidden layers"}
+pytestmark = pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, case in MODELS.items()]
+)
 
 
 def batch(case: Case, size: int = 4) -> dict[str, jax.Array]:
@@ -85,6 +89,7 @@ def test_gradients_are_finite_and_reach_every_parameter(case):
         assert jnp.abs(grad).max() > 1e-6, f"{path} has no gradient"
 
 
+@pytest.mark.slow
 def test_gradients_against_finite_differences(case):
     with jax.enable_x64(True):
         network = jn.network(case.build, *case.args, **{**case.kwargs, "activation": nnx.tanh}, dtype=jnp.float64)
