@@ -86,12 +86,18 @@ def check(
     num_steps = length.steps(train.num_examples, batch_size)
     seeds = seeds.astype(np.int32)
     state = _state_shape(learner, train, batch_size, seeds, early_stopping)
-    splits = ("train",) if validation is None else ("train", "validation")
-    names = [f"{split}/{name}" for split in splits for name in state.sums]
-    if early_stopping and early_stopping.monitor not in names:
-        monitor = early_stopping.monitor
-        raise InputError(f"monitor={monitor!r} is none of {', '.join(names)}{nearest(monitor, names)}")
+    if early_stopping:
+        _check_monitor(early_stopping.monitor, learner, state, validation)
     return Plan(num_steps, limit, every, seeds, early_stopping, state)
+
+
+def _check_monitor(monitor: str, learner: Learner, state: RunState, validation: Data | None) -> None:
+    names = [f"train/{name}" for name in state.sums]
+    if validation is not None:
+        batch = {name: jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype) for name, array in validation.items()}
+        names += [f"validation/{name}" for name in jax.eval_shape(learner.evaluate, state.train, batch)]
+    if monitor not in names:
+        raise InputError(f"monitor={monitor!r} is none of {', '.join(names)}{nearest(monitor, names)}")
 
 
 def _state_shape(

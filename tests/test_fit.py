@@ -254,6 +254,12 @@ class TestBadInput:
         with pytest.raises(jn.InputError, match=r"is none of train/accuracy, .*did you mean 'validation/loss'"):
             next(jn.events(LEARNER, blobs, **options))
 
+    def test_a_learner_may_measure_other_things_in_evaluation(self, blobs):
+        other = LEARNER._replace(evaluate=lambda *args: {"score": LEARNER.evaluate(*args)["loss"]})
+        rule = jn.EarlyStopping(1, monitor="validation/score")
+        result = jn.fit(other, blobs, validation=blobs, early_stopping=rule, **OPTIONS)
+        assert "validation/score" in result.history[-1]
+
     def test_validation_data_of_another_shape(self, blobs):
         other = jn.Data(inputs=blobs["inputs"][:, :3], labels=blobs["labels"])
         with pytest.raises(jn.InputError, match=r"validation data are .*make 'inputs' the same in both"):

@@ -1,5 +1,7 @@
 """Populations, augmentation and averaged weights, as learners from learners."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from helpers import assert_same_bits, member, small_learner
 
 import jaxnets as jn
+from jaxnets.optimizers import OptimizerConfig, make_optimizer
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,46 @@ def test_averaged_learners_train_in_the_donated_loop(blobs):
     assert result.history[-1]["validation/accuracy"] > 0.8
     many = jn.fit(jn.population(learner, 2), blobs, batch_size=16, duration="10ep", seed=[0, 1], progress=False)
     assert_same_bits(member(many.state, 0), result.state)
+
+
+CHOICES = [
+    {"optimizer": "adamw", "schedule": "cosine", "warmup": 3, "weight_decay": 0.01},
+    {"optimizer": "sgd", "schedule": "one-cycle", "clip_norm": 1.0, "average": 0.99},
+    {"optimizer": "nesterov", "schedule": "constant", "weight_decay": 0.01, "accumulate": 2},
+    {"optimizer": "rmsprop", "schedule": "cosine", "warmup": 3},
+    {"optimizer": "adagrad", "schedule": "constant", "clip_norm": 0.5},
+    {"optimizer": "adam", "schedule": "cosine", "average": 0.9, "accumulate": 2},
+]
+KINDS = [
+    {"hidden": (8, 6)},
+    {"hidden": (7,), "norm": "batch", "activation": jnp.tanh, "dropout": 0.3},
+    {"hidden": (33, 16), "norm": "layer", "activation": jax.nn.gelu},
+    {"features": (4, "pool", 6), "norm": "batch", "dropout": 0.4},
+    {"features": (5, "pool"), "norm": "layer"},
+    {"features": (4, "pool", 6), "norm": "batch", "dtype": jnp.bfloat16},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice["optimizer"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind)))
+def test_a_member_has_the_bits_of_a_run_alone(kind, choice, request):
+    """Whatever the layers and the optimizer: what XLA fuses around a step must not change where it rounds."""
+    if kind.get("dtype") == jnp.bfloat16 and choice["optimizer"] == "adam" and jax.__version_info__ >= (0, 11):
+        request.applymarker(pytest.mark.xfail(reason="differs in the last bit with jax 0.12; the cause is not known"))
+    random, options = np.random.default_rng(0), dict(kind)
+    images = jn.Data(inputs=random.normal(size=(90, 8, 8, 1)), labels=np.arange(90) % 10)
+    if "features" in options:
+        network = jn.network(jn.models.CNN, (8, 8, 1), options.pop("features"), (8,), 10, **options)
+    else:
+        network = jn.network(jn.models.MLP, 64, options.pop("hidden"), 10, **options)
+    config = OptimizerConfig(learning_rate=0.01, **choice)
+    tx = make_optimizer(config, 30)
+    learner = jn.supervised(network, jn.losses.softmax_cross_entropy, tx, accumulate=config.accumulate)
+    learner = jn.averaged(learner, config.average) if config.average else learner
+    run = partial(jn.fit, train=images, batch_size=16, duration=30, progress=False)
+    many = run(jn.population(learner, 3), seed=range(3)).state
+    assert_same_bits(member(many, 1), run(learner, seed=1).state)
 
 
 def test_averaged_refuses():

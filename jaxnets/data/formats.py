@@ -164,7 +164,8 @@ def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarr
     if array.size == 0 or array.size % size or (array.size != size and array.size // size != len(array)):
         raise InputError(f"{path}: an array of shape {array.shape}; the model takes examples of shape {column.shape}")
     given = Data(inputs=array.reshape(-1, *column.shape))["inputs"]
-    inputs = given.astype(column.dtype)
+    with np.errstate(invalid="ignore"):
+        inputs = given.astype(column.dtype)
     if (inputs != given).any():
         raise InputError(
             f"{path}: numbers from {given.min():g} to {given.max():g} do not fit {column.dtype}; the model was trained "
