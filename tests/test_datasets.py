@@ -31,7 +31,8 @@ def nowhere(tmp_path, monkeypatch):
     """Set up an empty cache folder, no data folder, and a home of MNIST that does not answer."""
     monkeypatch.setenv("JAXNETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("JAXNETS_DATA", raising=False)
-    monkeypatch.setattr(datasets, "MNIST_HOME", "http://127.0.0.1:9")
+    nobody = {name: remote._replace(url=f"http://127.0.0.1:9/{name}") for name, remote in datasets.MNIST.items()}
+    monkeypatch.setattr(datasets, "MNIST", nobody)
     return tmp_path
 
 
@@ -69,16 +70,13 @@ def test_mnist_offline_says_which_files_to_put_where(nowhere):
         "--data-dir",
     ):
         assert part in str(error.value)
-    with pytest.raises(InputError, match="holds no MNIST; put train-images"):
+    with pytest.raises(InputError, match="holds no mnist; put train-images"):
         data.mnist(nowhere)
 
 
 def test_fetched_files_are_checked_and_kept(nowhere, monkeypatch):
     write_mnist(nowhere / "home")
-    digests = {
-        name: hashlib.sha256((nowhere / "home" / name).read_bytes()).hexdigest() for name in datasets.MNIST_SHA256
-    }
-    monkeypatch.setattr(datasets, "MNIST_SHA256", digests)
+    digests = {name: hashlib.sha256((nowhere / "home" / name).read_bytes()).hexdigest() for name in datasets.MNIST}
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -89,11 +87,13 @@ def test_fetched_files_are_checked_and_kept(nowhere, monkeypatch):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(datasets, "MNIST_HOME", f"http://127.0.0.1:{server.server_port}")
+        home = f"http://127.0.0.1:{server.server_port}"
+        files = {name: datasets.Remote(f"{home}/{name}", digest) for name, digest in digests.items()}
+        monkeypatch.setattr(datasets, "MNIST", files)
         assert data.mnist().train.num_examples == 6
         bad = next(iter(digests))
         (nowhere / "cache" / "mnist" / bad).unlink()
-        monkeypatch.setitem(digests, bad, "0" * 64)
+        monkeypatch.setitem(files, bad, files[bad]._replace(sha256="0" * 64))
         with pytest.raises(InputError, match=r"its SHA-256 is .*, not the pinned 0000"):
             data.mnist()
         server.shutdown()
@@ -119,7 +119,7 @@ def test_images_and_labels_must_match(nowhere):
 def test_a_folder_that_is_named_is_the_only_one(nowhere):
     write_mnist(nowhere / "cache" / "mnist")
     assert data.mnist().train.num_examples == 6
-    with pytest.raises(InputError, match="holds no MNIST"):
+    with pytest.raises(InputError, match="holds no mnist"):
         data.mnist(nowhere / "elsewhere")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,22 @@ from jaxnets.data.arrays import Data
 from jaxnets.data.formats import read_idx, read_npz
 from jaxnets.errors import InputError
 
-MNIST_HOME = "https://storage.googleapis.com/cvdf-datasets/mnist"
-MNIST_SHA256 = {
+
+class Remote(NamedTuple):
+    """Where a file comes from, and its pinned checksum."""
+
+    url: str
+    sha256: str
+
+
+_MNIST = {
     "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+MNIST = {
+    name: Remote(f"https://storage.googleapis.com/cvdf-datasets/mnist/{name}", sha) for name, sha in _MNIST.items()
 }
 
 
@@ -58,17 +69,7 @@ def mnist(data_dir: Path | None = None) -> Splits:
     Raises:
         InputError: if the files are not there and cannot be fetched; it says which to put where.
     """
-    cache = cache_dir() / "mnist"
-    named = data_dir or os.environ.get("JAXNETS_DATA")
-    folders = [Path(named), Path(named) / "mnist"] if named else []
-    for folder in folders if data_dir is not None else [*folders, cache]:
-        if all((folder / name).is_file() or (folder / name).with_suffix("").is_file() for name in MNIST_SHA256):
-            return idx_folder(folder)
-    if data_dir is not None:
-        raise InputError(f"data_dir={data_dir}: holds no MNIST; put {', '.join(MNIST_SHA256)} there (unzipped will do)")
-    for name, sha256 in MNIST_SHA256.items():
-        fetch(f"{MNIST_HOME}/{name}", sha256, cache / name)
-    return idx_folder(cache)
+    return idx_folder(next(iter(located("mnist", MNIST, data_dir).values())).parent)
 
 
 def idx_folder(folder: Path) -> Splits:
@@ -108,11 +109,52 @@ def npz_splits(path: Path) -> Splits:
     raise InputError(f"{path}: holds {sorted(arrays)}; name the arrays inputs and labels (or x_train and y_train)")
 
 
+def located(folder: str, files: Mapping[str, Remote], data_dir: Path | None = None) -> dict[str, Path]:
+    """Return where a data set's files are: in a local folder, in the cache, or, at last, fetched into the cache.
+
+    Args:
+        folder: the data set's own folder.
+        files: its files by name; gzipped where the name says ".gz", or not, both will do.
+        data_dir: a folder that holds them, or holds ``folder``. If absent, ``JAXNETS_DATA`` is taken for it, then the
+            cache.
+
+    Raises:
+        InputError: if they are not there and cannot be fetched; it says which to put where.
+    """
+    cache = cache_dir() / folder
+    named = data_dir or os.environ.get("JAXNETS_DATA")
+    places = [Path(named), Path(named) / folder] if named else []
+    for place in places if data_dir is not None else [*places, cache]:
+        found = {name: _zipped_or_not(place / name) for name in files}
+        paths = {name: path for name, path in found.items() if path is not None}
+        if len(paths) == len(files):
+            return paths
+    if data_dir is not None:
+        raise InputError(f"data_dir={data_dir}: holds no {folder}; put {', '.join(files)} there (unzipped will do)")
+    for name, remote in files.items():
+        if (cache / name).is_file():
+            continue
+        try:
+            fetch(remote.url, remote.sha256, cache / name)
+        except OSError as error:
+            raise InputError(
+                f"cannot fetch {remote.url} ({error}). Put the files {', '.join(files)} into {cache}, or into a folder "
+                f"named by --data-dir, or into a folder {folder!r} inside the one that JAXNETS_DATA names"
+            ) from error
+    return {name: cache / name for name in files}
+
+
+def _zipped_or_not(path: Path) -> Path | None:
+    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+    return next((candidate for candidate in (path, other) if candidate.is_file()), None)
+
+
 def fetch(url: str, sha256: str, path: Path) -> None:
     """Download ``url`` to ``path``, under a temporary name until its SHA-256 is found right.
 
     Raises:
-        InputError: if it cannot be fetched or its checksum is another; it says where to put the file by hand.
+        OSError: if it cannot be fetched.
+        InputError: if its checksum is another.
     """
     from rich.progress import Progress  # noqa: PLC0415
 
@@ -129,17 +171,11 @@ def fetch(url: str, sha256: str, path: Path) -> None:
         if digest.hexdigest() != sha256:
             raise InputError(f"{url}: its SHA-256 is {digest.hexdigest()}, not the pinned {sha256}; it was not kept")
         partial.rename(path)
-    except OSError as error:
-        raise InputError(
-            f"cannot fetch {url} ({error}). Put the files {', '.join(MNIST_SHA256)} into {path.parent}, or into a "
-            "folder named by --data-dir, or into a folder 'mnist' inside the one that JAXNETS_DATA names"
-        ) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _idx_file(folder: Path, name: str) -> Path:
-    for candidate in (folder / f"{name}.gz", folder / name):
-        if candidate.is_file():
-            return candidate
+    if path := _zipped_or_not(folder / f"{name}.gz"):
+        return path
     raise InputError(f"{folder}: holds no {name} or {name}.gz")
