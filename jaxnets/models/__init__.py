@@ -2,5 +2,6 @@
 
 from jaxnets.models.cnn import CNN
 from jaxnets.models.mlp import MLP
+from jaxnets.models.rnn import RNN, Continued
 
-__all__ = ["CNN", "MLP"]
+__all__ = ["CNN", "MLP", "RNN", "Continued"]

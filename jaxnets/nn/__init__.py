@@ -2,5 +2,6 @@
 
 from jaxnets.nn.conv import Conv, conv_general_dilated
 from jaxnets.nn.pooling import avg_pool, max_pool
+from jaxnets.nn.recurrent import ELMAN, GRU, LSTM, Cell, Recurrent
 
-__all__ = ["Conv", "avg_pool", "conv_general_dilated", "max_pool"]
+__all__ = ["ELMAN", "GRU", "LSTM", "Cell", "Conv", "Recurrent", "avg_pool", "conv_general_dilated", "max_pool"]
