@@ -1,6 +1,6 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, datasets, tokens
+from jaxnets.data import augment, datasets, music, tokens
 from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
 from jaxnets.data.datasets import Splits, digits, fetch, idx_folder, mnist, npz_splits
@@ -19,6 +19,7 @@ __all__ = [
     "fetch",
     "idx_folder",
     "mnist",
+    "music",
     "npz_splits",
     "padded_batches",
     "read_csv",

@@ -123,3 +123,19 @@ def blank(rate: float, token: int, padding: int) -> Augment:
         return jnp.where(hit, jnp.asarray(token, tokens.dtype), tokens)
 
     return apply
+
+
+def transpose(semitones: int) -> Augment:
+    """Return the augmentation that moves each piece of music, [B, T, keys], up or down by up to ``semitones``.
+
+    Keys that would leave the keyboard fall silent.
+    """
+    _at_least(0, semitones=semitones)
+
+    def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
+        offsets = jax.random.randint(key, frames.shape[:1], 0, 2 * semitones + 1)
+        wider = jnp.pad(frames, ((0, 0), (0, 0), (semitones, semitones)))
+        keys = frames.shape[-1]
+        return jax.vmap(lambda piece, offset: lax.dynamic_slice_in_dim(piece, offset, keys, 1))(wider, offsets)
+
+    return apply
