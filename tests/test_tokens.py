@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from jaxnets.data import tokens
 from jaxnets.errors import InputError
 
-
 TREEBANK = "it is n't kubrick 's best , is it ?"
 
 
