@@ -79,6 +79,45 @@ def save_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestio
     figure.savefig(path, dpi=120)
 
 
+def save_forecasts(
+    path: Path,
+    history: np.ndarray,
+    truth: np.ndarray,
+    forecasts: Mapping[str, np.ndarray],
+    names: Sequence[str],
+) -> None:
+    """Save forecasts beside what came, a row of panels for each column (up to eight), a panel for each window.
+
+    Args:
+        path: of the picture.
+        history: what was seen, [N, L, C].
+        truth: what came, [N, H, C].
+        forecasts: by name, [N, H, C].
+        names: of the C columns.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    rows, (windows, length) = min(len(names), 8), history.shape[:2]
+    figure = Figure(figsize=(5 * windows, 0.6 + 2.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, windows, squeeze=False, sharex=True, sharey="row")
+    past, ahead = np.arange(-length, 0), np.arange(truth.shape[1])
+    for (column, window), axes in np.ndenumerate(panels):
+        seen = history[window, :, column]
+        axes.plot(past, seen, color="0.5", label="history")
+        axes.plot([-1, *ahead], [seen[-1], *truth[window, :, column]], color="k", linewidth=1, label="truth")
+        for name, values in forecasts.items():
+            axes.plot(ahead, values[window, :, column], label=name, linewidth=1.8 if name == "forecast" else 1)
+        axes.axvline(-0.5, color="0.8", linewidth=1)
+        axes.set_title(names[column], fontsize="medium", loc="left")
+        axes.grid(alpha=0.3)
+    for axes in panels[-1]:
+        axes.set_xlabel("rows from the first that is forecast")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    figure.savefig(path, dpi=100)
+
+
 def sketch(runs: Mapping[str, Rows], metric: str = "loss", width: int = 72, height: int = 14) -> str:
     """Return the training and validation curves of a metric, drawn with characters; of several seeds the mean."""
     curves = {}

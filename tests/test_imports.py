@@ -46,7 +46,7 @@ ARROWS = {
     "lr_finder": {"data", "errors", "fit", "learner", "optimizers", "progress"},
     "recipes": {
         "choices", "data", "errors", "generation", "learner", "losses", "models", "network", "optimizers", "options",
-        "recipes", "transforms"
+        "plots", "recipes", "transforms"
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
     "commands": {

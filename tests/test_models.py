@@ -15,7 +15,8 @@ from jax.test_util import check_grads
 
 import jaxnets as jn
 from jaxnets import checkpoint
-from jaxnets.models import CNN, MLP
+from jaxnets.models import CNN, MLP, RNN, Forecaster
+from jaxnets.nn import GRU
 
 IMAGE = (8, 8, 1)
 
@@ -28,6 +29,15 @@ class Case(NamedTuple):
     kwargs: dict[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    smooth: dict[str, Any] = {"activation": nnx.tanh}  # what makes it differentiable everywhere
+
+
+def gru_over_patches(num_patches: int, patch: int, horizon: int, **options: Any) -> nnx.Module:
+    return RNN(patch, (8,), horizon, cell=GRU, pool="last", dropout=0.5, **options)
+
+
+def dense(num_patches: int, patch: int, horizon: int, **options: Any) -> nnx.Module:
+    return MLP(num_patches * patch, (), horizon, **options)
 
 
 MODELS = {
@@ -40,17 +50,27 @@ MODELS = {
         CNN, (IMAGE, (4, 6, "pool"), (8,), 3), {"norm": "batch", "dropout": 0.5}, IMAGE, (3,)
     ),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
+    "forecaster, gru over patches, dropout": Case(
+        Forecaster, (12, 4, gru_over_patches), {"patch": 3}, (12, 3), (4, 3), smooth={}
+    ),
+    "forecaster, linear": Case(Forecaster, (12, 4, dense), {}, (12, 3), (4, 3), smooth={}),
 }
 # One of each kind in every run of the suite, the others where there is more time.
-SLOW = {"cnn", "cnn, layer norm, no dense", "mlp without hidden layers"}
+SLOW = {"cnn", "cnn, layer norm, no dense", "mlp without hidden layers", "forecaster, linear"}
 pytestmark = pytest.mark.parametrize(
     "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, case in MODELS.items()]
 )
 
 
+def labels(case: Case, size: int) -> jax.Array:
+    """Return classes in turn: for each example, or for each step of its outputs."""
+    shape = (size, *case.outputs[:-1])
+    return jnp.arange(np.prod(shape)).reshape(shape) % case.outputs[-1]
+
+
 def batch(case: Case, size: int = 4) -> dict[str, jax.Array]:
     inputs = jax.random.normal(jax.random.key(1), (size, *case.inputs))
-    return {"inputs": inputs, "labels": jnp.arange(size) % case.outputs[-1]}
+    return {"inputs": inputs, "labels": labels(case, size)}
 
 
 def make(case: Case, **kwargs: Any) -> jn.Network:
@@ -92,7 +112,7 @@ def test_gradients_are_finite_and_reach_every_parameter(case):
 @pytest.mark.slow
 def test_gradients_against_finite_differences(case):
     with jax.enable_x64(True):
-        network = jn.network(case.build, *case.args, **{**case.kwargs, "activation": nnx.tanh}, dtype=jnp.float64)
+        network = jn.network(case.build, *case.args, **{**case.kwargs, **case.smooth}, dtype=jnp.float64)
         params, model_state = network.init(jax.random.key(0))
         params, model_state = jax.tree.map(lambda a: a.astype(jnp.float64), (params, model_state))
         inputs = jax.random.normal(jax.random.key(1), (4, *case.inputs), jnp.float64)
@@ -100,7 +120,7 @@ def test_gradients_against_finite_differences(case):
         @jax.jit
         def loss(params):
             outputs, _ = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
-            return jn.losses.softmax_cross_entropy(outputs, jnp.arange(4) % 3).mean()
+            return jn.losses.softmax_cross_entropy(outputs, labels(case, 4)).mean()
 
         check_grads(loss, (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
 
