@@ -100,8 +100,10 @@ def test_cnn():
 def test_forecaster():
     """The normalisation of each window and column, the patches, a GRU over them, and the way back."""
     gru = lambda num, patch, horizon, **options: RNN(patch, (5,), horizon, cell=GRU, pool="last", **options)
-    network = jn.network(Forecaster, 12, 4, gru, patch=3)
+    network = jn.network(Forecaster, 12, 4, gru, patch=3, linear=True)
     params, model_state = numpy(network.init(jax.random.key(0)))
+    assert not params["linear"]["kernel"].any()
+    params["linear"]["kernel"] = np.random.default_rng(1).normal(size=(12, 4)).astype(np.float32)
     x = 10 + np.random.default_rng(0).normal(size=(6, 12, 2)).cumsum(1).astype(np.float32)
     layer = params["backbone"]["layers"][0][0]
     cell, out = torch.nn.GRU(3, 5, batch_first=True), torch.nn.Linear(5, 4)
@@ -113,6 +115,8 @@ def test_forecaster():
     for row, column in np.ndindex(6, 2):
         window = torch.tensor(x[row, :, column])
         mean, deviation = window.mean(), (window.var(correction=0) + 1e-5).sqrt()
-        outputs, _ = cell(((window - mean) / deviation).reshape(1, 4, 3))
-        wanted[row, :, column] = (out(outputs[0, -1]) * deviation + mean).detach()
+        normalised = (window - mean) / deviation
+        outputs, _ = cell(normalised.reshape(1, 4, 3))
+        outputs = out(outputs[0, -1]) + normalised @ torch.tensor(params["linear"]["kernel"])
+        wanted[row, :, column] = (outputs * deviation + mean).detach()
     np.testing.assert_allclose(network.apply(params, model_state, x)[0], wanted, rtol=1e-5)

@@ -219,7 +219,7 @@ def _check_order(path: Path, name: str, times: np.ndarray, irregular: bool) -> N
         )
     if irregular or not len(steps) or (times.dtype.kind == "M" and _months(times) is not None):
         return
-    usual = np.median(steps.astype(np.float64))
+    usual = np.sort(steps.astype(np.float64))[(len(steps) - 1) // 2]
     odd = np.abs(steps.astype(np.float64) - usual) > (0 if times.dtype.kind == "M" else _ROUNDING * usual)
     if odd.any():
         row = int(np.argmax(odd)) + 1

@@ -22,6 +22,7 @@ class Forecaster(nnx.Module):
         horizon: H.
         backbone: makes the module in between, [N, P, patch] -> [N, H]: ``backbone(P, patch, H, dtype=, rngs=)``. It is
             called with ``rngs=``.
+        linear: add a dense layer of the whole window to what the backbone gives, beginning with zeros.
         patch: steps of a patch; it divides ``history``, and P is how often.
         epsilon: added to a window's variance, so that a constant one is no division by zero.
         dtype: of the backbone's computation; normalisation is in float32 at least, and outputs have the inputs' dtype.
@@ -37,6 +38,7 @@ class Forecaster(nnx.Module):
         horizon: int,
         backbone: Callable[..., Any],
         *,
+        linear: bool = False,
         patch: int = 1,
         epsilon: float = 1e-5,
         dtype: Any = None,
@@ -46,6 +48,10 @@ class Forecaster(nnx.Module):
             raise InputError(f"{history=}, {horizon=} and {patch=} must be 1 or more, and patch divide history")
         self.history, self.horizon, self.patch, self.epsilon = history, horizon, patch, epsilon
         self.backbone = backbone(history // patch, patch, horizon, dtype=dtype, rngs=rngs)
+        zeros = nnx.initializers.zeros
+        self.linear = nnx.data(
+            nnx.Linear(history, horizon, use_bias=False, kernel_init=zeros, dtype=dtype, rngs=rngs) if linear else None
+        )
 
     def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Return the forecasts; ``rngs`` is what the backbone's dropout draws from."""
@@ -56,6 +62,8 @@ class Forecaster(nnx.Module):
         mean = x.mean(1, keepdims=True)  # [B, 1, C]
         deviation = jnp.sqrt(x.var(1, keepdims=True) + self.epsilon)
         x = jnp.swapaxes((x - mean) / deviation, 1, 2).reshape(batch * columns, -1, self.patch)  # [B * C, P, patch]
-        outputs = self.backbone(x, rngs=rngs).astype(x.dtype)  # [B * C, H]
-        outputs = jnp.swapaxes(outputs.reshape(batch, columns, self.horizon), 1, 2)
+        outputs = self.backbone(x, rngs=rngs)  # [B * C, H]
+        if self.linear is not None:
+            outputs += self.linear(x.reshape(batch * columns, self.history))
+        outputs = jnp.swapaxes(outputs.astype(x.dtype).reshape(batch, columns, self.horizon), 1, 2)
         return (outputs * deviation + mean).astype(inputs.dtype)

@@ -20,6 +20,7 @@ from jaxnets.options import TrainingConfig
 from jaxnets.recipes import Preset
 from jaxnets.transforms import averaged
 
+LOSSES = {"mse": losses.mse, "mae": losses.mae, "huber": losses.huber}
 ETTH1_SPLIT = (8640.0, 2880.0, 2880.0)  # hours of 12, 4 and 4 months of 30 days, as everyone splits it
 
 
@@ -49,7 +50,7 @@ class Config:
     """training, validation and test rows, in the order of time: fractions, or counts; 0.7 0.1 0.2 if absent, and for
     etth1 the usual 8640 2880 2880"""
     model: Literal["rnn", "mlp"] = "rnn"
-    """what is shared by the columns: a recurrent network over patches, or dense layers (without --hidden: linear)"""
+    """what is shared by the columns: a recurrent network over patches, with a linear path beside it, or dense layers"""
     cell: CellName = "gru"
     """the recurrent cell: rnn (Elman), lstm or gru"""
     hidden: tuple[int, ...] = (64,)
@@ -58,6 +59,8 @@ class Config:
     """rows of one step of the recurrent network; divides the history"""
     dropout: float = 0.3
     """probability that a feature is dropped in training"""
+    loss: Literal["mse", "mae", "huber"] = "huber"
+    """what training minimises, of standardised values; mse and mae are reported in any case"""
     precision: Literal["float32", "bfloat16"] = "float32"
     """dtype of the network's arithmetic; weights, normalisation and losses are float32 in both"""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -88,7 +91,8 @@ _ETTH1_GRU = Config(training=TrainingConfig(duration="10ep", patience=5), optimi
 PRESETS = {
     "forecast-gru": Preset(_ETTH1_GRU, "ETTh1, or your own CSV file: a GRU over patches, shared by the columns"),
     "forecast-linear": Preset(
-        replace(_ETTH1_GRU, model="mlp", hidden=(), dropout=0.0), "the same with one dense layer (--hidden: an MLP)"
+        replace(_ETTH1_GRU, model="mlp", hidden=(), dropout=0.0),
+        "the same with one dense layer (with --hidden 64, two)",
     ),
 }
 
@@ -106,7 +110,7 @@ def load(config: Config) -> Splits:
 
 
 def build(config: Config, spec: Spec) -> Learner:
-    """Return the learner; the loss is the mean squared error of standardised values."""
+    """Return the learner; the errors are those of standardised values."""
 
     def backbone(num_patches: int, patch: int, horizon: int, **options: Any) -> RNN | MLP:
         options |= {"dropout": config.dropout}
@@ -114,10 +118,11 @@ def build(config: Config, spec: Spec) -> Learner:
             return MLP(num_patches * patch, config.hidden, horizon, **options)
         return RNN(patch, config.hidden, horizon, cell=CELLS[config.cell], pool="last", **options)
 
-    dtype = DTYPES[config.precision]
-    model = network(Forecaster, config.history, config.horizon, backbone, patch=config.patch, dtype=dtype)
+    options = {"linear": config.model != "mlp", "patch": config.patch, "dtype": DTYPES[config.precision]}
+    model = network(Forecaster, config.history, config.horizon, backbone, **options)
     tx = make_optimizer(config.optimizer, config.training.num_steps(spec.num_examples))
-    learner = supervised(model, losses.mse, tx, {"mae": losses.mae}, accumulate=config.optimizer.accumulate)
+    metrics = {"mse": losses.mse, "mae": losses.mae}
+    learner = supervised(model, LOSSES[config.loss], tx, metrics, accumulate=config.optimizer.accumulate)
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
 
 
@@ -133,7 +138,9 @@ def predict(
     for file in given:
         series = read_series(Path(file), config.time, column.features, fill=config.fill, irregular=config.irregular)
         if len(series.values) < config.history:
-            raise InputError(f"{file}: {len(series.values)} rows; the model looks back on history={config.history}")
+            raise InputError(
+                f"{file}: {len(series.values)} rows, but the model looks back on {config.history}; give more"
+            )
         window = ((series.values[-config.history :] - mean) / std).astype(np.float32)
         forecast = outputs(window[None])[0] * std + mean  # [H, C]
         times = following(series.times, config.horizon, irregular=config.irregular)
@@ -154,7 +161,7 @@ def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, 
     metrics = {}
     for name, forecast in forecasts.items():
         error = forecast - test["labels"]
-        metrics[f"test/loss of {name}"] = float(np.mean(error**2, dtype=np.float64))
+        metrics[f"test/mse of {name}"] = float(np.mean(error**2, dtype=np.float64))
         metrics[f"test/mae of {name}"] = float(np.mean(np.abs(error), dtype=np.float64))
     picked = np.linspace(0, test.num_examples - 1, 5).astype(int)[1:4]
     column = test.spec["inputs"]
