@@ -56,7 +56,7 @@ MODELS = {
     "forecaster, linear": Case(Forecaster, (12, 4, dense), {}, (12, 3), (4, 3), activation=False),
 }
 # One of each kind in every run of the suite, the others where there is more time.
-SLOW = {"cnn", "cnn, layer norm, no dense", "mlp without hidden layers", "forecaster, linear"}
+SLOW = {"cnn", "cnn, layer norm, no dense", "mlp without hidden layers", "forecaster, gru over patches, dropout"}
 pytestmark = pytest.mark.parametrize(
     "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, case in MODELS.items()]
 )
