@@ -18,6 +18,7 @@ _MISSING = ("", "nan", "na", "n/a", "null", "none", "nat", "?", "-")
 _TIME = re.compile(r"\d{4}-\d\d(-\d\d([ T]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?)?Z?")
 # Numbers as times are often rounded (years with three digits after the point): steps may differ by so much.
 _ROUNDING = 0.02
+_DAY = np.timedelta64(1, "D")
 
 
 class Series(NamedTuple):
@@ -88,7 +89,7 @@ def following(times: np.ndarray, num: int, *, irregular: bool = False) -> list[s
         day = times[-1] - months[-1].astype(times.dtype)
         next_months = months[-1] + (months[1] - months[0]) * ahead
         if _at_month_ends(times):
-            return [_text(end) for end in (next_months + 1).astype("M8[D]") - 1]
+            return [_text(end) for end in (next_months + np.timedelta64(1, "M")).astype("M8[D]") - _DAY]
         return [_text(value) for value in next_months.astype(times.dtype) + day]
     return [_text(value) for value in times[-1] + (times[1] - times[0]) * ahead]
 
@@ -244,7 +245,7 @@ def _at_month_ends(times: np.ndarray) -> bool:
     """Return whether all are dates of a month's last day, which is not the same number in each."""
     if np.datetime_data(times.dtype)[0] != "D":
         return False
-    after = times + 1
+    after = times + _DAY
     return bool((after == after.astype("M8[M]")).all())
 
 
