@@ -57,7 +57,7 @@ class Config:
     """widths of the recurrent or dense hidden layers"""
     patch: int = 12
     """rows of one step of the recurrent network; divides the history"""
-    dropout: float = 0.3
+    dropout: float = 0.1
     """probability that a feature is dropped in training"""
     loss: Literal["mse", "mae", "huber"] = "huber"
     """what training minimises, of standardised values; mse and mae are reported in any case"""
