@@ -2,5 +2,6 @@
 
 from jaxnets.nn.conv import Conv, conv_general_dilated
 from jaxnets.nn.pooling import avg_pool, max_pool
+from jaxnets.nn.upsampling import ConvTranspose, conv_transpose, upsample
 
-__all__ = ["Conv", "avg_pool", "conv_general_dilated", "max_pool"]
+__all__ = ["Conv", "ConvTranspose", "avg_pool", "conv_general_dilated", "conv_transpose", "max_pool", "upsample"]
