@@ -2,5 +2,6 @@
 
 from jaxnets.models.cnn import CNN
 from jaxnets.models.mlp import MLP
+from jaxnets.models.resnet import ResNet
 
-__all__ = ["CNN", "MLP"]
+__all__ = ["CNN", "MLP", "ResNet"]
