@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], type | None]] = {
     "resume": (commands.resume, None),
     "evaluate": (commands.evaluate, None),
     "predict": (commands.predict, None),
+    "generate": (commands.generate, None),
     "plot": (commands.plot, None),
     "summary": (commands.summary, NoOptions),
     "lr-find": (commands.lr_find, LrFindOptions),
@@ -62,7 +63,7 @@ def _usage() -> str:
 def _run(name: str, args: Sequence[str]) -> int:
     command, options = COMMANDS[name]
     if options is None:
-        return tyro.cli(command, prog=f"jaxnets {name}", args=args)
+        return tyro.cli(command, prog=f"jaxnets {name}", args=args, config=(tyro.conf.OmitArgPrefixes,))
     return command(*_with_recipe(name, options, args))
 
 

@@ -113,12 +113,37 @@ def supervised(
         missing = sorted({"inputs", "labels"} - set(arrays))
         if missing:
             raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
+        network.check(arrays["inputs"])
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
         batch = {name: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
         jax.eval_shape(evaluate, state, batch)
         check_labels(loss, jax.eval_shape(predict, state, batch["inputs"]), arrays["labels"])
 
     return Learner(init, step, evaluate, predict, check)
+
+
+def autoregressive(learner: Learner) -> Learner:
+    """Return a learner of sequences, [B, T + 1, ...] under "inputs": each element is predicted from those before it.
+
+    The inner learner's inputs are the first T elements of each sequence, its labels the last T. A "mask" says which
+    sequences [B], or which elements [B, T + 1], count as something to predict.
+
+    Args:
+        learner: a ``supervised`` learner whose network gives an output for every element.
+    """
+
+    def shifted(batch: Mapping[str, Any]) -> dict[str, Any]:
+        sequences = batch["inputs"]
+        if sequences.ndim < 2 or sequences.shape[1] < 2:
+            raise InputError(f"inputs of shape {sequences.shape} hold nothing to predict; give [N, T + 1, ...], T > 0")
+        mask = {"mask": batch["mask"] if batch["mask"].ndim == 1 else batch["mask"][:, 1:]} if "mask" in batch else {}
+        return {"inputs": sequences[:, :-1], "labels": sequences[:, 1:], **mask}
+
+    return learner._replace(
+        step=lambda state, batch, key: learner.step(state, shifted(batch), key),
+        evaluate=lambda state, batch: learner.evaluate(state, shifted(batch)),
+        check=lambda arrays: learner.check(shifted(arrays)),
+    )
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:

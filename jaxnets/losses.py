@@ -1,4 +1,4 @@
-"""Losses and metrics, for each example: ``loss(outputs, labels) -> values`` of the labels' shape.
+"""Losses and metrics, for each example: ``loss(outputs, labels) -> values``, of the labels' shape where none is summed.
 
 The caller takes the mean. They are Optax' own where it has them; what is added is that shapes which would broadcast in
 silence, ``[N, 1]`` against ``[N]``, are an error, and that labels are checked on the host before anything compiles.
@@ -33,6 +33,15 @@ def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Return the negative log-likelihood of binary labels (0, 1 or a probability) in nats, [...] and [...] -> [...]."""
     _same_shape("sigmoid_cross_entropy", logits, labels)
     return optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
+
+
+def bernoulli_nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the negative log-likelihood of vectors of binary values in nats, [..., D] and [..., D] -> [...].
+
+    The values are independent given the logits, so it is the sum of ``sigmoid_cross_entropy`` over the last axis.
+    """
+    _same_shape("bernoulli_nll", logits, labels)
+    return optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)).sum(-1)
 
 
 def hinge(scores: jax.Array, labels: jax.Array) -> jax.Array:
@@ -76,7 +85,7 @@ def check_labels(loss: Loss, outputs: jax.ShapeDtypeStruct, labels: np.ndarray) 
     if function in (softmax_cross_entropy, multiclass_hinge):
         limits = (0, outputs.shape[-1] - 1)
         remedy = f"the network has {outputs.shape[-1]} outputs; give it one for each class, numbered from 0"
-    elif function is sigmoid_cross_entropy:
+    elif function in (sigmoid_cross_entropy, bernoulli_nll):
         limits, remedy = (0, 1), "give 0, 1 or a probability"
     else:
         return

@@ -32,10 +32,13 @@ class Network(NamedTuple):
         init: ``init(key) -> (params, model_state)``.
         apply: ``apply(params, model_state, inputs, *, train=False, key=None) -> (outputs, model_state)``. ``train``
             switches dropout and batch statistics on; ``key`` is what random layers draw from.
+        check: ``check(inputs)``, raises an ``InputError`` if a data set's inputs hold what the model cannot take, such
+            as a token outside its vocabulary; on the host, before anything compiles.
     """
 
     init: Callable[[Key], tuple[PyTree, PyTree]]
     apply: Apply
+    check: Callable[[np.ndarray], None] = lambda inputs: None
 
 
 def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network:
@@ -49,7 +52,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
     Returns:
         The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable
         (batch statistics, for one) but random-number streams: those are made anew from ``key`` at each call, whether
-        the module takes ``rngs`` when called or keeps them inside.
+        the module takes ``rngs`` when called or keeps them inside. Its ``check`` is the module's, if it has one.
 
     Raises:
         ValueError: by ``apply``, if ``train`` is set for a module that keeps random streams and ``key`` is missing.
@@ -87,7 +90,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
         *_, new_state = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
         return outputs, nnx.to_pure_dict(new_state)
 
-    return Network(init, apply)
+    return Network(init, apply, getattr(abstract, "check", lambda inputs: None))
 
 
 def linen_network(module: linen.Module, example: PyTree) -> Network:

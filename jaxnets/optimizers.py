@@ -17,7 +17,7 @@ RANGE_TEST_SPAN = 1e6  # highest over lowest learning rate of a range test
 class OptimizerConfig:
     """Which optimizer, at which learning rate, and what is done to its gradients and updates."""
 
-    optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"] = "adamw"
     """the update rule; batch, mini-batch and stochastic descent are --batch-size N, n and 1"""
     learning_rate: float = 1e-3
     """the step size, at its highest"""
@@ -26,9 +26,9 @@ class OptimizerConfig:
     warmup: int = 0
     """steps in which the learning rate rises from 0 (constant and cosine)"""
     momentum: float = 0.9
-    """momentum of momentum and nesterov; the first moment's decay (beta 1) of adam and adamw"""
+    """momentum of momentum, nesterov and muon; the first moment's decay (beta 1) of adam and adamw"""
     weight_decay: float = 0.0
-    """decay of weights; biases and normalisation are left alone; decoupled for adamw, an L2 gradient for the others"""
+    """decay of weights; biases and normalisation are left alone; decoupled for adamw and muon, else an L2 gradient"""
     clip_norm: float | None = None
     """scale gradients down to this global norm where they exceed it"""
     accumulate: int = 1
@@ -96,9 +96,12 @@ def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.Grad
         "rmsprop": lambda: optax.rmsprop(rate, eps_in_sqrt=False),  # as in the lecture, and in PyTorch
         "adam": lambda: optax.adam(rate, config.momentum),
         "adamw": lambda: optax.adamw(rate, config.momentum, weight_decay=decay, mask=decayed),
+        "muon": lambda: optax.contrib.muon(
+            rate, beta=config.momentum, weight_decay=decay, weight_decay_mask=decayed, adam_b1=config.momentum
+        ),
     }
     parts: list[optax.GradientTransformation] = [rules[config.optimizer]()]
-    if decay and config.optimizer != "adamw":
+    if decay and config.optimizer not in ("adamw", "muon"):
         parts.insert(0, optax.add_decayed_weights(decay, mask=decayed))
     if config.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))

@@ -1,5 +1,6 @@
 """What the command line can ask for beside a recipe's own settings, as dataclasses whose fields are flags."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +82,29 @@ class LrFindOptions:
     """of initial values and the order of rows"""
     out: Path = Path("lr-find.png")
     """the picture"""
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What is drawn from a trained model."""
+
+    prompt: str = ""
+    """what it begins with"""
+    length: int = 0
+    """how much to draw; the recipe's own measure if 0"""
+    temperature: float = 1.0
+    """below 1 likelier and duller, 0 always the likeliest; 1 as the model was trained"""
+    seed: int = 0
+    """of the draws"""
+    out: Path | None = None
+    """the file to write; in the run's folder if absent"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.length < 0:
+            raise InputError(f"length={self.length} must be 1 or more")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature={self.temperature} must be 0 (always the likeliest) or more")
 
 
 @dataclass(frozen=True)

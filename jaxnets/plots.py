@@ -79,6 +79,21 @@ def save_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestio
     figure.savefig(path, dpi=120)
 
 
+def save_piano_rolls(path: Path, pieces: Mapping[str, np.ndarray], lowest: int) -> None:
+    """Save pieces of music, frames [T, keys] by title, as piano rolls below one another; ``lowest`` is a MIDI pitch."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(9, 2.5 * len(pieces)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, frames) in zip(figure.subplots(len(pieces), 1, squeeze=False)[:, 0], pieces.items(), strict=True):
+        extent = (0, len(frames), lowest, lowest + frames.shape[1])
+        axes.imshow(frames.T, origin="lower", aspect="auto", cmap="Greys", interpolation="none", extent=extent)
+        axes.set(title=title, xlabel="quarter notes", ylabel="MIDI pitch", ylim=(36, 96))
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
 def sketch(runs: Mapping[str, Rows], metric: str = "loss", width: int = 72, height: int = 14) -> str:
     """Return the training and validation curves of a metric, drawn with characters; of several seeds the mean."""
     curves = {}

@@ -42,6 +42,8 @@ def report(run: Run, result: dict[str, Any], again: str) -> None:
     """Print the summary of a run that has ended."""
     seconds, compiling = result["seconds"], result["compile_seconds"]
     console.print(metrics({name: metric["values"] for name, metric in result["metrics"].items()}, len(result["seeds"])))
+    for name, value in result["baselines"].items():
+        console.print(f"{name.replace('/', ' '):<22}{text.metric(name, value)}  (baseline)")
     rate = result["examples_per_second"]
     console.print(
         f"{text.seconds(seconds)}, of which compiling {compiling / seconds:.0%}, waiting for data "

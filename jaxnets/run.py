@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -154,7 +154,14 @@ class Run:
         return checkpoint.restore(self.checkpoints, shape, part="train")[0]
 
     def train(
-        self, learner: Learner, splits: Splits, training: TrainingConfig, display: Display, *, resume: bool = False
+        self,
+        learner: Learner,
+        splits: Splits,
+        training: TrainingConfig,
+        display: Display,
+        finish: Callable[[TrainState], dict[str, float]] = lambda state: {},
+        *,
+        resume: bool = False,
     ) -> dict[str, Any]:
         """Train, log every evaluation, save now and then and at the end, and return (and write) the result.
 
@@ -163,6 +170,7 @@ class Run:
             splits: the data.
             training: how long and in which batches.
             display: what shows the events.
+            finish: what is made of the state that is kept, and the metrics of baselines that it returns.
             resume: go on from the newest checkpoint; from the beginning, if there is none yet.
 
         Raises:
@@ -184,7 +192,7 @@ class Run:
             event = event or self._follow(events(learner, splits.train, **options), display, received)
             plots.save_curves(self.path / "curves.png", {self.config.recipe: self.history()})
             examples = event.step * training.batch_size * len(self.config.seeds)
-            result = self._result(learner, splits, event, examples)
+            result = self._result(learner, splits, event, examples) | {"baselines": finish(event.run_state.train)}
             to_json(self.path / "result.json", result)
         return result
 

@@ -295,7 +295,7 @@ class TestRefuses:
         assert "already holds a run" in fails(capsys, "train", "digits-cnn", "--out", trained)
         (tmp_path / "a.txt").write_text("")
         assert "a .txt file is not read" in fails(capsys, "predict", trained, tmp_path / "a.txt")
-        assert "no files to predict" in fails(capsys, "predict", trained)
+        assert "nothing to predict" in fails(capsys, "predict", trained)
 
     def test_a_config_that_is_not_the_recipes(self, capsys, tmp_path, trained):
         config = json.loads((trained / "config.json").read_text())

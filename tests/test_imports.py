@@ -22,6 +22,8 @@ ARROWS = {
     "models": {"errors", "nn"},
     "network": {"errors"},
     "losses": {"errors"},
+    "choices": {"nn"},
+    "generation": {"errors", "learner", "models", "network"},
     "metrics": {"errors"},
     "data": {"errors", "cache"},
     "optimizers": {"errors", "network"},
@@ -43,7 +45,8 @@ ARROWS = {
     },
     "lr_finder": {"data", "errors", "fit", "learner", "optimizers", "progress"},
     "recipes": {
-        "data", "errors", "learner", "losses", "models", "network", "optimizers", "options", "recipes", "transforms"
+        "choices", "data", "errors", "generation", "learner", "losses", "models", "network", "optimizers", "options",
+        "plots", "recipes", "transforms"
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
     "commands": {

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -27,9 +27,10 @@ class Column:
         dtype: NumPy's name of it.
         low: smallest value.
         high: largest value.
-        classes: names of the classes, where the numbers stand for classes.
+        classes: names of the classes, where the numbers stand for classes; for tokens, the vocabulary.
         mean: of each feature (last axis), for numbers that are not classes.
         std: standard deviation of each feature, likewise.
+        features: names of the features, where they have names.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +40,7 @@ class Column:
     classes: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    features: tuple[str, ...] = ()
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
@@ -67,6 +69,8 @@ class Data(Mapping[str, np.ndarray]):
 
     Args:
         classes: names of the classes of "labels", in the order of their numbers; of text labels the sorted names.
+        known: what is known of other arrays beyond their numbers, by name: fields of ``Column``, such as
+            ``{"inputs": {"classes": vocabulary}}``.
         **arrays: [N, ...] each.
 
     Raises:
@@ -74,7 +78,13 @@ class Data(Mapping[str, np.ndarray]):
             holds no numbers, or a label is outside the classes.
     """
 
-    def __init__(self, *, classes: Sequence[str] | None = None, **arrays: Any):
+    def __init__(
+        self,
+        *,
+        classes: Sequence[str] | None = None,
+        known: Mapping[str, Mapping[str, tuple[Any, ...]]] | None = None,
+        **arrays: Any,
+    ):
         columns = {name: np.asarray(array) for name, array in arrays.items()}
         if not columns:
             raise InputError("the data have no arrays; give at least inputs=")
@@ -90,6 +100,7 @@ class Data(Mapping[str, np.ndarray]):
             columns["labels"] = _numbered(labels, classes)
         self._columns = {name: _checked(name, array) for name, array in columns.items()}
         self.classes = self._class_names(classes)
+        self.known = dict(known or {})
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return the named array, [N, ...]."""
@@ -134,7 +145,8 @@ class Data(Mapping[str, np.ndarray]):
 
     def take(self, rows: np.ndarray | slice) -> "Data":
         """Return these rows, with the same classes."""
-        return Data(classes=self.classes or None, **{name: array[rows] for name, array in self.items()})
+        rows_of = {name: array[rows] for name, array in self.items()}
+        return Data(classes=self.classes or None, known=self.known, **rows_of)
 
     def split(self, fraction: float, seed: int = 0) -> tuple["Data", "Data"]:
         """Return the rest and a random ``fraction`` held out, stratified by integer labels (scikit-learn's split).
@@ -175,7 +187,9 @@ class Data(Mapping[str, np.ndarray]):
         low, high = array.min().item() if array.size else 0, array.max().item() if array.size else 0
         if name == "labels" and self.classes:
             return Column(shape, dtype, low, high, classes=self.classes)
-        return Column(shape, dtype, low, high, **_moments(array)._asdict())
+        known = self.known.get(name, {})
+        column = Column(shape, dtype, low, high, **known)
+        return column if column.classes or column.mean else replace(column, **_moments(array)._asdict())
 
 
 class _Moments(NamedTuple):

@@ -1,6 +1,6 @@
-"""Image augmentation on the device: each is a pure function of a key, ``augment(key, images) -> images``.
+"""Augmentation on the device: each is a pure function of a key, ``augment(key, inputs) -> inputs`` of the same dtype.
 
-Images are [B, H, W, C] of any dtype, which is kept. Pixels from outside an image are 0.
+Images are [B, H, W, C]; pixels from outside an image are 0. Sequences are [B, T, ...].
 """
 
 from collections.abc import Callable
@@ -94,3 +94,48 @@ def _at_least(least: float, **argument: float) -> None:
     for name, value in argument.items():
         if value < least:
             raise InputError(f"{name}={value} must be {least} or more")
+
+
+def crop(length: int) -> Augment:
+    """Return the augmentation that takes ``length`` steps of each sequence, [B, T, ...], from any place in it."""
+    _at_least(1, length=length)
+
+    def apply(key: jax.Array, sequences: jax.Array) -> jax.Array:
+        spare = sequences.shape[1] - length
+        if spare < 0:
+            raise InputError(f"crop(length={length}) of sequences of {sequences.shape[1]}; use a shorter one")
+        starts = jax.random.randint(key, sequences.shape[:1], 0, spare + 1)
+        return jax.vmap(lambda sequence, start: lax.dynamic_slice_in_dim(sequence, start, length))(sequences, starts)
+
+    return apply
+
+
+def blank(rate: float, token: int, padding: int) -> Augment:
+    """Return the augmentation that puts ``token`` in place of a share ``rate`` of the tokens [B, T] but ``padding``.
+
+    Word dropout (Iyyer et al., 2015).
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"{rate=} must be in [0, 1)")
+
+    def apply(key: jax.Array, tokens: jax.Array) -> jax.Array:
+        hit = jax.random.bernoulli(key, rate, tokens.shape) & (tokens != padding)
+        return jnp.where(hit, jnp.asarray(token, tokens.dtype), tokens)
+
+    return apply
+
+
+def transpose(semitones: int) -> Augment:
+    """Return the augmentation that moves each piece of music, [B, T, keys], up or down by up to ``semitones``.
+
+    Keys that would leave the keyboard fall silent.
+    """
+    _at_least(0, semitones=semitones)
+
+    def apply(key: jax.Array, frames: jax.Array) -> jax.Array:
+        offsets = jax.random.randint(key, frames.shape[:1], 0, 2 * semitones + 1)
+        wider = jnp.pad(frames, ((0, 0), (0, 0), (semitones, semitones)))
+        keys = frames.shape[-1]
+        return jax.vmap(lambda piece, offset: lax.dynamic_slice_in_dim(piece, offset, keys, 1))(wider, offsets)
+
+    return apply

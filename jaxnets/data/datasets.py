@@ -31,6 +31,34 @@ _MNIST = {
 MNIST = {
     name: Remote(f"https://storage.googleapis.com/cvdf-datasets/mnist/{name}", sha) for name, sha in _MNIST.items()
 }
+_GITHUB = "https://raw.githubusercontent.com"
+SHAKESPEARE = {
+    "input.txt": Remote(
+        f"{_GITHUB}/karpathy/char-rnn/d1d7aa34fdb3626174bce1d753e6cc6845ce7087/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    )
+}
+CHORALES = {
+    "jsb-chorales-quarter.json": Remote(
+        f"{_GITHUB}/czhuang/JSB-Chorales-dataset/9a7f733ddb4ed91f48da64ac7f0f621c34aadd4d/jsb-chorales-quarter.json",
+        "2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91",
+    )
+}
+_SST2 = {
+    "train.tsv": "ec192f833a64da08f475488a77b0d0b47db47acd0f458bd18433fc793b569920",
+    "dev.tsv": "eddea6b39e601dd4e7a672b53cc40fdf6019fa80522f351206c24340ca5d9359",
+    "test.tsv": "831169c7e2e429d6026e1bdbb542f33b636e3e596caad9602ebc953c205928b7",
+}
+SST2 = {
+    name: Remote(f"{_GITHUB}/clairett/pytorch-sentiment-classification/master/data/SST2/{name}", sha)
+    for name, sha in _SST2.items()
+}
+ETTH1 = {
+    "ETTh1.csv": Remote(
+        f"{_GITHUB}/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv",
+        "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
+    )
+}
 
 
 class Splits(NamedTuple):

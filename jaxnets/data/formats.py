@@ -74,6 +74,20 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     return _reading(path, "an npz file", parse)
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, gzipped or not.
+
+    Raises:
+        InputError: if the file is missing, broken or not UTF-8.
+    """
+
+    def parse(path: Path) -> str:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read().decode("utf-8")
+
+    return _reading(path, "UTF-8 text", parse)
+
+
 def read_csv(path: Path, label: str | None = None) -> Data:
     """Return a CSV file with a header line as ``Data``: "labels" are one column, "inputs" the features in the others.
 

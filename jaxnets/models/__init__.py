@@ -3,5 +3,6 @@
 from jaxnets.models.cnn import CNN
 from jaxnets.models.mlp import MLP
 from jaxnets.models.resnet import ResNet
+from jaxnets.models.rnn import RNN, Continued
 
-__all__ = ["CNN", "MLP", "ResNet"]
+__all__ = ["CNN", "MLP", "RNN", "Continued", "ResNet"]

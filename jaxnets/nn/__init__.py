@@ -2,6 +2,20 @@
 
 from jaxnets.nn.conv import Conv, conv_general_dilated
 from jaxnets.nn.pooling import avg_pool, max_pool
+from jaxnets.nn.recurrent import ELMAN, GRU, LSTM, Cell, Recurrent
 from jaxnets.nn.upsampling import ConvTranspose, conv_transpose, upsample
 
-__all__ = ["Conv", "ConvTranspose", "avg_pool", "conv_general_dilated", "conv_transpose", "max_pool", "upsample"]
+__all__ = [
+    "ELMAN",
+    "GRU",
+    "LSTM",
+    "Cell",
+    "Conv",
+    "ConvTranspose",
+    "Recurrent",
+    "avg_pool",
+    "conv_general_dilated",
+    "conv_transpose",
+    "max_pool",
+    "upsample",
+]

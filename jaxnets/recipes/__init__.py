@@ -7,22 +7,32 @@ A recipe is a Python module with
 - ``load(config) -> Splits``: the data.
 - ``build(config, spec) -> Learner``: the learner for data like those of ``spec``; without the data, so that a trained
   run predicts where they are not.
-- ``PRESETS`` (optional): named configs, ``{"digits-cnn": Preset(config, "one line")}``.
+
+and, optionally,
+
+- ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``.
+- ``predict(config, spec, given, outputs) -> rows``: what ``jaxnets predict RUN GIVEN...`` prints, one dict a row, where
+  ``outputs(inputs)`` is what the trained model makes of inputs [N, ...]. Without it, what is given are files of inputs.
+- ``generate(config, spec, learner, state, options) -> text``: what ``jaxnets generate RUN`` prints.
+- ``finish(config, splits, learner, state, folder) -> metrics``: makes pictures and samples of a run that has ended, and
+  returns the metrics of baselines, to stand beside its own.
 """
 
 import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, nearest
-from jaxnets.learner import Learner
+from jaxnets.learner import Learner, TrainState
 from jaxnets.optimizers import OptimizerConfig
-from jaxnets.options import TrainingConfig
+from jaxnets.options import GenerateOptions, TrainingConfig
 
 
 class Preset(NamedTuple):
@@ -40,6 +50,9 @@ class Recipe(NamedTuple):
     config: Any
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
+    predict: Callable[[Any, Spec, Sequence[str], Callable[[np.ndarray], np.ndarray]], list[dict[str, Any]]] | None
+    generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], str] | None
+    finish: Callable[[Any, Splits, Learner, TrainState, Path], dict[str, float]] | None
 
 
 def catalogue() -> dict[str, dict[str, Preset]]:
@@ -63,7 +76,12 @@ def find(name: str) -> Recipe:
             "or give the path of a .py file"
         )
     module = importlib.import_module(f"{__name__}.{presets[name]}")
-    return Recipe(name, presets[name], module.PRESETS[name].config, module.load, module.build)
+    return _recipe(name, presets[name], module.PRESETS[name].config, module)
+
+
+def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
+    hooks = (getattr(module, hook, None) for hook in ("predict", "generate", "finish"))
+    return Recipe(name, file, config, module.load, module.build, *hooks)
 
 
 def _from_file(path: Path) -> Recipe:
@@ -83,4 +101,4 @@ def _from_file(path: Path) -> Recipe:
         raise InputError(f"{path}: its Config has no field training: TrainingConfig")
     if not isinstance(getattr(config, "optimizer", None), OptimizerConfig):
         raise InputError(f"{path}: its Config has no field optimizer: OptimizerConfig")
-    return Recipe(path.stem, str(path), config, module.load, module.build)
+    return _recipe(path.stem, str(path), config, module)

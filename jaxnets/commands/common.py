@@ -1,0 +1,65 @@
+"""What several commands do."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets import recipes, report
+from jaxnets.config import from_dict
+from jaxnets.data import Splits
+from jaxnets.errors import InputError
+from jaxnets.learner import Learner, TrainState
+from jaxnets.progress import Display
+from jaxnets.recipes import Recipe
+from jaxnets.report import console
+from jaxnets.run import Interrupted, Run, RunConfig
+from jaxnets.transforms import population
+
+
+def open_run(path: Path, file: Path | None) -> tuple[Run, Recipe]:
+    """Return the run in a folder, and its recipe with the run's own config."""
+    run = Run.open(path)
+    names = [preset for presets in recipes.catalogue().values() for preset in presets]
+    if file is None and run.config.recipe not in names:
+        raise InputError(
+            f"{path}: was trained by a recipe of one's own, {run.config.recipe!r}; name its file: --recipe FILE"
+        )
+    recipe = recipes.find(str(file or run.config.recipe))
+    return run, recipe._replace(config=from_dict(type(recipe.config), run.config.config))
+
+
+def members(learner: Learner, config: RunConfig) -> Learner:
+    """Return the learner, or, for several seeds, a population of it; its step is traced once, checked and run."""
+    how: Any = config.population
+    members = learner if len(config.seeds) == 1 else population(learner, len(config.seeds), how)
+    return members._replace(step=jax.jit(members.step))
+
+
+def first_member(state: TrainState) -> TrainState:
+    """Return the state of a population's first member, or that of a lone one as it is."""
+    return jax.tree.map(lambda leaf: leaf[0], state) if np.ndim(state.step) else state
+
+
+def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *, resume: bool = False) -> int:
+    """Train to the end and print the report, or, if interrupted, how to go on; return the exit status."""
+    again = f"jaxnets resume {shlex.quote(str(run.path))}"
+    if recipe.file.endswith(".py"):
+        again += f" --recipe {shlex.quote(recipe.file)}"
+
+    def finish(state: TrainState) -> dict[str, float]:
+        if recipe.finish is None:
+            return {}
+        alone = recipe.build(recipe.config, splits.train.spec)
+        return recipe.finish(recipe.config, splits, alone, first_member(state), run.path)
+
+    try:
+        with Display() as display:
+            result = run.train(learner, splits, recipe.config.training, display, finish, resume=resume)
+    except Interrupted as interrupted:
+        console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
+        return interrupted.status
+    report.report(run, result, again)
+    return 1 if result["stop_reason"].startswith("diverged") else 0

@@ -1,0 +1,190 @@
+"""Commands that take the folder of a run."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.table import Table
+
+from jaxnets import plots, report
+from jaxnets.cache import use_compile_cache
+from jaxnets.commands.common import first_member, members, open_run, run_to_the_end
+from jaxnets.config import plain
+from jaxnets.data import Spec, read_inputs
+from jaxnets.errors import InputError
+from jaxnets.evaluation import evaluate as evaluate_data
+from jaxnets.evaluation import predict as predict_data
+from jaxnets.options import GenerateOptions
+from jaxnets.report import console
+from jaxnets.run import Run, spread
+
+MOST_ROWS = 50  # of a table of predictions
+
+RunFolder = Annotated[Path, tyro.conf.Positional]
+RecipeFile = Annotated[Path | None, tyro.conf.arg(name="recipe")]
+
+
+def resume(run: RunFolder, /, recipe: RecipeFile = None) -> int:
+    """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
+
+    Args:
+        run: the run's folder.
+        recipe: the recipe's file, if the run is of one's own recipe: a folder never names code to run.
+    """
+    opened, found = open_run(run, recipe)
+    if opened.result:
+        console.print(f"{run} has ended: {opened.result['stop_reason']}")
+        return 0
+    splits = found.load(found.config)
+    opened.check_data(splits)
+    learner = members(found.build(found.config, opened.spec), opened.config)
+    report.describe(found, splits, opened.config)
+    return run_to_the_end(opened, found, learner, splits, resume=True)
+
+
+def evaluate(run: RunFolder, /, recipe: RecipeFile = None, json: bool = False) -> int:
+    """Evaluate a run's weights (once it has ended, those that were kept) on its validation and test data.
+
+    Args:
+        run: the run's folder.
+        recipe: the recipe's file, if the run is of one's own recipe.
+        json: print JSON.
+    """
+    opened, found = open_run(run, recipe)
+    splits = found.load(found.config)
+    opened.check_data(splits)
+    learner = members(found.build(found.config, opened.spec), opened.config)
+    state = opened.train_state(learner)
+    use_compile_cache()
+    held_out = {"validation": splits.validation, "test": splits.test}
+    metrics = {
+        f"{split}/{name}": value
+        for split, data in held_out.items()
+        if data is not None
+        for name, value in evaluate_data(learner, state, data).items()
+    }
+    if json:
+        _print_json({name: spread(value) for name, value in metrics.items()})
+    else:
+        console.print(report.metrics(metrics, len(opened.config.seeds)))
+    return 0
+
+
+def predict(
+    run: RunFolder,
+    given: Annotated[tuple[str, ...], tyro.conf.Positional],
+    /,
+    recipe: RecipeFile = None,
+    json: bool = False,
+    invert: bool = False,
+) -> int:
+    """Predict with a run's weights; of several seeds, the mean of their probabilities.
+
+    Args:
+        run: the run's folder.
+        given: images, npy, npz or CSV files of inputs, or, for a model of text, sentences.
+        recipe: the recipe's file, if the run is of one's own recipe.
+        json: print JSON, one object an example.
+        invert: swap dark and bright in images, for ink on paper and a model of white on black.
+    """
+    if not given:
+        raise InputError("nothing to predict; give images, npy, npz or CSV files, or sentences to a model of text")
+    opened, found = open_run(run, recipe)
+    spec = opened.spec
+    learner = members(found.build(found.config, spec), opened.config)
+    state = opened.train_state(learner)
+    use_compile_cache()
+
+    def outputs(inputs: np.ndarray) -> np.ndarray:
+        values = predict_data(learner, state, inputs)
+        classes = spec.columns["labels"].classes if "labels" in spec.columns else ()
+        if classes and values.shape[-1] == len(classes):
+            values = np.asarray(jax.nn.softmax(values))
+        return values.mean(0) if np.ndim(state.step) else values
+
+    if found.predict is None:
+        rows = _predict_files([Path(path) for path in given], spec, outputs, invert)
+    elif invert:
+        raise InputError(f"--invert is for images; {opened.config.recipe} takes none")
+    else:
+        rows = found.predict(found.config, spec, given, outputs)
+    if json:
+        _print_json(rows)
+        return 0
+    table = Table(*rows[0])
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)
+    if len(rows) > MOST_ROWS:
+        console.print(f"... and {len(rows) - MOST_ROWS:,} more; --json prints all")
+    return 0
+
+
+def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOptions = GenerateOptions()) -> int:
+    """Draw from a run's weights (of several seeds, the first's) what may follow a prompt.
+
+    Args:
+        run: the run's folder.
+        recipe: the recipe's file, if the run is of one's own recipe.
+        options: what is drawn.
+    """
+    opened, found = open_run(run, recipe)
+    if found.generate is None:
+        raise InputError(f"{run}: {opened.config.recipe} is no model that generates")
+    learner = found.build(found.config, opened.spec)
+    state = first_member(opened.train_state(members(learner, opened.config)))
+    options = replace(options, out=options.out or run / "generated")
+    use_compile_cache()
+    print(found.generate(found.config, opened.spec, learner, state, options))
+    return 0
+
+
+def plot(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    out: Path | None = None,
+) -> int:
+    """Draw training and validation curves, as a PNG and in the terminal.
+
+    Args:
+        runs: the folders of one or several runs.
+        out: the picture; curves.png in the run's folder, or here for several runs.
+    """
+    if not runs:
+        raise InputError("no runs to plot; name their folders")
+    path = out or (runs[0] / "curves.png" if len(runs) == 1 else Path("curves.png"))
+    plots.check_picture(path)
+    histories = {str(path): Run.open(path).history() for path in runs}
+    empty = [name for name, rows in histories.items() if not rows]
+    if empty:
+        raise InputError(f"{', '.join(empty)}: no metrics to draw yet")
+    plots.save_curves(path, histories)
+    print(plots.sketch(histories))
+    console.print(f"drawn in {path}")
+    return 0
+
+
+def _predict_files(
+    files: Sequence[Path], spec: Spec, outputs: Callable[[np.ndarray], np.ndarray], invert: bool
+) -> list[dict[str, Any]]:
+    """Return a row for each example in the files: its class and probability, or its output."""
+    inputs = [read_inputs(path, spec["inputs"], invert=invert) for path in files]
+    names = [(str(path), row) for path, rows in zip(files, inputs, strict=True) for row in range(len(rows))]
+    classes = spec["labels"].classes
+    rows: list[dict[str, Any]] = []
+    for (file, row), value in zip(names, outputs(np.concatenate(inputs)), strict=True):
+        if classes and len(value) == len(classes):
+            result = {"class": classes[value.argmax()], "probability": float(value.max())}
+        else:
+            result = {"output": value.tolist()}
+        rows.append({"file": file, "row": row, **result})
+    return rows
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(plain(value), indent=2))

@@ -1,0 +1,112 @@
+"""Text as tokens: characters and words, with a vocabulary that is known."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.data.formats import read_text
+from jaxnets.errors import InputError
+
+PADDING, UNKNOWN = 0, 1  # the first two words of every vocabulary of words
+_SPECIAL = ("<padding>", "<unknown>")
+
+
+def characters(text: str) -> tuple[str, ...]:
+    """Return the characters that occur in a text, sorted: a vocabulary."""
+    return tuple(sorted(set(text)))
+
+
+def encode_characters(text: str, vocabulary: Sequence[str]) -> np.ndarray:
+    """Return the characters' numbers in the vocabulary, int32 [len(text)].
+
+    Raises:
+        InputError: if the text is empty or has characters that the vocabulary lacks.
+    """
+    if not text:
+        raise InputError("the text is empty; give at least one character")
+    numbers = {character: number for number, character in enumerate(vocabulary)}
+    unknown = sorted(set(text) - set(numbers))
+    if unknown:
+        raise InputError(
+            f"{', '.join(map(repr, unknown[:10]))}: not among the {len(numbers)} characters that the model was trained "
+            f"on, {''.join(vocabulary)!r}"
+        )
+    return np.array([numbers[character] for character in text], np.int32)
+
+
+def windows(tokens: np.ndarray, length: int) -> np.ndarray:
+    """Return stretches of ``2 * length`` tokens, one every ``length``: each crop of ``length + 1`` lies in one of them.
+
+    Raises:
+        InputError: if there are fewer tokens than one stretch needs.
+    """
+    if len(tokens) < 2 * length:
+        raise InputError(f"{len(tokens)} tokens are too few for windows of {length}; use {len(tokens) // 2} or less")
+    return np.lib.stride_tricks.sliding_window_view(tokens, 2 * length)[::length]
+
+
+def contexts(tokens: np.ndarray, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return stretches of ``2 * length`` tokens, and which of them count, so that each from ``start`` on counts once.
+
+    What counts has ``length - 1`` tokens or more before it, or all that there are.
+
+    Returns:
+        Tokens and mask (1 where a token counts), [N, 2 * length] each.
+    """
+    ends = np.minimum(np.arange(start + length, len(tokens) + length, length), len(tokens))
+    places = ends[:, None] + np.arange(-2 * length, 0)  # [N, 2 * length]
+    first = np.maximum(start + length * np.arange(len(ends)), 1)  # nothing stands before a text's first token
+    return tokens[np.maximum(places, 0)], (places >= first[:, None]).astype(np.uint8)
+
+
+def word_vocabulary(sentences: Iterable[str], at_least: int = 1) -> tuple[str, ...]:
+    """Return padding, unknown, and the words that occur ``at_least`` so often, the most frequent first."""
+    counts = Counter(word for sentence in sentences for word in split_words(sentence))
+    return _SPECIAL + tuple(word for word, count in counts.most_common() if count >= at_least)
+
+
+def split_words(sentence: str) -> list[str]:
+    """Return the lower-cased words of a sentence, punctuation apart and clitics cut off ("is n't", "film 's").
+
+    It is how the treebanks write them, so that a sentence as people write it becomes what the model was trained on.
+    """
+    text = sentence.lower().replace("\u2019", "'")
+    text = re.sub(r"n't\b", " n't", text)
+    text = re.sub(r"(?<=\w)'(s|re|ve|ll|d|m)\b", r" '\1", text)
+    return re.findall(r"n't|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]", text)
+
+
+def encode_words(sentences: Sequence[str], vocabulary: Sequence[str], length: int) -> np.ndarray:
+    """Return the words' numbers, int32 [len(sentences), length], filled up with padding; others are unknown.
+
+    Raises:
+        InputError: if a sentence has no words, or more than ``length``.
+    """
+    numbers = {word: number for number, word in enumerate(vocabulary)}
+    tokens = np.full((len(sentences), length), PADDING, np.int32)
+    for row, sentence in enumerate(sentences):
+        words = split_words(sentence)
+        if not 0 < len(words) <= length:
+            raise InputError(
+                f"sentence {row + 1}, {sentence[:50]!r}, has {len(words)} words; 1 to {length} are taken (--max-words)"
+            )
+        tokens[row, : len(words)] = [numbers.get(word, UNKNOWN) for word in words]
+    return tokens
+
+
+def labelled_sentences(path: Path) -> tuple[list[str], list[str]]:
+    """Return the sentences and the labels of a file with one ``sentence<TAB>label`` a line.
+
+    Raises:
+        InputError: if the file cannot be read, or a line is of another form.
+    """
+    pairs = [line.rsplit("\t", 1) for line in read_text(path).splitlines() if line.strip()]
+    for number, pair in enumerate(pairs, start=1):
+        if len(pair) != 2 or not pair[0].strip():
+            raise InputError(f"{path}: line {number} is no sentence<TAB>label: {pair[0][:50]!r}")
+    if not pairs:
+        raise InputError(f"{path}: holds no lines of sentence<TAB>label")
+    return [sentence for sentence, _ in pairs], [label.strip() for _, label in pairs]

@@ -1,0 +1,142 @@
+"""Recurrent networks over sequences of numbers or tokens: Elman, LSTM and GRU, stacked, in one direction or both."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxnets.errors import InputError
+from jaxnets.nn import LSTM, Cell, Recurrent
+
+Pool = Literal["last", "max", "mean"]
+
+
+class Continued(NamedTuple):
+    """Inputs that go on from a state. A model that is given them returns ``(outputs, state)``.
+
+    Attributes:
+        inputs: what the model takes.
+        carry: the state that it returned before; None at the beginning.
+    """
+
+    inputs: jax.Array
+    carry: Any = None
+
+
+class RNN(nnx.Module):
+    """Recurrent layers and a dense one: [B, T, D] -> [B, T, out_features], or, pooled over time, [B, out_features].
+
+    With ``embedding``, the inputs are tokens, [B, T] of whole numbers. Given ``Continued(inputs, carry)``, it returns
+    the outputs and the state of every layer, from which the next inputs go on.
+
+    Args:
+        in_features: D, or the number of tokens in the vocabulary.
+        hidden: widths of the recurrent layers, one after another; each direction has such a width.
+        out_features: width of the output (classes, tokens, or targets).
+        cell: ``nn.ELMAN``, ``nn.LSTM`` or ``nn.GRU``.
+        embedding: width of the tokens' embedding; None for inputs that are numbers.
+        padding: the token that fills up short sequences, at their end: its steps count for nothing.
+        bidirectional: run each layer in both directions, and hand on both outputs.
+        pool: one output a sequence, of its last states, or of the largest or the mean of its outputs over time.
+        dropout: probability that a feature is dropped in training, in the embedding and in what each layer hands on.
+        truncate: stop gradients every so many steps; None lets them run through the whole sequence.
+        dtype: of the matrix products; parameters stay float32.
+        rngs: where initial values come from.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        out_features: int,
+        *,
+        cell: Cell = LSTM,
+        embedding: int | None = None,
+        padding: int | None = None,
+        bidirectional: bool = False,
+        pool: Pool | None = None,
+        dropout: float = 0.0,
+        truncate: int | None = None,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        if padding is not None and embedding is None:
+            raise InputError(f"{padding=} is a token, but without embedding= the inputs are numbers; give both")
+        self.in_features, self.padding = in_features, padding
+        self.pool: Pool | None = pool
+        self.embed = nnx.data(None)
+        width = in_features
+        if embedding is not None:
+            self.embed = nnx.data(nnx.Embed(in_features, embedding, dtype=dtype, rngs=rngs))
+            width = embedding
+        self.layers = nnx.List()
+        for features in hidden:
+            options = {"truncate": truncate, "dtype": dtype, "rngs": rngs}
+            directions = [Recurrent(cell, width, features, reverse=back, **options) for back in (False, True)]
+            self.layers.append(nnx.List(directions[: 1 + bidirectional]))
+            width = features * (1 + bidirectional)
+        self.dropout = nnx.Dropout(dropout)
+        self.out = nnx.Linear(width, out_features, dtype=dtype, rngs=rngs)
+
+    def check(self, inputs: np.ndarray) -> None:
+        """Check tokens on the host: JAX would take the nearest one in silence.
+
+        Raises:
+            InputError: if a token is outside the vocabulary, or a sequence is nothing but padding.
+        """
+        if self.embed is None:
+            return
+        if inputs.dtype.kind not in "iu":
+            raise InputError(f"inputs are {inputs.dtype}, not tokens; give whole numbers from 0")
+        low, high = inputs.min(), inputs.max()
+        if low < 0 or high >= self.in_features:
+            raise InputError(
+                f"tokens range from {low} to {high}, outside the vocabulary's 0..{self.in_features - 1}; "
+                "build the vocabulary from the training data, and map what is unknown to a token of its own"
+            )
+        if self.padding is not None and (empty := (inputs == self.padding).all(-1)).any():
+            row = int(np.argmax(empty))
+            raise InputError(f"row {row} is nothing but padding (token {self.padding}); leave empty sequences out")
+
+    def __call__(self, inputs: jax.Array | Continued, *, rngs: nnx.Rngs | None = None) -> Any:
+        """Return the outputs; ``rngs`` is what dropout draws from."""
+        continued, carries = isinstance(inputs, Continued), None
+        if isinstance(inputs, Continued):
+            inputs, carries = inputs
+        x, mask = self._features(inputs)
+        if self.embed is not None:
+            x = self.dropout(x, rngs=rngs)
+        last = []
+        for number, directions in enumerate(self.layers):
+            before = (None,) * len(directions) if carries is None else carries[number]
+            both = [layer(x, carry, mask=mask) for layer, carry in zip(directions, before, strict=True)]
+            x = jnp.concatenate([outputs for outputs, _ in both], -1)
+            last.append(tuple(carry for _, carry in both))
+            x = self.dropout(x, rngs=rngs)
+        if self.pool == "last":
+            x = self.dropout(jnp.concatenate([carry[0] for carry in last[-1]], -1).astype(x.dtype), rngs=rngs)
+        elif self.pool is not None:
+            x = _pooled(x, mask, self.pool)
+        outputs = self.out(x)
+        return (outputs, tuple(last)) if continued else outputs
+
+    def _features(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Return [B, T, D], and which steps count."""
+        if self.embed is None:
+            if inputs.ndim != 3 or inputs.shape[-1] != self.in_features:
+                raise InputError(f"RNN(in_features={self.in_features}) got inputs of shape {inputs.shape}, [B, T, D]")
+            return inputs, None
+        if inputs.ndim != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer):
+            raise InputError(f"RNN(embedding=...) got inputs of {inputs.dtype}{list(inputs.shape)}, not tokens [B, T]")
+        return self.embed(inputs), None if self.padding is None else inputs != self.padding
+
+
+def _pooled(x: jax.Array, mask: jax.Array | None, pool: Pool) -> jax.Array:
+    """Return the largest or the mean over the steps that count, [B, T, H] -> [B, H]; 0 where none does."""
+    keep = jnp.ones((*x.shape[:2], 1), bool) if mask is None else mask[..., None]  # [B, T, 1]
+    if pool == "max":
+        return jnp.where(keep.any(1), jnp.where(keep, x, -jnp.inf).max(1), 0)
+    return jnp.where(keep, x, 0).sum(1) / jnp.maximum(keep.sum(1), 1).astype(x.dtype)

@@ -1,0 +1,148 @@
+"""Predict the next character of a text, and write more of it: Shakespeare, or a user's own file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets import losses
+from jaxnets.choices import CELLS, DTYPES, CellName
+from jaxnets.data import Data, Spec, Splits, augment, datasets, read_text, tokens
+from jaxnets.errors import InputError
+from jaxnets.generation import categorical
+from jaxnets.generation import generate as generated
+from jaxnets.learner import Learner, TrainState, autoregressive, supervised
+from jaxnets.models import RNN
+from jaxnets.network import network
+from jaxnets.optimizers import OptimizerConfig, make_optimizer
+from jaxnets.options import GenerateOptions, TrainingConfig
+from jaxnets.recipes import Preset
+from jaxnets.transforms import augmented, averaged
+
+
+@dataclass(frozen=True)
+class Config:
+    """A model of text, character by character."""
+
+    data: str = "shakespeare"
+    """shakespeare, or the path of a UTF-8 text file, gzipped or not"""
+    data_dir: Path | None = None
+    """where shakespeare's input.txt is; else JAXNETS_DATA, else the cache folder, into which it is fetched"""
+    validation: float = 0.1
+    """fraction of the text, its end, that is held out"""
+    window: int = 128
+    """characters that a training example predicts, and through which gradients run"""
+    cell: CellName = "lstm"
+    """the recurrent cell: rnn (Elman), lstm or gru"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the recurrent layers"""
+    embedding: int = 64
+    """width of a character's embedding"""
+    dropout: float = 0.1
+    """probability that a feature is dropped in training"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """dtype of the network's arithmetic; weights, states and losses are float32 in both"""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """how long, in which batches"""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """by which rule, at which rate"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout={self.dropout} must be in [0, 1)")
+        if not 0 < self.validation < 1:
+            raise InputError(f"validation={self.validation} must be in (0, 1): the end of the text is held out")
+        if self.window < 1 or self.embedding < 1 or not self.hidden or min(self.hidden) < 1:
+            raise InputError(
+                f"window={self.window}, embedding={self.embedding} and hidden={self.hidden} must be 1 or more"
+            )
+
+
+_SHAKESPEARE = Config(
+    training=TrainingConfig(duration="2000", batch_size=32, evaluate_every="500"),
+    optimizer=OptimizerConfig(learning_rate=4e-3, warmup=100, clip_norm=1.0),
+)
+PRESETS = {
+    "shakespeare-lstm": Preset(_SHAKESPEARE, "characters of Shakespeare's plays (--cell gru, --cell rnn)"),
+}
+
+
+def load(config: Config) -> Splits:
+    """Return the text as stretches of characters; every character of its held-out end is predicted exactly once."""
+    if config.data == "shakespeare":
+        (path,) = datasets.located("tinyshakespeare", datasets.SHAKESPEARE, config.data_dir).values()
+    else:
+        path = Path(config.data)
+    text = read_text(path)
+    vocabulary = tokens.characters(text)
+    encoded = tokens.encode_characters(text, vocabulary)
+    cut = round(len(encoded) * (1 - config.validation))
+    held_out, mask = tokens.contexts(encoded, cut, config.window)
+    known = {"inputs": {"classes": vocabulary}}
+    train = Data(inputs=tokens.windows(encoded[:cut], config.window), known=known)
+    return Splits(train, Data(inputs=held_out, mask=mask, known=known))
+
+
+def build(config: Config, spec: Spec) -> Learner:
+    """Return the learner for text with the vocabulary of ``spec``."""
+    size = len(spec["inputs"].classes)
+    model = network(
+        RNN,
+        size,
+        config.hidden,
+        size,
+        cell=CELLS[config.cell],
+        embedding=config.embedding,
+        dropout=config.dropout,
+        dtype=DTYPES[config.precision],
+    )
+    tx = make_optimizer(config.optimizer, config.training.num_steps(spec.num_examples))
+    options = {"accumulate": config.optimizer.accumulate}
+    learner = supervised(model, losses.softmax_cross_entropy, tx, {"accuracy": losses.accuracy}, **options)
+    learner = augmented(autoregressive(learner), augment.crop(config.window + 1))
+    return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
+
+
+def predict(
+    config: Config, spec: Spec, given: Sequence[str], outputs: Callable[[np.ndarray], np.ndarray]
+) -> list[dict[str, Any]]:
+    """Return how likely the model finds each text: nats a character, and the perplexity."""
+    rows = []
+    for text in given:
+        encoded = tokens.encode_characters(text, spec["inputs"].classes)
+        if len(encoded) < 2:
+            raise InputError(f"{text!r} is too short to judge: give two characters or more")
+        log_likelihood = np.asarray(jax.nn.log_softmax(outputs(encoded[None, :-1])[0]))
+        loss = -float(log_likelihood[np.arange(len(encoded) - 1), encoded[1:]].mean())
+        rows.append({"text": text, "loss": loss, "perplexity": float(np.exp(loss))})
+    return rows
+
+
+def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> str:
+    """Return the prompt and what the model makes follow it, and write it to ``options.out`` (.txt)."""
+    vocabulary = spec["inputs"].classes
+    prompt = options.prompt or ("\n" if "\n" in vocabulary else vocabulary[0])
+    encoded = jnp.asarray(tokens.encode_characters(prompt, vocabulary))[None]
+    key, draw = jax.random.key(options.seed), categorical(options.temperature)
+    (drawn,) = np.asarray(generated(learner, state, encoded, options.length or 500, key, draw))
+    text = options.prompt + "".join(vocabulary[token] for token in drawn)
+    if options.out is not None:
+        options.out.with_suffix(".txt").write_text(text)
+    return text
+
+
+def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, folder: Path) -> dict[str, float]:
+    """Write samples at three temperatures to the run's folder."""
+    samples = []
+    for temperature in (0.5, 0.8, 1.0):
+        options = GenerateOptions(temperature=temperature, length=1000)
+        samples.append(
+            f"--- temperature {temperature}\n" + generate(config, splits.train.spec, learner, state, options)
+        )
+    (folder / "samples.txt").write_text("\n\n".join(samples) + "\n")
+    return {}
