@@ -33,12 +33,18 @@ def heeded_signals():
 
 
 @pytest.fixture(scope="session")
-def mnist_folder() -> Path:
-    """Return the folder of MNIST's files."""
-    folder = Path(os.environ.get("JAXNETS_DATA", "/nowhere")) / "mnist"
+def jaxnets_data() -> Path:
+    """Return the folder of real data sets."""
+    folder = Path(os.environ.get("JAXNETS_DATA", "/nowhere"))
     if not folder.is_dir():
-        pytest.skip("needs MNIST: set JAXNETS_DATA to a folder with mnist/ in it")
+        pytest.skip("needs real data: set JAXNETS_DATA to a folder with mnist/, jsb/, sst2/, ... in it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mnist_folder(jaxnets_data: Path) -> Path:
+    """Return the folder of MNIST's files."""
+    return jaxnets_data / "mnist"
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Every model through one table of properties; a new model is a new row."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,21 +16,24 @@ from jax.test_util import check_grads
 
 import jaxnets as jn
 from jaxnets import checkpoint
-from jaxnets.models import CNN, MLP, ResNet
+from jaxnets.models import CNN, MLP, RNN, ResNet
+from jaxnets.nn import ELMAN, GRU
 
 IMAGE = (8, 8, 1)
 
 
 class Case(NamedTuple):
-    """A model, what it is made with, and the shapes of one example's inputs and outputs."""
+    """A model, what it is made with, the shapes of one example's inputs and outputs, and the number of its tokens."""
 
     build: Callable[..., nnx.Module]
     args: tuple
     kwargs: dict[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    tokens: int = 0
 
 
+TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
 MODELS = {
     "mlp": Case(MLP, (5, (8, 6), 3), {}, (5,), (3,)),
     "mlp without hidden layers": Case(MLP, (5, (), 3), {}, (5,), (3,)),
@@ -49,6 +53,10 @@ MODELS = {
         (3,),
     ),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
+    "lstm, every step": Case(RNN, (2, (4,), 3), {}, (5, 2), (5, 3)),
+    "gru, tokens, both ways, max": Case(RNN, (6, (4,), 3), {"cell": GRU, "pool": "max", **TOKENS}, (7,), (3,), 6),
+    "elman, last": Case(RNN, (2, (4,), 3), {"cell": ELMAN, "pool": "last"}, (5, 2), (3,)),
+    "gru, two layers, mean": Case(RNN, (2, (4, 3), 3), {"cell": GRU, "pool": "mean"}, (5, 2), (3,)),
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
@@ -58,6 +66,8 @@ SLOW = {
     "cnn",
     "cnn, layer norm, no dense",
     "mlp without hidden layers",
+    "elman, last",
+    "gru, two layers, mean",
 }
 pytestmark = pytest.mark.parametrize(
     "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, case in MODELS.items()]
@@ -65,8 +75,14 @@ pytestmark = pytest.mark.parametrize(
 
 
 def batch(case: Case, size: int = 4) -> dict[str, jax.Array]:
-    inputs = jax.random.normal(jax.random.key(1), (size, *case.inputs))
-    return {"inputs": inputs, "labels": jnp.arange(size) % case.outputs[-1]}
+    shape, key = (size, *case.inputs), jax.random.key(1)
+    inputs = jax.random.randint(key, shape, 0, case.tokens) if case.tokens else jax.random.normal(key, shape)
+    return {"inputs": inputs, "labels": labels(case, size)}
+
+
+def labels(case: Case, size: int = 4) -> jax.Array:
+    shape = (size, *case.outputs[:-1])
+    return jnp.arange(np.prod(shape)).reshape(shape) % case.outputs[-1]
 
 
 def make(case: Case, **kwargs: Any) -> jn.Network:
@@ -108,15 +124,17 @@ def test_gradients_are_finite_and_reach_every_parameter(case):
 @pytest.mark.slow
 def test_gradients_against_finite_differences(case):
     with jax.enable_x64(True):
-        network = jn.network(case.build, *case.args, **{**case.kwargs, "activation": nnx.tanh}, dtype=jnp.float64)
+        smooth = {"activation": nnx.tanh} if "activation" in inspect.signature(case.build).parameters else {}
+        network = jn.network(case.build, *case.args, **{**case.kwargs, **smooth}, dtype=jnp.float64)
         params, model_state = network.init(jax.random.key(0))
         params, model_state = jax.tree.map(lambda a: a.astype(jnp.float64), (params, model_state))
-        inputs = jax.random.normal(jax.random.key(1), (4, *case.inputs), jnp.float64)
+        inputs = batch(case)["inputs"]
+        inputs = inputs if case.tokens else inputs.astype(jnp.float64)
 
         @jax.jit
         def loss(params):
             outputs, _ = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
-            return jn.losses.softmax_cross_entropy(outputs, jnp.arange(4) % 3).mean()
+            return jn.losses.softmax_cross_entropy(outputs, labels(case)).mean()
 
         check_grads(loss, (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5, eps=1e-6)
 
@@ -135,7 +153,8 @@ def test_dtypes_are_kept(case, dtype):
     network = make(case, dtype=dtype)
     params, model_state = network.init(jax.random.key(0))
     with jax.numpy_dtype_promotion("strict" if dtype == jnp.float32 else "standard"):  # Flax' norms mix on purpose
-        inputs = batch(case)["inputs"].astype(dtype)
+        inputs = batch(case)["inputs"]
+        inputs = inputs if case.tokens else inputs.astype(dtype)
         apply = jax.jit(network.apply, static_argnames="train")
         outputs, new_state = apply(params, model_state, inputs, train=True, key=jax.random.key(2))
     assert outputs.dtype == dtype
@@ -194,7 +213,7 @@ def test_learns_one_batch(case):
 
 def test_summary_counts_what_is_there(case):
     network = make(case)
-    summary = jn.summarize(network, jax.ShapeDtypeStruct(case.inputs, jnp.float32))
+    summary = jn.summarize(network, jax.ShapeDtypeStruct(case.inputs, batch(case)["inputs"].dtype))
     params, _ = network.init(jax.random.key(0))
     assert summary.num_parameters == sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     assert summary.layers[0].output_shape == case.outputs

@@ -137,7 +137,7 @@ class Recurrent(nnx.Module):
             new = tuple(jnp.where(keep, after, before) for after, before in zip(new, carry, strict=True))
             return new, jnp.where(keep, new[0], 0).astype(self.dtype)
 
-        keep = None if mask is None else jnp.swapaxes(mask != 0, 0, 1)[..., None]  # [T, B, 1]
+        keep = None if mask is None else jnp.swapaxes(mask.astype(bool), 0, 1)[..., None]  # [T, B, 1]
         cut = None if self.truncate is None else jnp.arange(inputs.shape[1]) % self.truncate == 0
         cut = jnp.flip(cut) if self.reverse and cut is not None else cut
         xs = jnp.swapaxes(project(inputs) if outside else inputs, 0, 1)  # [T, B, D or G * H]
