@@ -69,9 +69,9 @@ def test_a_run_on_a_folder_predicts_images(tmp_path, capsys):
     write(tmp_path / "shades", *(f"dark/{i}.png" for i in range(40)), *(f"light/{200 + i}.png" for i in range(40)))
     out = str(tmp_path / "run")
     arguments = f"--data {tmp_path / 'shades'} --out {out} --duration 8ep --batch-size 16 --validation 0.1".split()
-    model = ["--model", "separable", "--norm", "batch", "--features", "4", "8", "--precision", "float32"]
-    options = ["--shift", "0", "--cutout", "0", "--learning-rate", "0.1"]
-    assert cli.main(["train", "cifar10-resnet", *arguments, *model, *options]) == 0
+    model = ["--model", "separable", "--features", "4", "8", "--hidden", "8"]
+    options = ["--shift", "0", "--label-smoothing", "0.1", "--learning-rate", "0.01"]
+    assert cli.main(["train", "digits-cnn", *arguments, *model, *options]) == 0
     assert "test accuracy" in capsys.readouterr().out
     write(tmp_path / "new", "240.png", size=(8, 8))
     assert cli.main(["predict", out, str(tmp_path / "new" / "240.png"), "--json"]) == 0

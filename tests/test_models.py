@@ -136,7 +136,8 @@ def test_gradients_against_finite_differences(case):
             outputs, _ = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
             return jn.losses.softmax_cross_entropy(outputs, labels(case)).mean()
 
-        check_grads(loss, (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5, eps=1e-6)
+        # A small step: a deep network bends, and a pooling's maximum may change cells.
+        check_grads(loss, (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5, eps=1e-7)
 
 
 def test_jit_equals_eager(case):
