@@ -23,6 +23,18 @@ def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.squared_error(outputs, targets.astype(outputs.dtype))
 
 
+def mae(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Return the absolute errors, [...] and [...] -> [...]; their mean is the mean absolute error."""
+    _same_shape("mae", outputs, targets)
+    return jnp.abs(outputs - targets.astype(outputs.dtype))
+
+
+def huber(outputs: jax.Array, targets: jax.Array, delta: float = 1.0) -> jax.Array:
+    """Return half the squared errors, from ``delta`` on growing linearly (Huber, 1964), [...] and [...] -> [...]."""
+    _same_shape("huber", outputs, targets)
+    return optax.huber_loss(outputs, targets.astype(outputs.dtype), delta=delta)
+
+
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
     """Return the negative log-likelihood of each label in nats, logits [..., C] and integer labels [...] -> [...].
 

@@ -36,12 +36,8 @@ def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
         path: of the picture.
         runs: rows of metrics by the run's name.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (slow to import)
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     names = _metric_names(runs)
-    figure = Figure(figsize=(5.5 * len(names), 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(figsize=(5.5 * len(names), 4))
     for axes, metric in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for number, (run, rows) in enumerate(runs.items()):
             for split, style in (("train", "--"), ("validation", "-")):
@@ -64,11 +60,7 @@ def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
 
 def save_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestion: float | None) -> None:
     """Save the picture of a learning-rate range test: loss over learning rate, and the suggestion."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(figsize=(6, 4))
     axes = figure.subplots()
     axes.plot(rates, losses)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
@@ -81,17 +73,48 @@ def save_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestio
 
 def save_piano_rolls(path: Path, pieces: Mapping[str, np.ndarray], lowest: int) -> None:
     """Save pieces of music, frames [T, keys] by title, as piano rolls below one another; ``lowest`` is a MIDI pitch."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(9, 2.5 * len(pieces)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(figsize=(9, 2.5 * len(pieces)))
     for axes, (title, frames) in zip(figure.subplots(len(pieces), 1, squeeze=False)[:, 0], pieces.items(), strict=True):
         extent = (0, len(frames), lowest, lowest + frames.shape[1])
         axes.imshow(frames.T, origin="lower", aspect="auto", cmap="Greys", interpolation="none", extent=extent)
         axes.set(title=title, xlabel="quarter notes", ylabel="MIDI pitch", ylim=(36, 96))
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def save_forecasts(
+    path: Path,
+    history: np.ndarray,
+    truth: np.ndarray,
+    forecasts: Mapping[str, np.ndarray],
+    names: Sequence[str],
+) -> None:
+    """Save forecasts beside what came, a row of panels for each column (up to eight), a panel for each window.
+
+    Args:
+        path: of the picture.
+        history: what was seen, [N, L, C].
+        truth: what came, [N, H, C].
+        forecasts: by name, [N, H, C].
+        names: of the C columns.
+    """
+    rows, (windows, length) = min(len(names), 8), history.shape[:2]
+    figure = _figure(figsize=(5 * windows, 0.6 + 2.2 * rows))
+    panels = figure.subplots(rows, windows, squeeze=False, sharex=True, sharey="row")
+    past, ahead = np.arange(-length, 0), np.arange(truth.shape[1])
+    for (column, window), axes in np.ndenumerate(panels):
+        seen = history[window, :, column]
+        axes.plot(past, seen, color="0.5", label="history")
+        axes.plot([-1, *ahead], [seen[-1], *truth[window, :, column]], color="k", linewidth=1, label="truth")
+        for name, values in forecasts.items():
+            axes.plot(ahead, values[window, :, column], label=name, linewidth=1.8 if name == "forecast" else 1)
+        axes.axvline(-0.5, color="0.8", linewidth=1)
+        axes.set_title(names[column], fontsize="medium", loc="left")
+        axes.grid(alpha=0.3)
+    for axes in panels[-1]:
+        axes.set_xlabel("rows from the first that is forecast")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    figure.savefig(path, dpi=100)
 
 
 def sketch(runs: Mapping[str, Rows], metric: str = "loss", width: int = 72, height: int = 14) -> str:
@@ -129,3 +152,13 @@ def _curve(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
     having = [row for row in rows if name in row]
     values = np.array([np.ravel(row[name]) for row in having], np.float64).reshape(len(having), -1 if having else 1)
     return np.array([row["step"] for row in having], int), values
+
+
+def _figure(figsize: tuple[float, float]) -> Any:
+    """Return an empty figure that needs no window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (slow to import)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=figsize, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -41,9 +41,11 @@ def dry_run(plan: Plan, splits: Splits, batch_size: int) -> None:
 def report(run: Run, result: dict[str, Any], again: str) -> None:
     """Print the summary of a run that has ended."""
     seconds, compiling = result["seconds"], result["compile_seconds"]
-    console.print(metrics({name: metric["values"] for name, metric in result["metrics"].items()}, len(result["seeds"])))
+    width = max([22, *(len(name) + 2 for name in result["baselines"])])
+    own = {name: metric["values"] for name, metric in result["metrics"].items()}
+    console.print(metrics(own, len(result["seeds"]), width))
     for name, value in result["baselines"].items():
-        console.print(f"{name.replace('/', ' '):<22}{text.metric(name, value)}  (baseline)")
+        console.print(f"{name.replace('/', ' '):<{width}}{text.metric(name, value)}  (baseline)")
     rate = result["examples_per_second"]
     console.print(
         f"{text.seconds(seconds)}, of which compiling {compiling / seconds:.0%}, waiting for data "
@@ -68,9 +70,9 @@ def _hint(result: dict[str, Any]) -> str:
     return ""
 
 
-def metrics(metrics: dict[str, Any], num_seeds: int) -> str:
+def metrics(metrics: dict[str, Any], num_seeds: int, width: int = 22) -> str:
     """Return the metrics, a line each; with several seeds as mean ± standard deviation."""
     of = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else "1 seed"
     return "\n".join(
-        f"{name.replace('/', ' '):<22}{text.metric(name, value)}  ({of})" for name, value in metrics.items()
+        f"{name.replace('/', ' '):<{width}}{text.metric(name, value)}  ({of})" for name, value in metrics.items()
     )

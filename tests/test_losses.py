@@ -74,6 +74,18 @@ def test_mse():
     np.testing.assert_allclose(got.mean(), sklearn.metrics.mean_squared_error(LOGITS, LOGITS[::-1]), rtol=1e-5)
 
 
+def test_mae():
+    got = losses.mae(jnp.asarray(LOGITS), jnp.asarray(LOGITS[::-1].copy()))
+    np.testing.assert_allclose(got.mean(), sklearn.metrics.mean_absolute_error(LOGITS, LOGITS[::-1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0])
+def test_huber(delta):
+    got = losses.huber(jnp.asarray(LOGITS), jnp.zeros((7, 5)), delta)
+    size = np.abs(LOGITS.astype(np.float64))
+    np.testing.assert_allclose(got, np.where(size < delta, size**2 / 2, delta * (size - delta / 2)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("labels", [BINARY, 2 * BINARY - 1, BINARY.astype(bool)], ids=["0/1", "-1/1", "bool"])
 def test_hinge(labels):
     got = losses.hinge(jnp.asarray(LOGITS[:, 0]), jnp.asarray(labels))
@@ -92,6 +104,8 @@ def test_multiclass_hinge():
         (losses.softmax_cross_entropy, LABELS),
         (losses.multiclass_hinge, LABELS),
         (losses.mse, LOGITS + 1),
+        (losses.mae, LOGITS + 1),
+        (losses.huber, np.zeros((7, 5))),
         (losses.sigmoid_cross_entropy, np.full((7, 5), 0.3)),
         (losses.hinge, np.sign(LOGITS) * -1),
     ],
@@ -130,6 +144,8 @@ def test_equal_pytorch():
     ("loss", "outputs", "labels", "message"),
     [
         (losses.mse, (5, 1), (5,), r"\(5, 1\) against labels of shape \(5,\)"),
+        (losses.mae, (5, 1), (5,), r"\(5, 1\) against labels of shape \(5,\)"),
+        (losses.huber, (5, 1), (5,), r"\(5, 1\) against labels of shape \(5,\)"),
         (losses.sigmoid_cross_entropy, (5, 1), (5,), r"\(5, 1\) against"),
         (losses.hinge, (5,), (5, 1), r"\(5,\) against"),
         (losses.softmax_cross_entropy, (5, 3), (5, 1), r"need labels of shape \(5,\), not \(5, 1\)"),

@@ -16,7 +16,7 @@ from jax.test_util import check_grads
 
 import jaxnets as jn
 from jaxnets import checkpoint
-from jaxnets.models import CNN, MLP, RNN, ResNet
+from jaxnets.models import CNN, MLP, RNN, Forecaster, ResNet
 from jaxnets.nn import ELMAN, GRU
 
 IMAGE = (8, 8, 1)
@@ -31,6 +31,14 @@ class Case(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     tokens: int = 0
+
+
+def gru_over_patches(num_patches: int, patch: int, horizon: int, **options: Any) -> nnx.Module:
+    return RNN(patch, (8,), horizon, cell=GRU, pool="last", dropout=0.5, **options)
+
+
+def dense(num_patches: int, patch: int, horizon: int, **options: Any) -> nnx.Module:
+    return MLP(num_patches * patch, (), horizon, **options)
 
 
 TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
@@ -57,6 +65,10 @@ MODELS = {
     "gru, tokens, both ways, max": Case(RNN, (6, (4,), 3), {"cell": GRU, "pool": "max", **TOKENS}, (7,), (3,), 6),
     "elman, last": Case(RNN, (2, (4,), 3), {"cell": ELMAN, "pool": "last"}, (5, 2), (3,)),
     "gru, two layers, mean": Case(RNN, (2, (4, 3), 3), {"cell": GRU, "pool": "mean"}, (5, 2), (3,)),
+    "forecaster, gru over patches, dropout": Case(
+        Forecaster, (12, 4, gru_over_patches), {"patch": 3, "linear": True}, (12, 3), (4, 3)
+    ),
+    "forecaster, linear": Case(Forecaster, (12, 4, dense), {}, (12, 3), (4, 3)),
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
@@ -68,21 +80,23 @@ SLOW = {
     "mlp without hidden layers",
     "elman, last",
     "gru, two layers, mean",
+    "forecaster, gru over patches, dropout",
 }
 pytestmark = pytest.mark.parametrize(
     "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, case in MODELS.items()]
 )
 
 
+def labels(case: Case, size: int = 4) -> jax.Array:
+    """Return classes in turn: for each example, or for each step of its outputs."""
+    shape = (size, *case.outputs[:-1])
+    return jnp.arange(np.prod(shape)).reshape(shape) % case.outputs[-1]
+
+
 def batch(case: Case, size: int = 4) -> dict[str, jax.Array]:
     shape, key = (size, *case.inputs), jax.random.key(1)
     inputs = jax.random.randint(key, shape, 0, case.tokens) if case.tokens else jax.random.normal(key, shape)
     return {"inputs": inputs, "labels": labels(case, size)}
-
-
-def labels(case: Case, size: int = 4) -> jax.Array:
-    shape = (size, *case.outputs[:-1])
-    return jnp.arange(np.prod(shape)).reshape(shape) % case.outputs[-1]
 
 
 def make(case: Case, **kwargs: Any) -> jn.Network:

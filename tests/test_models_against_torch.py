@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.models import CNN, MLP
+from jaxnets.models import CNN, MLP, RNN, Forecaster
+from jaxnets.nn import GRU
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
 
@@ -121,3 +122,28 @@ def test_separable_cnn():
     got = [grads[0], grads[1]["depthwise"], grads[1]["pointwise"]]
     for grad, weight in zip(got, weights, strict=True):
         np.testing.assert_allclose(grad["layer"]["kernel"], weight.grad.numpy().transpose(2, 3, 1, 0), atol=1e-4)
+
+
+def test_forecaster():
+    """The normalisation of each window and column, the patches, a GRU over them, and the way back."""
+    gru = lambda num, patch, horizon, **options: RNN(patch, (5,), horizon, cell=GRU, pool="last", **options)
+    network = jn.network(Forecaster, 12, 4, gru, patch=3, linear=True)
+    params, model_state = numpy(network.init(jax.random.key(0)))
+    assert not params["linear"]["kernel"].any()
+    params["linear"]["kernel"] = np.random.default_rng(1).normal(size=(12, 4)).astype(np.float32)
+    x = 10 + np.random.default_rng(0).normal(size=(6, 12, 2)).cumsum(1).astype(np.float32)
+    layer = params["backbone"]["layers"][0][0]
+    cell, out = torch.nn.GRU(3, 5, batch_first=True), torch.nn.Linear(5, 4)
+    for name in ("kernel", "state_kernel", "bias", "state_bias"):
+        side, kind = ("hh" if "state" in name else "ih"), ("bias" if "bias" in name else "weight")
+        getattr(cell, f"{kind}_{side}_l0").data = torch.tensor(layer[name].T.copy())
+    set_linear(out, params["backbone"]["out"])
+    wanted = np.empty((6, 4, 2))
+    for row, column in np.ndindex(6, 2):
+        window = torch.tensor(x[row, :, column])
+        mean, deviation = window.mean(), (window.var(correction=0) + 1e-5).sqrt()
+        normalised = (window - mean) / deviation
+        outputs, _ = cell(normalised.reshape(1, 4, 3))
+        outputs = out(outputs[0, -1]) + normalised @ torch.tensor(params["linear"]["kernel"])
+        wanted[row, :, column] = (outputs * deviation + mean).detach()
+    np.testing.assert_allclose(network.apply(params, model_state, x)[0], wanted, rtol=1e-5)

@@ -5,12 +5,14 @@ from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.datasets import Splits, digits, fetch, find_path, idx_folder, mnist, npz_splits
-from jaxnets.data.formats import read_csv, read_idx, read_inputs, read_npz, read_text
+from jaxnets.data.formats import read_csv, read_idx, read_inputs, read_npz, read_table, read_text
 from jaxnets.data.images import image_splits
+from jaxnets.data.series import Series, read_series, split_series
 
 __all__ = [
     "Column",
     "Data",
+    "Series",
     "Shuffle",
     "Spec",
     "Splits",
@@ -31,6 +33,9 @@ __all__ = [
     "read_idx",
     "read_inputs",
     "read_npz",
+    "read_series",
+    "read_table",
     "read_text",
+    "split_series",
     "tokens",
 ]

@@ -98,7 +98,7 @@ def read_csv(path: Path, label: str | None = None) -> Data:
     Raises:
         InputError: if the file is missing or empty, lines differ in length, or a feature is not a number.
     """
-    header, rows = _reading(path, "a CSV file", _parse_csv)
+    header, rows = read_table(path)
     label = header[-1] if label is None else label
     if label not in header:
         raise InputError(f"{path}: no column {label!r}; it has {', '.join(header)}")
@@ -112,8 +112,18 @@ def read_csv(path: Path, label: str | None = None) -> Data:
     return Data(inputs=_features(path, header, rows, [i for i in range(len(header)) if i != at]), labels=labels)
 
 
+def read_table(path: Path) -> tuple[list[str], np.ndarray]:
+    """Return a CSV file's header, and the rows below it as text [N, columns]; UTF-8, gzipped or not.
+
+    Raises:
+        InputError: if the file is missing or empty, has no header, or lines differ in length.
+    """
+    return _reading(path, "a CSV file", _parse_csv)
+
+
 def _parse_csv(path: Path) -> tuple[list[str], np.ndarray]:
-    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+    text: dict[str, Any] = {"mode": "rt", "newline": "", "encoding": "utf-8-sig"}
+    with gzip.open(path, **text) if path.suffix == ".gz" else path.open(**text) as file:
         lines = [line for line in csv.reader(file, strict=True) if line]
     if len(lines) < 2:
         raise InputError(f"{path}: no rows below its header")
@@ -170,7 +180,7 @@ def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarr
                 raise InputError(f"{path}: holds {sorted(arrays)}; name the one to use 'inputs'")
             array = arrays.get("inputs", next(iter(arrays.values())))
         case ".csv":
-            header, rows = _reading(path, "a CSV file", _parse_csv)
+            header, rows = read_table(path)
             array = _features(path, header, rows, range(len(header)))
         case suffix:
             raise InputError(f"{path}: a {suffix or 'nameless'} file is not read; give .npy, .npz, .csv or an image")

@@ -64,8 +64,9 @@ class Config:
 
 
 _SHAKESPEARE = Config(
-    training=TrainingConfig(duration="2000", batch_size=32, evaluate_every="500"),
-    optimizer=OptimizerConfig(learning_rate=4e-3, warmup=100, clip_norm=1.0),
+    window=64,
+    training=TrainingConfig(duration="2000", batch_size=32, evaluate_every="250"),
+    optimizer=OptimizerConfig("muon", learning_rate=1e-2, momentum=0.95, warmup=100, clip_norm=1.0),
 )
 PRESETS = {
     "shakespeare-lstm": Preset(_SHAKESPEARE, "characters of Shakespeare's plays (--cell gru, --cell rnn)"),

@@ -1,0 +1,173 @@
+"""The tasks on sequences, from the command line: train, predict, generate, and what is refused."""
+
+import json
+import random
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import fails
+
+from jaxnets import cli, recipes
+from jaxnets.data import music
+from jaxnets.recipes import language_modelling, text_classification
+from jaxnets.recipes import music as music_recipe
+
+SMALL = ["--hidden", "8", "--batch-size", "8", "--evaluate-every", "20"]
+
+
+def train(preset: str, path: Path, out: Path, *flags: str) -> Path:
+    assert cli.main(["train", preset, "--data", str(path), "--out", str(out), *SMALL, *flags]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "a.txt").write_text("the cat sat on the mat; the dog sat on the cat.\n" * 40)
+    flags = ["--window", "16", "--embedding", "4", "--duration", "40", "--warmup", "4", "--seeds", "2"]
+    return train("shakespeare-lstm", folder / "a.txt", folder / "run", *flags)
+
+
+class TestLanguageModelling:
+    def test_the_folder_has_samples(self, written):
+        samples = (written / "samples.txt").read_text()
+        assert samples.count("--- temperature") == 3 and len(samples) > 3000
+        result = json.loads((written / "result.json").read_text())
+        assert len(result["metrics"]["validation/loss"]["values"]) == 2
+        assert result["metrics"]["validation/loss"]["mean"] < 2.6  # a uniform guess among 15 characters is 2.71
+
+    def test_generate(self, written, capsys):
+        command = ["generate", str(written), "--prompt", "the ", "--length", "30"]
+        assert cli.main(command) == 0
+        first = capsys.readouterr().out
+        assert first.startswith("the ") and len(first) == 4 + 30 + 1
+        assert (written / "generated.txt").read_text() + "\n" == first
+        assert cli.main([*command, "--seed", "1"]) == 0
+        assert capsys.readouterr().out != first
+        assert cli.main([*command, "--out", str(written / "other")]) == 0
+        assert capsys.readouterr().out == first == (written / "other.txt").read_text() + "\n"
+
+    def test_predict(self, written, capsys):
+        assert cli.main(["predict", str(written), "the cat sat", "tac tas", "--json"]) == 0
+        likely, unlikely = json.loads(capsys.readouterr().out)
+        assert likely["text"] == "the cat sat" and likely["perplexity"] == pytest.approx(np.exp(likely["loss"]))
+        assert likely["loss"] < unlikely["loss"]
+
+    def test_refuses(self, written, capsys, tmp_path):
+        assert "'K', 'Q': not among the 15 characters" in fails(capsys, "generate", written, "--prompt", "QK")
+        assert "length=-1 must be 1 or more" in fails(capsys, "generate", written, "--length", "-1")
+        assert "temperature=-1.0 must be 0" in fails(capsys, "generate", written, "--temperature", "-1")
+        assert "'a' is too short to judge" in fails(capsys, "predict", written, "a")
+        assert "--invert is for images" in fails(capsys, "predict", written, "the", "--invert")
+        train = ["train", "shakespeare-lstm", "--data"]
+        assert "there is no such file" in fails(capsys, *train, tmp_path / "b.txt")
+        (tmp_path / "b.txt").write_text("too short")
+        assert "are too few for windows of 128" in fails(capsys, *train, tmp_path / "b.txt")
+        (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+        assert "cannot be read as UTF-8 text" in fails(capsys, *train, tmp_path / "b.txt")
+        assert "validation=1.0 must be in (0, 1)" in fails(capsys, *train[:2], "--validation", "1")
+        assert "window=0" in fails(capsys, *train[:2], "--window", "0")
+
+    def test_every_held_out_character_counts_once(self, tmp_path):
+        text = "".join(random.Random(0).choices("abcdef", k=1003))
+        (tmp_path / "a.txt").write_text(text)
+        config = language_modelling.Config(data=str(tmp_path / "a.txt"), window=16)
+        validation = language_modelling.load(config).validation
+        counted = validation["inputs"][validation["mask"] == 1]
+        assert "".join(validation.spec["inputs"].classes[i] for i in counted) == text[903:]
+
+    def test_every_cell_and_precision_fits(self, tmp_path, capsys):
+        (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 40)
+        for flags in (["--cell", "gru"], ["--cell", "rnn"], ["--precision", "bfloat16"], ["--average", "0.9"]):
+            arguments = ["--window", "8", "--embedding", "4", "--warmup", "4", "--dry-run"]
+            assert cli.main(["train", "shakespeare-lstm", "--data", str(tmp_path / "a.txt"), *arguments, *flags]) == 0
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory) -> Path:
+    folder, pick = tmp_path_factory.mktemp("sentences"), random.Random(0).choice
+    good, bad = ("fine", "great", "lovely"), ("dull", "awful", "poor")
+    rows = [(f"a {pick((good, bad)[i % 2])} film , {pick(('truly', 'really'))}", i % 2) for i in range(200)]
+    (folder / "a.tsv").write_text("".join(f"{text}\t{('yes', 'no')[label]}\n" for text, label in rows))
+    flags = ["--embedding", "8", "--max-words", "12", "--duration", "80", "--learning-rate", "1e-2"]
+    return train("sentiment-gru", folder / "a.tsv", folder / "run", *flags)
+
+
+class TestTextClassification:
+    def test_it_learns_and_predicts(self, judged, capsys):
+        result = json.loads((judged / "result.json").read_text())
+        assert result["metrics"]["test/accuracy"]["mean"] > 0.95
+        assert cli.main(["predict", str(judged), "A great film!", "Truly awful.", "--json"]) == 0
+        good, bad = json.loads(capsys.readouterr().out)
+        assert (good["class"], bad["class"]) == ("yes", "no") and good["probability"] > 0.5
+        assert good["unknown words"] == "!" and bad["unknown words"] == "."
+        (judged / "new.txt").write_text("a dull film\n\na lovely film\n")
+        assert cli.main(["predict", str(judged), str(judged / "new.txt"), "--json"]) == 0
+        assert [row["class"] for row in json.loads(capsys.readouterr().out)] == ["no", "yes"]
+
+    def test_refuses(self, judged, capsys, tmp_path):
+        assert "has 0 words; 1 to 12 are taken" in fails(capsys, "predict", judged, " ")
+        assert "has 13 words; 1 to 12 are taken (--max-words)" in fails(capsys, "predict", judged, "so " * 13)
+        assert "is no model that generates" in fails(capsys, "generate", judged)
+        train = ["train", "sentiment-gru", "--data"]
+        assert "is not sst2, a .tsv file or a folder" in fails(capsys, *train, "sst3")
+        (tmp_path / "a.tsv").write_text("no label here\n")
+        assert "line 1 is no sentence<TAB>label" in fails(capsys, *train, tmp_path / "a.tsv")
+        assert "word_dropout=1.0 must be in [0, 1)" in fails(capsys, *train[:2], "--word-dropout", "1")
+
+    def test_a_folder_of_splits(self, tmp_path):
+        for name, label in (("train", "b"), ("dev", "a"), ("test", "b")):
+            (tmp_path / f"{name}.tsv").write_text(f"one film\t{label}\nanother film\ta\n")
+        splits = text_classification.load(text_classification.Config(data=str(tmp_path), min_count=1))
+        assert splits.validation["labels"].tolist() == [0, 0] and splits.test["labels"].tolist() == [1, 0]
+        assert splits.train.spec["inputs"].classes == ("<padding>", "<unknown>", "film", "one", "another")
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory) -> Path:
+    folder, generator = tmp_path_factory.mktemp("music"), random.Random(0)
+    piece = lambda: [[60 + i % 5, 67 + i % 5] for i in range(generator.randint(4, 9))]
+    pieces = {name: [piece() for _ in range(16)] for name in ("train", "valid", "test")}
+    (folder / "a.json").write_text(json.dumps(pieces))
+    flags = ["--duration", "400", "--learning-rate", "3e-2", "--dropout", "0", "--patience", "50"]
+    return train("chorales-gru", folder / "a.json", folder / "run", *flags)
+
+
+class TestMusic:
+    def test_it_learns_and_composes(self, composed, capsys):
+        result = json.loads((composed / "result.json").read_text())
+        assert result["metrics"]["test/loss"]["mean"] < 10  # 88 fair coins are 61
+        with wave.open(str(composed / "sample.wav")) as file:
+            assert file.getnframes() > 22050
+        assert (composed / "sample.png").stat().st_size > 5000
+        arguments = ["--prompt", "60 67, 61 68", "--length", "3", "--temperature", "0"]
+        assert cli.main(["generate", str(composed), *arguments]) == 0
+        chords = capsys.readouterr().out.strip()
+        assert chords.startswith("60 67, 61 68, 62 69") and chords.count(",") == 4
+        assert music.read_chords(chords).shape == (5, 88)
+        assert (composed / "generated.mid").read_bytes()[:4] == b"MThd"
+        assert cli.main(["predict", str(composed), "60 67, 61 68", "--json"]) == 0
+        assert set(json.loads(capsys.readouterr().out)[0]["next"].split()[::2][:2]) == {"62", "69"}
+
+    def test_refuses(self, composed, capsys, tmp_path):
+        assert "'A minor' is no music" in fails(capsys, "generate", composed, "--prompt", "A minor")
+        (tmp_path / "a.json").write_text('{"train": [[[60]]]}')
+        train = ["train", "chorales-gru", "--data", tmp_path / "a.json"]
+        assert "has no valid and no test pieces; it has train" in fails(capsys, *train)
+        assert "transpose=13 must be 0 to 12" in fails(capsys, *train[:2], "--transpose", "13")
+
+    def test_the_first_chord_is_not_judged(self, composed):
+        config = music_recipe.Config(data=str(composed.parent / "a.json"))
+        splits = music_recipe.load(config)
+        lengths = splits.train["mask"].sum(1)
+        assert (splits.train["mask"][:, :2] == [0, 1]).all() and (splits.test["mask"][:, :3] == [0, 0, 1]).all()
+        assert (splits.train["inputs"].any(-1) == splits.train["mask"]).all() and lengths.min() >= 4
+
+
+def test_every_preset_of_every_task_has_a_config_of_at_most_twenty_fields():
+    for presets in recipes.catalogue().values():
+        for preset in presets:
+            fields = recipes.find(preset).config.__dataclass_fields__
+            assert len(fields) <= 20 and {"training", "optimizer"} <= set(fields)
