@@ -35,10 +35,20 @@ def huber(outputs: jax.Array, targets: jax.Array, delta: float = 1.0) -> jax.Arr
     return optax.huber_loss(outputs, targets.astype(outputs.dtype), delta=delta)
 
 
-def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Return the negative log-likelihood of each label in nats, logits [..., C] and integer labels [...] -> [...]."""
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
+    """Return the negative log-likelihood of each label in nats, logits [..., C] and integer labels [...] -> [...].
+
+    With ``label_smoothing``, that part of the target is spread evenly over all classes (Szegedy et al., 2016); as a
+    loss it is ``partial(softmax_cross_entropy, label_smoothing=0.1)``.
+    """
     _class_labels("softmax_cross_entropy", logits, labels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not 0 <= label_smoothing < 1:
+        raise InputError(f"{label_smoothing=} must be in [0, 1), such as 0.1")
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not label_smoothing:
+        return loss
+    of_all = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)  # the mean loss over all labels
+    return (1 - label_smoothing) * loss + label_smoothing * of_all
 
 
 def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

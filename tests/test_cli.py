@@ -114,7 +114,7 @@ class TestTrain:
         assert cli.main(["predict", out, str(tmp_path / "new.csv"), "--recipe", recipe]) == 0
         assert "probability" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("kind", ["npz", "idx"])
+    @pytest.mark.parametrize("kind", ["npz", "idx", "zip"])
     def test_data_of_ones_own(self, kind, capsys, tmp_path):
         from test_datasets import write_idx
 
@@ -123,6 +123,14 @@ class TestTrain:
         if kind == "npz":
             np.savez(tmp_path / "mine.npz", inputs=images, labels=labels)
             source = tmp_path / "mine.npz"
+        elif kind == "zip":
+            import zipfile
+
+            source = tmp_path / "mine.zip"
+            with zipfile.ZipFile(source, "w") as archive:
+                for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+                    with archive.open(f"{'dim' if label else 'bright'}/{i}.png", "w") as file:
+                        Image.fromarray(image).save(file, "png")
         else:
             source = tmp_path / "mine"
             for prefix, part in (("train", slice(0, 45)), ("t10k", slice(45, 60))):
@@ -251,8 +259,12 @@ class TestRefuses:
             (["--seeds", 0], "seeds=0 must be 1 or more"),
             (
                 ["--data", "digitz"],
-                "data='digitz' is not digits, mnist, an npz file or a folder of IDX files (did you mean 'digits'?)",
+                "data='digitz' is not digits, mnist, cifar10, a folder or zip file of images, an npz file or a folder "
+                "of IDX files, here or in JAXNETS_DATA (did you mean 'digits'?)",
             ),
+            (["--image-size", 16, 16], "image_size=(16, 16) is for folders and zip files of images, not for digits"),
+            (["--label-smoothing", 1], "label_smoothing=1.0 must be in [0, 1)"),
+            (["--model", "resnet", "--width", 0], "width=0 must be 1 or more"),
             (["--data", "mnist.txt"], "data='mnist.txt' is not digits"),
             (["--features", 8, "pool", "pool", "pool", "pool"], "halve images of 8 x 8 pixels to nothing"),
             (["--warmup", 700], "warmup=700 is not shorter than the run of 607 steps"),

@@ -23,6 +23,12 @@ CASES = {
     "input dilation": {"lhs_dilation": (2, 2), "padding": ((2, 2), (2, 2))},
     "groups": {"feature_group_count": 2},
     "depthwise": {"feature_group_count": 4},
+    "depthwise, all at once": {
+        "window_strides": (2, 1),
+        "padding": ((1, 2), (-1, 3)),
+        "rhs_dilation": (2, 1),
+        "feature_group_count": 4,
+    },
     "explicit padding": {"padding": ((3, 0), (1, 4))},
     "negative padding": {"padding": ((-1, 0), (0, -2))},
     "wide padding": {"padding": ((5, 5), (4, 6)), "window_strides": (3, 2)},
@@ -150,6 +156,14 @@ def test_a_program_with_gradients_holds_no_convolution_in_swapped_layout():
     ]
     assert len(layouts) == 3
     assert set(layouts) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+
+
+def test_depthwise_sums_are_rounded_once():
+    """In half precision nine products are added in float32, as XLA adds them."""
+    x, w = (a.astype(jnp.bfloat16) for a in arrays(CASES["depthwise"]))
+    ours, xla = pair(CASES["depthwise"])
+    assert ours(x, w).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.asarray(ours(x, w), np.float32), np.asarray(xla(x, w), np.float32))
 
 
 def test_layer_is_flax_layer_with_another_convolution():

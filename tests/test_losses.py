@@ -26,6 +26,27 @@ def test_softmax_cross_entropy():
     np.testing.assert_allclose(got.mean(), sklearn.metrics.log_loss(LABELS, probabilities, labels=range(5)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_label_smoothing(smoothing):
+    got = losses.softmax_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), label_smoothing=smoothing)
+    target = (1 - smoothing) * np.eye(5)[LABELS] + smoothing / 5
+    np.testing.assert_allclose(got, -(target * log_softmax(LOGITS.astype(np.float64), axis=-1)).sum(-1), rtol=1e-5)
+
+
+def test_label_smoothing_equals_pytorch_and_is_checked():
+    smoothed = functools.partial(losses.softmax_cross_entropy, label_smoothing=0.1)
+    losses.check_labels(smoothed, jax.ShapeDtypeStruct((1, 5), jnp.float32), LABELS)
+    with pytest.raises(InputError, match=r"outside 0\.\.4"):
+        losses.check_labels(smoothed, jax.ShapeDtypeStruct((1, 5), jnp.float32), LABELS + 1)
+    with pytest.raises(InputError, match=r"label_smoothing=1\.0 must be in \[0, 1\)"):
+        losses.softmax_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), label_smoothing=1.0)
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    wanted = torch.nn.functional.cross_entropy(
+        torch.tensor(LOGITS), torch.tensor(LABELS), label_smoothing=0.1, reduction="none"
+    )
+    np.testing.assert_allclose(smoothed(jnp.asarray(LOGITS), jnp.asarray(LABELS)), wanted, rtol=1e-5)
+
+
 def test_softmax_cross_entropy_of_sequences():
     logits, labels = jnp.asarray(LOGITS).reshape(1, 7, 5), jnp.asarray(LABELS).reshape(1, 7)
     np.testing.assert_allclose(

@@ -97,6 +97,33 @@ def test_cnn():
         np.testing.assert_allclose(grads["convs"][i]["layer"]["kernel"], wanted, atol=1e-5)
 
 
+def test_separable_cnn():
+    """Grouped convolutions in PyTorch; the first one is a full one."""
+    network = jn.network(CNN, (6, 6, 2), (4, 6), (), 3, separable=True, norm="batch")
+    params, model_state = numpy(network.init(jax.random.key(0)))
+    x, y = np.random.default_rng(0).normal(size=(5, 6, 6, 2)).astype(np.float32), np.arange(5) % 3
+    halves = params["convs"][1]
+    parts = [params["convs"][0], halves["depthwise"], halves["pointwise"]]
+    weights = [torch.tensor(p["layer"]["kernel"].transpose(3, 2, 0, 1).copy(), requires_grad=True) for p in parts]
+    out = torch.nn.Linear(6 * 6 * 6, 3)
+    set_linear(out, params["head"]["out"])
+
+    def model(x):
+        for weight, options in zip(weights, ({"padding": 1}, {"padding": 1, "groups": 4}, {}), strict=True):
+            x = torch.nn.functional.conv2d(x, weight, **options)
+            x = torch.relu(torch.nn.functional.batch_norm(x, None, None, training=True))
+        return out(x.permute(0, 2, 3, 1).flatten(1))
+
+    outputs = model(torch.tensor(x.transpose(0, 3, 1, 2).copy()))
+    got, _ = network.apply(params, model_state, x, train=True)
+    np.testing.assert_allclose(got, outputs.detach(), atol=1e-4)
+    torch.nn.functional.cross_entropy(outputs, torch.tensor(y)).backward()
+    grads = gradient(network, params, model_state, x, y)["convs"]
+    got = [grads[0], grads[1]["depthwise"], grads[1]["pointwise"]]
+    for grad, weight in zip(got, weights, strict=True):
+        np.testing.assert_allclose(grad["layer"]["kernel"], weight.grad.numpy().transpose(2, 3, 1, 0), atol=1e-4)
+
+
 def test_forecaster():
     """The normalisation of each window and column, the patches, a GRU over them, and the way back."""
     gru = lambda num, patch, horizon, **options: RNN(patch, (5,), horizon, cell=GRU, pool="last", **options)

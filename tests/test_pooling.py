@@ -41,6 +41,15 @@ def test_equals_pytorch(window, strides):
         np.testing.assert_allclose(got, tx.grad.numpy().transpose(0, 2, 3, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [8, 9])
+def test_padding_by_number_equals_pytorch(size):
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    x = np.random.default_rng(0).normal(size=(2, size, 8, 3)).astype(np.float32)
+    wanted = torch.nn.functional.max_pool2d(torch.tensor(x.transpose(0, 3, 1, 2).copy()), 3, 2, 1)
+    got = max_pool(jnp.asarray(x), (3, 3), (2, 2), ((1, 1), (1, 1)))
+    np.testing.assert_array_equal(got, wanted.numpy().transpose(0, 2, 3, 1))
+
+
 def test_equal_cells_share_the_gradient():
     got = jax.grad(lambda x: max_pool(x, (2, 2)).sum())(jnp.zeros((1, 2, 2, 1)))
     np.testing.assert_array_equal(got, np.full((1, 2, 2, 1), 0.25))

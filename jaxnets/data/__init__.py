@@ -3,8 +3,10 @@
 from jaxnets.data import augment, datasets, music, tokens
 from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
-from jaxnets.data.datasets import Splits, digits, fetch, idx_folder, mnist, npz_splits
+from jaxnets.data.cifar import cifar10
+from jaxnets.data.datasets import Splits, digits, fetch, find_path, idx_folder, mnist, npz_splits
 from jaxnets.data.formats import read_csv, read_idx, read_inputs, read_npz, read_table, read_text
+from jaxnets.data.images import image_splits
 from jaxnets.data.series import Series, read_series, split_series
 
 __all__ = [
@@ -16,10 +18,13 @@ __all__ = [
     "Splits",
     "augment",
     "check_alike",
+    "cifar10",
     "datasets",
     "digits",
     "fetch",
+    "find_path",
     "idx_folder",
+    "image_splits",
     "mnist",
     "music",
     "npz_splits",

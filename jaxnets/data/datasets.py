@@ -137,6 +137,12 @@ def npz_splits(path: Path) -> Splits:
     raise InputError(f"{path}: holds {sorted(arrays)}; name the arrays inputs and labels (or x_train and y_train)")
 
 
+def find_path(name: str) -> Path | None:
+    """Return the file or folder of this path, or of this path inside the folder that ``JAXNETS_DATA`` names, if any."""
+    given, inside = Path(name), Path(os.environ.get("JAXNETS_DATA", "."), name)
+    return next((path for path in (given, inside) if path.exists()), None)
+
+
 def located(folder: str, files: Mapping[str, Remote], data_dir: Path | None = None) -> dict[str, Path]:
     """Return where a data set's files are: in a local folder, in the cache, or, at last, fetched into the cache.
 

@@ -3,6 +3,7 @@
 from jaxnets.models.cnn import CNN
 from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.mlp import MLP
+from jaxnets.models.resnet import ResNet
 from jaxnets.models.rnn import RNN, Continued
 
-__all__ = ["CNN", "MLP", "RNN", "Continued", "Forecaster"]
+__all__ = ["CNN", "MLP", "RNN", "Continued", "Forecaster", "ResNet"]

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from jaxnets.errors import InputError
+from jaxnets.nn import Conv
 
 Activation = Callable[[jax.Array], jax.Array]
 Norm = Literal["batch", "layer"] | None
@@ -21,18 +22,28 @@ class Block(nnx.Module):
         activation: the non-linearity.
         dtype: of the norm's computation.
         rngs: where initial values come from.
+        **norm_options: handed to the norm, such as ``momentum`` or ``scale_init``.
 
     Raises:
         InputError: if ``norm`` is none of these.
     """
 
-    def __init__(self, layer: nnx.Linear | nnx.Conv, norm: Norm, activation: Activation, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        layer: nnx.Linear | nnx.Conv | nnx.ConvTranspose,
+        norm: Norm,
+        activation: Activation,
+        *,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+        **norm_options: Any,
+    ):
         norms = {None: None, "batch": nnx.BatchNorm, "layer": nnx.LayerNorm}
         if norm not in norms:
             raise InputError(f"{norm=} is not a normalisation; use 'batch', 'layer' or None")
         self.layer = layer
         make = norms[norm]
-        self.norm = nnx.data(make(layer.out_features, dtype=dtype, rngs=rngs) if make else None)
+        self.norm = nnx.data(make(layer.out_features, dtype=dtype, rngs=rngs, **norm_options) if make else None)
         self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -41,3 +52,48 @@ class Block(nnx.Module):
         if self.norm is not None:
             x = self.norm(x)
         return self.activation(x)
+
+
+class SeparableBlock(nnx.Module):
+    """A depthwise-separable convolution: each channel by itself, then all channels at each pixel, [B, H, W, C].
+
+    Each half is a ``Block`` with its own norm and activation, as in MobileNet (Howard et al., 2017). It has about
+    1 / kernel_size ** 2 of the weights and products of a full convolution.
+
+    Args:
+        in_features: channels of the inputs.
+        out_features: channels of the outputs.
+        kernel_size: of the depthwise half, which keeps the image's size ("SAME") but for the strides.
+        strides: of the depthwise half.
+        norm: "batch" or "layer" normalisation after each half, or none.
+        activation: the non-linearity.
+        use_bias: whether the halves have biases; before batch normalisation they are of no use.
+        kernel_init: initialiser of the weights.
+        dtype: of the computation; parameters stay float32.
+        rngs: where initial values come from.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        kernel_size: int = 3,
+        strides: int = 1,
+        norm: Norm = "batch",
+        activation: Activation = nnx.relu,
+        use_bias: bool = False,
+        kernel_init: nnx.Initializer = nnx.initializers.he_normal(),
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        options = {"use_bias": use_bias, "kernel_init": kernel_init, "dtype": dtype, "rngs": rngs}
+        window = {"kernel_size": (kernel_size, kernel_size), "strides": strides}
+        depthwise = Conv(in_features, in_features, **window, feature_group_count=in_features, **options)
+        pointwise = Conv(in_features, out_features, (1, 1), **options)
+        self.depthwise = Block(depthwise, norm, activation, dtype=dtype, rngs=rngs)
+        self.pointwise = Block(pointwise, norm, activation, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the activations, [B, H, W, out_features]."""
+        return self.pointwise(self.depthwise(x))

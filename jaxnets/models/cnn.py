@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from jaxnets.errors import InputError
-from jaxnets.models.blocks import Activation, Block, Norm
+from jaxnets.models.blocks import Activation, Block, Norm, SeparableBlock
 from jaxnets.models.mlp import MLP
 from jaxnets.nn import Conv, max_pool
 
@@ -26,6 +26,7 @@ class CNN(nnx.Module):
         hidden: widths of the dense hidden layers.
         out_features: width of the output (classes, or targets).
         kernel_size: of the convolutions, which keep the image's size ("SAME").
+        separable: whether the convolutions after the first are depthwise-separable: fewer weights and products.
         activation: the non-linearity.
         norm: "batch" or "layer" normalisation after each hidden layer, or none.
         dropout: probability that a unit of a dense hidden layer is dropped in training.
@@ -42,6 +43,7 @@ class CNN(nnx.Module):
         out_features: int,
         *,
         kernel_size: int = 3,
+        separable: bool = False,
         activation: Activation = nnx.relu,
         norm: Norm = None,
         dropout: float = 0.0,
@@ -58,10 +60,15 @@ class CNN(nnx.Module):
         self.features = tuple(features)
         self.convs = nnx.List()
         for width_out in features:
-            if width_out != "pool":
+            if width_out == "pool":
+                continue
+            if separable and self.convs:
+                halves = {"kernel_size": kernel_size, "norm": norm, "activation": activation, **options}
+                self.convs.append(SeparableBlock(channels, width_out, **halves, rngs=rngs))
+            else:
                 conv = Conv(channels, width_out, (kernel_size, kernel_size), **options, rngs=rngs)
                 self.convs.append(Block(conv, norm, activation, dtype=dtype, rngs=rngs))
-                channels = width_out
+            channels = width_out
         self.head = MLP(
             (height >> num_pools) * (width >> num_pools) * channels,
             hidden,

@@ -3,5 +3,19 @@
 from jaxnets.nn.conv import Conv, conv_general_dilated
 from jaxnets.nn.pooling import avg_pool, max_pool
 from jaxnets.nn.recurrent import ELMAN, GRU, LSTM, Cell, Recurrent
+from jaxnets.nn.upsampling import ConvTranspose, conv_transpose, upsample
 
-__all__ = ["ELMAN", "GRU", "LSTM", "Cell", "Conv", "Recurrent", "avg_pool", "conv_general_dilated", "max_pool"]
+__all__ = [
+    "ELMAN",
+    "GRU",
+    "LSTM",
+    "Cell",
+    "Conv",
+    "ConvTranspose",
+    "Recurrent",
+    "avg_pool",
+    "conv_general_dilated",
+    "conv_transpose",
+    "max_pool",
+    "upsample",
+]

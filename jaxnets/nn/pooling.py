@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+Padding = str | Sequence[tuple[int, int]]
 # Above this, as many slices as the window has cells cost more than one pass over windows.
 _MOST_SLICES = 25
 
 
 def max_pool(
-    x: jax.Array, window: Sequence[int], strides: Sequence[int] | None = None, padding: str = "VALID"
+    x: jax.Array, window: Sequence[int], strides: Sequence[int] | None = None, padding: Padding = "VALID"
 ) -> jax.Array:
     """Return the maximum of each window, [B, *spatial, C] -> [B, *pooled, C].
 
@@ -28,13 +29,13 @@ def max_pool(
         x: inputs, channels last, of any floating dtype.
         window: the window's size along each spatial axis.
         strides: the step along each spatial axis; the window's size if absent.
-        padding: "VALID" or "SAME".
+        padding: "VALID", "SAME", or how many cells to add before and after, along each spatial axis.
     """
     return _pool(x, window, strides, padding, -math.inf, jnp.maximum, lax.max)
 
 
 def avg_pool(
-    x: jax.Array, window: Sequence[int], strides: Sequence[int] | None = None, padding: str = "VALID"
+    x: jax.Array, window: Sequence[int], strides: Sequence[int] | None = None, padding: Padding = "VALID"
 ) -> jax.Array:
     """Return the mean of each window, [B, *spatial, C] -> [B, *pooled, C]; cells outside the inputs are not counted.
 
@@ -42,7 +43,7 @@ def avg_pool(
         x: inputs, channels last, of any floating dtype.
         window: the window's size along each spatial axis.
         strides: the step along each spatial axis; the window's size if absent.
-        padding: "VALID" or "SAME".
+        padding: "VALID", "SAME", or how many cells to add before and after, along each spatial axis.
     """
     total = _pool(x, window, strides, padding, 0.0, jnp.add, lax.add)
     if padding == "VALID":
@@ -54,7 +55,7 @@ def _pool(
     x: jax.Array,
     window: Sequence[int],
     strides: Sequence[int] | None,
-    padding: str,
+    padding: Padding,
     empty: float,
     combine: Callable[[jax.Array, jax.Array], jax.Array],
     reducer: Callable[[jax.Array, jax.Array], jax.Array],
@@ -62,7 +63,9 @@ def _pool(
     strides = tuple(strides or window)
     if not len(window) == len(strides) == x.ndim - 2:
         raise ValueError(f"{window=} and {strides=} need one number for each of the {x.ndim - 2} spatial axes of x")
-    pads = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
+    pads = tuple(padding)
     if math.prod(window) > _MOST_SLICES:
         full = (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
         return lax.reduce_window(x, np.asarray(empty, x.dtype), reducer, *full)  # a constant, or it has no gradient

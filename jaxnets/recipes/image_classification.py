@@ -1,7 +1,8 @@
-"""Classify small images: handwritten digits, MNIST, or a user's own."""
+"""Classify images: handwritten digits, MNIST, CIFAR-10, or a user's own."""
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from jaxnets import data, losses
 from jaxnets.data import Data, Spec, Splits, augment
 from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Learner, supervised
-from jaxnets.models import CNN, MLP
+from jaxnets.models import CNN, MLP, ResNet
 from jaxnets.network import Network, network, standardized
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import TrainingConfig
@@ -28,23 +29,29 @@ class Config:
     """A small image classifier."""
 
     data: str = "digits"
-    """digits, mnist, or the path of an npz file or of a folder of IDX files"""
+    """digits, mnist, cifar10, or a folder or zip of images (train/CLASS/x.png), an npz file or a folder of IDX files"""
     data_dir: Path | None = None
-    """where mnist's IDX files are; else JAXNETS_DATA, else the cache folder, into which they are fetched"""
+    """where mnist's or cifar10's files are; else JAXNETS_DATA, else the cache folder, into which they are fetched"""
+    image_size: tuple[int, int] | None = None
+    """height and width to resize a folder's or zip's images to; they must all have one size without it"""
     validation: float = 0.1
-    """fraction of the training data held out to choose by; 0 for none"""
-    model: Literal["cnn", "mlp"] = "cnn"
-    """the family of the network"""
+    """fraction of the training data held out to choose by, if they have no validation part; 0 for none"""
+    model: Literal["cnn", "separable", "mlp", "resnet"] = "cnn"
+    """the family of the network; separable is a cnn of depthwise-separable convolutions"""
+    depth: Literal[10, 18, 34, 50] = 18
+    """layers (resnet)"""
+    width: int = 64
+    """channels of the first stage (resnet); images above 64 pixels get the ImageNet stem"""
     features: tuple[int | Literal["pool"], ...] = (32, 64, "pool")
-    """channels of each convolution, and pool for a 2x2 max-pooling (cnn)"""
+    """channels of each convolution, and pool for a 2x2 max-pooling (cnn, separable)"""
     hidden: tuple[int, ...] = (128,)
-    """widths of the dense hidden layers"""
+    """widths of the dense hidden layers (cnn, separable, mlp)"""
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu"
     """the non-linearity"""
     norm: Literal["none", "batch", "layer"] = "none"
-    """normalisation after each hidden layer"""
+    """normalisation after each hidden layer; a resnet has batch normalisation in any case"""
     dropout: float = 0.0
-    """probability that a dense hidden unit is dropped in training"""
+    """probability that a unit of a dense hidden layer, or a resnet's pooled feature, is dropped in training"""
     shift: int = 0
     """augmentation: move each training image by up to so many pixels"""
     rotate: float = 0.0
@@ -53,6 +60,8 @@ class Config:
     """augmentation: mirror training images, one in two"""
     cutout: int = 0
     """augmentation: blank a square of so many pixels in each training image"""
+    label_smoothing: float = 0.0
+    """part of each label that is spread over all classes, in the losses reported as well"""
     precision: Literal["float32", "bfloat16"] = "float32"
     """dtype of the network's arithmetic; weights and losses are float32 in both"""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -62,10 +71,12 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout} must be in [0, 1)")
-        if not 0 <= self.validation < 1:
-            raise InputError(f"validation={self.validation} must be in [0, 1)")
+        for name in ("dropout", "validation", "label_smoothing"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise InputError(f"{name}={value} must be in [0, 1)")
+        for name, values in {"width": (self.width,), "image_size": self.image_size or ()}.items():
+            if any(value < 1 for value in values):
+                raise InputError(f"{name}={getattr(self, name)} must be 1 or more")
         for name in ("shift", "rotate", "cutout"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise InputError(f"{name}={value} must be 0 or more")
@@ -90,33 +101,57 @@ _MNIST_CNN = Config(
     training=TrainingConfig(duration="12ep", batch_size=128),
     optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=3e-2, warmup=200),
 )
+_CIFAR10_RESNET = Config(
+    data="cifar10",
+    model="resnet",
+    shift=4,
+    flip=True,
+    cutout=8,
+    label_smoothing=0.1,
+    validation=0.02,
+    precision="bfloat16",
+    training=TrainingConfig(duration="30ep", batch_size=512),
+    optimizer=OptimizerConfig(optimizer="nesterov", learning_rate=0.4, schedule="one-cycle", weight_decay=5e-4),
+)
 PRESETS = {
     "digits-cnn": Preset(_DIGITS_CNN, "a small CNN on scikit-learn's 8x8 digits"),
     "digits-mlp": Preset(_DIGITS_MLP, "an MLP on scikit-learn's 8x8 digits"),
     "mnist-cnn": Preset(_MNIST_CNN, "a small CNN on MNIST"),
     "mnist-mlp": Preset(replace(_MNIST_CNN, model="mlp", hidden=(512, 512)), "an MLP on MNIST"),
+    "cifar10-resnet": Preset(_CIFAR10_RESNET, "ResNet-18 on CIFAR-10, for a GPU; on a CPU see the README's command"),
 }
 
 
 def load(config: Config) -> Splits:
     """Return the images and labels that ``config.data`` names."""
-    match config.data:
-        case "digits":
-            splits = data.digits()
-        case "mnist":
-            splits = data.mnist(config.data_dir)
-        case path if Path(path).is_dir():
-            splits = data.idx_folder(Path(path))
-        case path if Path(path).suffix == ".npz":
-            splits = data.npz_splits(Path(path))
-        case name:
-            hint = nearest(name, ["digits", "mnist"])
-            raise InputError(f"data={name!r} is not digits, mnist, an npz file or a folder of IDX files{hint}")
-    train, test = _as_images(splits.train), splits.test and _as_images(splits.test)
-    if not config.validation:
-        return Splits(train, test=test)
-    train, validation = train.split(config.validation)
-    return Splits(train, validation, test)
+    splits = _read(config)
+    parts = {name: _as_images(part) for name, part in splits._asdict().items() if part is not None}
+    if config.validation and "validation" not in parts:
+        parts["train"], parts["validation"] = parts["train"].split(config.validation)
+    return Splits(**parts)
+
+
+def _read(config: Config) -> Splits:
+    named = {"digits": data.digits, "mnist": partial(data.mnist, config.data_dir)}
+    named["cifar10"] = partial(data.cifar10, config.data_dir)
+    images = config.data not in named
+    path = data.find_path(config.data) if images else None
+    if path is not None and path.is_dir() and any(path.glob("*-ubyte*")):
+        images, named[config.data] = False, partial(data.idx_folder, path)
+    elif path is not None and path.suffix == ".npz":
+        images, named[config.data] = False, partial(data.npz_splits, path)
+    elif path is not None and (path.is_dir() or path.suffix == ".zip"):
+        named[config.data] = partial(data.image_splits, path, config.image_size)
+    if config.data not in named:
+        raise InputError(
+            f"data={config.data!r} is not {', '.join(named)}, a folder or zip file of images, an npz file or a folder "
+            f"of IDX files, here or in JAXNETS_DATA{nearest(config.data, named)}"
+        )
+    if config.image_size is not None and not images:
+        raise InputError(
+            f"image_size={config.image_size} is for folders and zip files of images, not for {config.data}"
+        )
+    return named[config.data]()
 
 
 def build(config: Config, spec: Spec) -> Learner:
@@ -124,7 +159,7 @@ def build(config: Config, spec: Spec) -> Learner:
     num_steps = config.training.num_steps(spec.num_examples)
     learner = supervised(
         classifier(config, spec),
-        losses.softmax_cross_entropy,
+        partial(losses.softmax_cross_entropy, label_smoothing=config.label_smoothing),
         make_optimizer(config.optimizer, num_steps),
         {"accuracy": losses.accuracy},
         accumulate=config.optimizer.accumulate,
@@ -143,15 +178,19 @@ def classifier(config: Config, spec: Spec) -> Network:
     inputs, num_classes = spec["inputs"], len(spec["labels"].classes)
     options = {
         "activation": ACTIVATIONS[config.activation],
-        "norm": None if config.norm == "none" else config.norm,
         "dropout": config.dropout,
         "dtype": DTYPES[config.precision],
     }
-    if config.model == "cnn":
-        model = network(CNN, inputs.shape, config.features, config.hidden, num_classes, **options)
+    norm = None if config.norm == "none" else config.norm
+    if config.model == "resnet":
+        stem = "cifar" if max(inputs.shape[:2]) <= 64 else "imagenet"
+        model = network(ResNet, inputs.shape, config.depth, num_classes, stem=stem, width=config.width, **options)
+    elif config.model == "mlp":
+        model = network(MLP, math.prod(inputs.shape), config.hidden, num_classes, norm=norm, **options)
     else:
-        size = inputs.shape[0] * inputs.shape[1] * inputs.shape[2]
-        model = network(MLP, size, config.hidden, num_classes, **options)
+        separable = config.model == "separable"
+        shape = (inputs.shape, config.features, config.hidden, num_classes)
+        model = network(CNN, *shape, separable=separable, norm=norm, **options)
     return standardized(model, inputs.mean, inputs.std)
 
 
