@@ -4,13 +4,14 @@ A model is a pair of functions (``Network``), how it learns a few more (``Learne
 be compiled, resumed bit for bit, trained many at a time, or differentiated.
 """
 
-from jaxnets import data, losses, metrics, models, nn
+from jaxnets import data, generation, losses, metrics, models, nn
 from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
 from jaxnets.data import Data
 from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate, predict
 from jaxnets.fit import Elapsed, Event, Fit, events, fit
-from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.generation import generate
+from jaxnets.learner import Learner, TrainState, autoregressive, supervised
 from jaxnets.network import Network, linen_network, network, standardized
 from jaxnets.plan import RunState
 from jaxnets.stopping import EarlyStopping
@@ -29,12 +30,15 @@ __all__ = [
     "RunState",
     "TrainState",
     "augmented",
+    "autoregressive",
     "averaged",
     "chunk",
     "data",
     "evaluate",
     "events",
     "fit",
+    "generate",
+    "generation",
     "linen_network",
     "losses",
     "metrics",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxnets import losses, plots
-from jaxnets.choices import CELLS, DTYPES, CellName
+from jaxnets.choices import CELLS, DTYPES, CellName, Precision
 from jaxnets.data import Data, Spec, Splits, datasets, read_series, split_series
 from jaxnets.data.series import Fill, following
 from jaxnets.errors import InputError, nearest
@@ -61,7 +61,7 @@ class Config:
     """probability that a feature is dropped in training"""
     loss: Literal["mse", "mae", "huber"] = "huber"
     """what training minimises, of standardised values; mse and mae are reported in any case"""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """dtype of the network's arithmetic; weights, normalisation and losses are float32 in both"""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """how long, in which batches"""

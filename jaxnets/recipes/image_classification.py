@@ -6,10 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import jax.numpy as jnp
-from flax import nnx
-
 from jaxnets import data, losses
+from jaxnets.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
 from jaxnets.data import Data, Spec, Splits, augment
 from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Learner, supervised
@@ -19,9 +17,6 @@ from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import TrainingConfig
 from jaxnets.recipes import Preset
 from jaxnets.transforms import augmented, averaged
-
-ACTIVATIONS = {"relu": nnx.relu, "gelu": nnx.gelu, "tanh": nnx.tanh, "sigmoid": nnx.sigmoid}
-DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class Config:
     """channels of each convolution, and pool for a 2x2 max-pooling (cnn, separable)"""
     hidden: tuple[int, ...] = (128,)
     """widths of the dense hidden layers (cnn, separable, mlp)"""
-    activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu"
+    activation: ActivationName = "relu"
     """the non-linearity"""
     norm: Literal["none", "batch", "layer"] = "none"
     """normalisation after each hidden layer; a resnet has batch normalisation in any case"""
@@ -62,7 +57,7 @@ class Config:
     """augmentation: blank a square of so many pixels in each training image"""
     label_smoothing: float = 0.0
     """part of each label that is spread over all classes, in the losses reported as well"""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """dtype of the network's arithmetic; weights and losses are float32 in both"""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """how long, in which batches"""

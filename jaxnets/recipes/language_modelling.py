@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import losses
-from jaxnets.choices import CELLS, DTYPES, CellName
+from jaxnets.choices import CELLS, DTYPES, CellName, Precision
 from jaxnets.data import Data, Spec, Splits, augment, datasets, read_text, tokens
 from jaxnets.errors import InputError
 from jaxnets.generation import categorical
@@ -44,7 +44,7 @@ class Config:
     """width of a character's embedding"""
     dropout: float = 0.1
     """probability that a feature is dropped in training"""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """dtype of the network's arithmetic; weights, states and losses are float32 in both"""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """how long, in which batches"""
