@@ -67,7 +67,47 @@ def test_rotate_equals_scipy():
         np.testing.assert_allclose(image[2:-2, 2:-2], wanted[2:-2, 2:-2], atol=0.1)
 
 
-@pytest.mark.parametrize("make", [lambda: augment.shift(-1), lambda: augment.rotate(-1.0), lambda: augment.cutout(0)])
+def test_crop():
+    rows = np.arange(7) + 100 * np.arange(500)[:, None]
+    got = np.asarray(augment.crop(4)(KEY, jnp.asarray(rows)))
+    assert got.shape == (500, 4) and (np.diff(got) == 1).all()
+    assert (got[:, 0] // 100 == np.arange(500)).all() and set(got[:, 0] % 100) == {0, 1, 2, 3}
+    frames = jnp.ones((2, 7, 3))
+    assert augment.crop(7)(KEY, frames).shape == (2, 7, 3)
+    with pytest.raises(InputError, match=r"crop\(length=8\) of sequences of 7"):
+        augment.crop(8)(KEY, frames)
+
+
+def test_blank():
+    tokens = jnp.tile(jnp.array([5, 6, 7, 0]), (5000, 1))
+    got = np.asarray(augment.blank(0.3, token=1, padding=0)(KEY, tokens))
+    assert (got[:, 3] == 0).all() and set(got[:, 0]) == {1, 5}
+    assert (got[:, :3] == 1).mean() == pytest.approx(0.3, abs=0.02)
+
+
+def test_transpose():
+    """A chord moves as a whole, by the same interval in every frame; what leaves the keyboard is silent."""
+    frames = np.zeros((300, 2, 12), np.uint8)
+    frames[:, 0, [4, 7]] = frames[:, 1, [5, 11]] = 1
+    got = np.asarray(augment.transpose(2)(KEY, jnp.asarray(frames)))
+    moved = got[:, 0].argmax(-1) - 4
+    assert set(moved) == {-2, -1, 0, 1, 2}
+    for piece, by in zip(got, moved, strict=True):
+        assert np.flatnonzero(piece[0]).tolist() == [4 + by, 7 + by]
+        assert np.flatnonzero(piece[1]).tolist() == [5 + by] + [11 + by] * int(by <= 0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: augment.shift(-1),
+        lambda: augment.rotate(-1.0),
+        lambda: augment.cutout(0),
+        lambda: augment.crop(0),
+        lambda: augment.blank(1.0, 1, 0),
+        lambda: augment.transpose(-1),
+    ],
+)
 def test_refuses(make):
-    with pytest.raises(InputError, match="or more"):
+    with pytest.raises(InputError, match=r"or more|in \[0, 1\)"):
         make()

@@ -35,6 +35,14 @@ def test_spec():
         spec["targets"]
 
 
+def test_what_is_known_beyond_the_numbers(tmp_path):
+    known = {"inputs": {"classes": ("a", "b", "c")}, "targets": {"features": ("x", "y"), "mean": (1.0,), "std": (2.0,)}}
+    data = Data(inputs=[[0, 1], [2, 2]], targets=[[0.0, 1.0], [2.0, 3.0]], known=known)
+    for spec in (data.spec, data.take(slice(1)).spec):
+        assert spec["inputs"].classes == ("a", "b", "c") and spec["inputs"].mean == ()
+        assert spec["targets"].features == ("x", "y") and spec["targets"].mean == (1.0,)
+
+
 def test_spec_survives_json(tmp_path, blobs):
     to_json(tmp_path / "spec.json", blobs.spec)
     assert from_dict(Spec, from_json(tmp_path / "spec.json")) == blobs.spec

@@ -8,7 +8,9 @@ import pytest
 from helpers import small_learner
 
 import jaxnets as jn
-from jaxnets import metrics
+from jaxnets import InputError, metrics
+
+KEY = jax.random.key(3)
 
 
 def rows(blobs, size=12):
@@ -101,6 +103,50 @@ def test_check_names_what_is_wrong(blobs):
         learner.check({"inputs": blobs["inputs"][:, :3], "labels": blobs["labels"]})
     with pytest.raises(jn.InputError, match="need labels of shape"):
         learner.check({"inputs": blobs["inputs"], "labels": blobs["labels"][:, None]})
+
+
+class TestAutoregressive:
+    def learner(self):
+        network = jn.network(jn.models.RNN, 5, (4,), 5, embedding=3)
+        return jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1))
+
+    def test_each_element_is_predicted_from_those_before(self):
+        """The same step and the same measures as of inputs and labels that were shifted by hand."""
+        rows = jnp.array([[0, 1, 2, 3], [4, 3, 2, 1], [1, 1, 1, 1]])
+        inner, learner = self.learner(), jn.autoregressive(self.learner())
+        state = learner.init(jax.random.key(0))
+        for mask in (None, jnp.array([1, 1, 0]), jnp.array([[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]])):
+            given, shifted = {"inputs": rows}, {"inputs": rows[:, :-1], "labels": rows[:, 1:]}
+            if mask is not None:
+                given, shifted = given | {"mask": mask}, shifted | {"mask": mask if mask.ndim == 1 else mask[:, 1:]}
+            ours, theirs = learner.step(state, given, KEY), inner.step(state, shifted, KEY)
+            jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+            jax.tree.map(np.testing.assert_array_equal, learner.evaluate(state, given), inner.evaluate(state, shifted))
+        assert theirs[1]["loss"].count == 2 + 3
+
+    def test_check(self):
+        learner = jn.autoregressive(self.learner())
+        learner.check({"inputs": np.array([[0, 4, 2]])})
+        with pytest.raises(InputError, match=r"tokens range from 0 to 5, outside the vocabulary's 0\.\.4"):
+            learner.check({"inputs": np.array([[0, 5, 2]])})
+        with pytest.raises(InputError, match="hold nothing to predict"):
+            learner.check({"inputs": np.array([[0]])})
+
+
+def test_a_models_own_check_comes_first():
+    network = jn.network(jn.models.RNN, 5, (4,), 3, embedding=3, padding=0, pool="max")
+    check = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1)).check
+    labels = np.array([0, 1])
+    check({"inputs": np.array([[1, 2, 0], [3, 0, 0]]), "labels": labels})
+    for inputs, message in (
+        ([[1, 2], [-1, 0]], "tokens range from -1 to 2, outside the vocabulary's 0..4"),
+        ([[1, 2], [0, 0]], r"row 1 is nothing but padding \(token 0\)"),
+        ([[1.0, 2.0], [1.0, 0.0]], "inputs are float64, not tokens"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check({"inputs": np.array(inputs), "labels": labels})
+    with pytest.raises(InputError, match="padding=0 is a token, but without embedding="):
+        jn.network(jn.models.RNN, 5, (4,), 3, padding=0)
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])

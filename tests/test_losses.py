@@ -69,6 +69,17 @@ def test_sigmoid_cross_entropy():
         np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
+def test_bernoulli_nll():
+    logits, labels = jnp.asarray(LOGITS), jnp.asarray(random.integers(0, 2, LOGITS.shape))
+    p = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    wanted = -np.log(np.where(labels == 1, p, 1 - p)).sum(-1)
+    np.testing.assert_allclose(losses.bernoulli_nll(logits, labels), wanted, rtol=1e-5)
+    with pytest.raises(InputError, match=r"outside 0\.\.1"):
+        losses.check_labels(losses.bernoulli_nll, jax.ShapeDtypeStruct((1, 5), jnp.float32), np.array([[2]]))
+    with pytest.raises(InputError, match="bernoulli_nll: outputs of shape"):
+        losses.bernoulli_nll(logits, labels[:, 0])
+
+
 def test_mse():
     got = losses.mse(jnp.asarray(LOGITS), jnp.asarray(LOGITS[::-1].copy()))
     np.testing.assert_allclose(got.mean(), sklearn.metrics.mean_squared_error(LOGITS, LOGITS[::-1]), rtol=1e-5)

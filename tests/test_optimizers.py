@@ -8,7 +8,7 @@ import pytest
 from jaxnets import InputError
 from jaxnets.optimizers import OptimizerConfig, make_optimizer, make_schedule
 
-RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"]
 
 
 def rates(num_steps=100, **kwargs):
@@ -49,6 +49,19 @@ def test_decay_leaves_biases_and_norms_alone(rule):
     updates, _ = tx.update(zeros, tx.init(params), params)
     assert (updates["kernel"] < 0).all()
     assert (updates["bias"] == 0).all() and (updates["norm"]["scale"] == 0).all()
+
+
+def test_muon_makes_matrices_nearly_orthogonal_and_leaves_the_rest_to_adam():
+    """Jordan et al. (2024): the gradient's singular vectors, its singular values all about 1."""
+    tx = make_optimizer(OptimizerConfig("muon", learning_rate=0.1, schedule="constant", momentum=0.95), 10)
+    gradient = np.random.default_rng(0).normal(size=(6, 4)) * np.logspace(-1, 1, 4)
+    grads = {"kernel": jnp.asarray(gradient, jnp.float32), "bias": jnp.array([3.0, -0.5])}
+    updates, _ = tx.update(grads, tx.init(grads), grads)
+    u, _, vt = np.linalg.svd(gradient, full_matrices=False)
+    turned = -u.T @ np.asarray(updates["kernel"]) @ vt.T / 0.1
+    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-4)
+    assert (np.diag(turned) > 0.6).all() and (np.diag(turned) < 1.3).all()
+    np.testing.assert_allclose(updates["bias"], [-0.1, 0.1], rtol=1e-3)
 
 
 def test_clipping_scales_the_global_norm():
