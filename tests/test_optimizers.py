@@ -61,7 +61,8 @@ def test_muon_makes_matrices_nearly_orthogonal_and_leaves_the_rest_to_adam():
     turned = -u.T @ np.asarray(updates["kernel"]) @ vt.T / 0.1
     np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-4)
     assert (np.diag(turned) > 0.6).all() and (np.diag(turned) < 1.3).all()
-    np.testing.assert_allclose(updates["bias"], [-0.1, 0.1], rtol=1e-3)
+    bias = np.asarray(updates["bias"])
+    assert bias[0] == pytest.approx(-bias[1], rel=1e-3) and -0.2 < bias[0] < -0.1  # sign descent, with momentum ahead
 
 
 def test_clipping_scales_the_global_norm():
