@@ -56,8 +56,10 @@ class Config:
 
 
 _CHORALES = Config(
-    training=TrainingConfig(duration="100ep", batch_size=16, evaluate_every="2ep", patience=50),
-    optimizer=OptimizerConfig(learning_rate=3e-3, clip_norm=1.0),
+    hidden=(400,),
+    dropout=0.6,
+    training=TrainingConfig(duration="60ep", batch_size=16, evaluate_every="2ep", patience=8),
+    optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.1, clip_norm=1.0, average=0.98),
 )
 PRESETS = {"chorales-gru": Preset(_CHORALES, "Bach's chorales, chord by chord (--cell lstm, --cell rnn)")}
 
