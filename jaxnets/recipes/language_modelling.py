@@ -65,7 +65,7 @@ class Config:
 
 _SHAKESPEARE = Config(
     window=64,
-    training=TrainingConfig(duration="2000", batch_size=32, evaluate_every="250"),
+    training=TrainingConfig(duration="1500", batch_size=32, evaluate_every="500"),
     optimizer=OptimizerConfig("muon", learning_rate=1e-2, momentum=0.95, warmup=100, clip_norm=1.0),
 )
 PRESETS = {
