@@ -56,7 +56,7 @@ def categorical(temperature: float = 1.0) -> Draw:
     _check_temperature(temperature)
     if temperature == 0:
         return lambda key, logits: jnp.argmax(logits, -1)
-    return lambda key, logits: jax.random.categorical(key, logits / temperature)
+    return lambda key, logits: jax.random.categorical(key, (logits - logits.max(-1, keepdims=True)) / temperature)
 
 
 def bernoulli(temperature: float = 1.0) -> Draw:

@@ -129,7 +129,8 @@ def autoregressive(learner: Learner) -> Learner:
     sequences [B], or which elements [B, T + 1], count as something to predict.
 
     Args:
-        learner: a ``supervised`` learner whose network gives an output for every element.
+        learner: a ``supervised`` learner whose network gives an output for every element, and never looks ahead (as one
+            that is bidirectional does).
     """
 
     def shifted(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,8 +90,8 @@ class GenerateOptions:
 
     prompt: str = ""
     """what it begins with"""
-    length: int = 0
-    """how much to draw; the recipe's own measure if 0"""
+    length: int | None = None
+    """how much to draw; the recipe's own measure if absent"""
     temperature: float = 1.0
     """below 1 likelier and duller, 0 always the likeliest; 1 as the model was trained"""
     seed: int = 0
@@ -101,10 +101,19 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.length < 0:
+        if self.length is not None and self.length < 1:
             raise InputError(f"length={self.length} must be 1 or more")
+        if self.out is not None and not self.out.parent.is_dir():
+            raise InputError(f"out={self.out}: there is no folder {self.out.parent}")
         if not 0 <= self.temperature < math.inf:
             raise InputError(f"temperature={self.temperature} must be 0 (always the likeliest) or more")
+
+    def files(self, *suffixes: str) -> tuple[Path, ...]:
+        """Return ``out`` with each suffix, in place of one of them that it may have; none if there is no ``out``."""
+        if self.out is None:
+            return ()
+        name = self.out.stem if self.out.suffix in suffixes else self.out.name
+        return tuple(self.out.with_name(name + suffix) for suffix in suffixes)
 
 
 @dataclass(frozen=True)

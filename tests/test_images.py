@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxnets import InputError, data
-from jaxnets.data import image_splits, images
+from jaxnets.data import decoding, image_splits, images, read_inputs
 
 
 def picture(shade: int = 0, size=(4, 3), mode: str = "RGB") -> Image.Image:
@@ -44,6 +44,43 @@ def folder(tmp_path):
         "test/dog/4.png",
         "test/cat/5.png",
     )
+
+
+def test_predicting_reads_a_file_as_training_did(tmp_path):
+    """Of dim pictures too: the range is that of images, not of those that happened to be there."""
+    random = np.random.default_rng(0)
+    for name in ("a/1", "a/2", "b/3", "b/4", "b/5", "a/6"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(20, 100, (5, 4, 3), np.uint8)).save(path)
+    train = image_splits(tmp_path).train
+    assert (train.spec["inputs"].low, train.spec["inputs"].high) == (0, 255)
+    read = np.concatenate([read_inputs(path, train.spec["inputs"]) for path in sorted(tmp_path.glob("*/*.png"))])
+    assert all(any((row == found).all() for found in read) for row in train["inputs"])
+    picture(mode="RGBA").convert("L").save(tmp_path / "grey.png")
+    assert read_inputs(tmp_path / "grey.png", train.spec["inputs"]).shape == (1, 5, 4, 3)
+    Image.new("RGBA", (4, 5)).save(tmp_path / "clear.png")
+    with pytest.raises(InputError, match="has transparent pixels"):
+        read_inputs(tmp_path / "clear.png", train.spec["inputs"])
+
+
+def test_a_picture_taken_sideways_is_turned(tmp_path):
+    sideways = Image.new("RGB", (6, 3))
+    sideways.getexif()[0x0112] = 6  # the camera was turned
+    for name in ("a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        sideways.save(tmp_path / name, exif=sideways.getexif())
+    assert image_splits(tmp_path).train["inputs"].shape[1:] == (6, 3, 3)
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "testing")])
+def test_parts_by_other_names(folder, train, test):
+    (folder / "train").rename(folder / "other")
+    (folder / "other").rename(folder / train)
+    (folder / "test").rename(folder / "another")
+    (folder / "another").rename(folder / test)
+    splits = image_splits(folder)
+    assert splits.train.classes == ("cat", "dog") and splits.test.num_examples == 2
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
@@ -200,7 +237,7 @@ class TestUnsafeZips:
 
     def test_a_picture_of_too_many_pixels(self, tmp_path, monkeypatch):
         write(tmp_path, "a/1.png", "b/1.png", size=(100, 100))
-        monkeypatch.setattr(images, "_MOST_PIXELS", 9_999)
+        monkeypatch.setattr(decoding, "_MOST_PIXELS", 9_999)
         with pytest.raises(InputError, match=r"a/1\.png: 100 x 100 pixels; at most 9,999 are read"):
             image_splits(tmp_path)
         monkeypatch.undo()

@@ -35,6 +35,11 @@ def test_pieces(tmp_path):
         path.write_text(broken)
         with pytest.raises(InputError, match=r"a\.json: is no JSON of"):
             music.read_pieces(path)
+    path.write_text(json.dumps({"train": [[[60.0]]]}))
+    assert music.read_pieces(path)["train"][0].sum() == 1
+    path.write_text(json.dumps({"train": [[[60.5]]]}))
+    with pytest.raises(InputError, match=r"pitch 60\.5 is not on the piano"):
+        music.read_pieces(path)
     path.write_text(json.dumps({"train": [[[7]]]}))
     with pytest.raises(InputError, match=r"a\.json: pitch 7 is not on the piano"):
         music.read_pieces(path)

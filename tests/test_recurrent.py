@@ -130,9 +130,24 @@ def test_bfloat16_keeps_its_state_in_float32():
     np.testing.assert_allclose(outputs.astype(jnp.float32), layer("lstm")(sequences())[0], atol=0.02)
 
 
-def test_a_wrong_truncation():
-    with pytest.raises(InputError, match="truncate=0 must be 1 or more steps"):
-        layer("rnn", truncate=0)
+def test_truncation_leaves_the_first_stretch_its_first_state():
+    reached = jax.grad(lambda carry: layer("gru", truncate=50)(sequences(), carry)[0].sum())(state("gru"))
+    assert np.abs(reached[0]).min() > 0
+
+
+def test_refuses():
+    one, x = layer("lstm"), sequences()
+    for message, call in {
+        "truncate=0 must be 1 or more steps": lambda: layer("rnn", truncate=0),
+        r"got inputs of shape \(4, 7, 2\), not \[B, T, 3\]": lambda: one(x[..., :2]),
+        r"mask of shape \(4, 1\) for inputs of shape \(4, 7, 3\); give \[B, T\]": lambda: one(x, mask=jnp.ones((4, 1))),
+        r"a state of shapes \[\(2, 4\), \(2, 4\)\]": lambda: one(x, state("lstm", batch=2)),
+        r"a state of shapes \[\(4, 4\)\]": lambda: one(x, state("gru")),
+        "pool='average'": lambda: RNN(3, (4,), 2, pool="average", rngs=nnx.Rngs(0)),
+        r"hidden=\(\)": lambda: RNN(3, (), 2, rngs=nnx.Rngs(0)),
+    }.items():
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 def torch_parameters(theirs, tree):

@@ -62,9 +62,10 @@ class TestLanguageModelling:
         assert "'a' is too short to judge" in fails(capsys, "predict", written, "a")
         assert "--invert is for images" in fails(capsys, "predict", written, "the", "--invert")
         train = ["train", "shakespeare-lstm", "--data"]
-        assert "there is no such file" in fails(capsys, *train, tmp_path / "b.txt")
+        assert "is neither shakespeare, nor a text file, here or in" in fails(capsys, *train, tmp_path / "b.txt")
+        assert "there is no folder" in fails(capsys, "generate", written, "--out", tmp_path / "no" / "a")
         (tmp_path / "b.txt").write_text("too short")
-        assert "are too few for windows of 128" in fails(capsys, *train, tmp_path / "b.txt")
+        assert "are too few for windows of 64" in fails(capsys, *train, tmp_path / "b.txt")
         (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
         assert "cannot be read as UTF-8 text" in fails(capsys, *train, tmp_path / "b.txt")
         assert "validation=1.0 must be in (0, 1)" in fails(capsys, *train[:2], "--validation", "1")
@@ -103,23 +104,35 @@ class TestTextClassification:
         good, bad = json.loads(capsys.readouterr().out)
         assert (good["class"], bad["class"]) == ("yes", "no") and good["probability"] > 0.5
         assert good["unknown words"] == "!" and bad["unknown words"] == "."
+        assert cli.main(["predict", str(judged), "\u044d\u0442\u043e " * 40, "--json"]) == 2  # over 255 bytes
+        assert "has 40 words" in capsys.readouterr().err
         (judged / "new.txt").write_text("a dull film\n\na lovely film\n")
         assert cli.main(["predict", str(judged), str(judged / "new.txt"), "--json"]) == 0
         assert [row["class"] for row in json.loads(capsys.readouterr().out)] == ["no", "yes"]
 
     def test_refuses(self, judged, capsys, tmp_path):
         assert "has 0 words; 1 to 12 are taken" in fails(capsys, "predict", judged, " ")
-        assert "has 13 words; 1 to 12 are taken (--max-words)" in fails(capsys, "predict", judged, "so " * 13)
+        assert "has 13 words; 1 to 12 are taken; use a larger" in fails(capsys, "predict", judged, "so " * 13)
         assert "is no model that generates" in fails(capsys, "generate", judged)
         train = ["train", "sentiment-gru", "--data"]
-        assert "is not sst2, a .tsv file or a folder" in fails(capsys, *train, "sst3")
+        assert "is neither sst2, nor a .tsv file or a folder of .tsv files, here or in" in fails(capsys, *train, "sst3")
+        (tmp_path / "b.tsv").write_text("one film\tgood\none book\tbad\n" * 9)
+        assert "give --validation a fraction above 0" in fails(capsys, *train, tmp_path / "b.tsv", "--validation", "0")
         (tmp_path / "a.tsv").write_text("no label here\n")
         assert "line 1 is no sentence<TAB>label" in fails(capsys, *train, tmp_path / "a.tsv")
         assert "word_dropout=1.0 must be in [0, 1)" in fails(capsys, *train[:2], "--word-dropout", "1")
 
+    def test_the_vocabulary_is_that_of_the_training_sentences(self, tmp_path):
+        (tmp_path / "a.tsv").write_text("".join(f"film w{i}x\t{'ab'[i % 2]}\n" for i in range(100)))
+        config = text_classification.Config(data=str(tmp_path / "a.tsv"), min_count=1)
+        train, validation, test = text_classification.load(config)
+        assert (train.num_examples, validation.num_examples, test.num_examples) == (72, 8, 20)
+        assert len(train.spec["inputs"].classes) == 2 + 1 + 72
+        assert (test["inputs"][:, 1] == 1).all() and (train["inputs"][:, 1] > 1).all()
+
     def test_a_folder_of_splits(self, tmp_path):
         for name, label in (("train", "b"), ("dev", "a"), ("test", "b")):
-            (tmp_path / f"{name}.tsv").write_text(f"one film\t{label}\nanother film\ta\n")
+            (tmp_path / f"{name}.tsv").write_text(f"sentence\tlabel\none film\t{label}\nanother film\ta\n")
         splits = text_classification.load(text_classification.Config(data=str(tmp_path), min_count=1))
         assert splits.validation["labels"].tolist() == [0, 0] and splits.test["labels"].tolist() == [1, 0]
         assert splits.train.spec["inputs"].classes == ("<padding>", "<unknown>", "film", "one", "another")
@@ -156,6 +169,8 @@ class TestMusic:
         (tmp_path / "a.json").write_text('{"train": [[[60]]]}')
         train = ["train", "chorales-gru", "--data", tmp_path / "a.json"]
         assert "has no valid and no test pieces; it has train" in fails(capsys, *train)
+        (tmp_path / "a.json").write_text('{"train": [[[60], [61]]], "valid": [[[60]]], "test": [[[60], [61]]]}')
+        assert "no valid piece has a second chord to predict" in fails(capsys, *train)
         assert "transpose=13 must be 0 to 12" in fails(capsys, *train[:2], "--transpose", "13")
 
     def test_the_first_chord_is_not_judged(self, composed):

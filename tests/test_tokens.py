@@ -55,7 +55,9 @@ def test_words():
     vocabulary = tokens.word_vocabulary(["a bad film", "a bad , bad dog"], at_least=2)
     assert vocabulary == ("<padding>", "<unknown>", "bad", "a")
     assert tokens.encode_words(["A bad cat", "a"], vocabulary, 4).tolist() == [[3, 2, 1, 0], [3, 0, 0, 0]]
-    with pytest.raises(InputError, match=r"sentence 2, 'a a a a a', has 5 words; 1 to 4 are taken \(--max-words\)"):
+    with pytest.raises(
+        InputError, match=r"sentence 2, 'a a a a a', has 5 words; 1 to 4 are taken; use a larger --max-words"
+    ):
         tokens.encode_words(["a", "a a a a a"], vocabulary, 4)
     with pytest.raises(InputError, match="sentence 1, '  ', has 0 words"):
         tokens.encode_words(["  "], vocabulary, 4)
@@ -63,10 +65,10 @@ def test_words():
 
 def test_labelled_sentences(tmp_path):
     path = tmp_path / "a.tsv"
-    path.write_text("a film\tgood\n\nno\tfilm\tbad\n")
+    path.write_text("\ufeffsentence\tlabel\na film\tgood\n\nno\tfilm\tbad\n")
     assert tokens.labelled_sentences(path) == (["a film", "no\tfilm"], ["good", "bad"])
-    path.write_text("a film\tgood\nno label\n")
-    with pytest.raises(InputError, match="line 2 is no sentence<TAB>label: 'no label'"):
+    path.write_text("a\u2028film\tgood\r\n\r\nno label\r\n")
+    with pytest.raises(InputError, match="line 3 is no sentence<TAB>label: 'no label'"):
         tokens.labelled_sentences(path)
     path.write_text("\n")
     with pytest.raises(InputError, match="holds no lines"):

@@ -95,7 +95,8 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     batch = splits.train.take(slice(size))
     training = replace(config.training, duration="300", batch_size=size, evaluate_every="20", patience=None)
     optimizer = replace(config.optimizer, schedule="constant", warmup=0, weight_decay=0.0, average=0.0)
-    config = replace(config, training=training, optimizer=optimizer)
+    dropout = {name: 0.0 for name in vars(config) if name.endswith("dropout")}
+    config = replace(config, training=training, optimizer=optimizer, **dropout)
     learner = recipe.build(config, splits.train.spec)
     result = fit(learner, batch, **training.options(), seed=seed, validation=batch)
     first, last = (result.history[i]["train/loss" if i == 0 else "validation/loss"] for i in (0, -1))

@@ -1,6 +1,7 @@
 """Commands that take the folder of a run."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate as evaluate_data
 from jaxnets.evaluation import predict as predict_data
 from jaxnets.options import GenerateOptions
+from jaxnets.recipes import Outputs
 from jaxnets.report import console
 from jaxnets.run import Run, spread
 
@@ -100,11 +102,8 @@ def predict(
     state = opened.train_state(learner)
     use_compile_cache()
 
-    def outputs(inputs: np.ndarray) -> np.ndarray:
-        values = predict_data(learner, state, inputs)
-        classes = spec.columns["labels"].classes if "labels" in spec.columns else ()
-        if classes and values.shape[-1] == len(classes):
-            values = np.asarray(jax.nn.softmax(values))
+    def outputs(inputs: np.ndarray, link: Callable[[Any], Any] = lambda outputs: outputs) -> np.ndarray:
+        values = np.asarray(link(predict_data(learner, state, inputs)))
         return values.mean(0) if np.ndim(state.step) else values
 
     if found.predict is None:
@@ -140,7 +139,10 @@ def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOpti
     state = first_member(opened.train_state(members(learner, opened.config)))
     options = replace(options, out=options.out or run / "generated")
     use_compile_cache()
-    print(found.generate(found.config, opened.spec, learner, state, options))
+    drawn = found.generate(found.config, opened.spec, learner, state, options)
+    print(drawn.text)
+    if drawn.files:
+        print(f"kept in {', '.join(map(str, drawn.files))}", file=sys.stderr)
     return 0
 
 
@@ -169,16 +171,15 @@ def plot(
     return 0
 
 
-def _predict_files(
-    files: Sequence[Path], spec: Spec, outputs: Callable[[np.ndarray], np.ndarray], invert: bool
-) -> list[dict[str, Any]]:
+def _predict_files(files: Sequence[Path], spec: Spec, outputs: Outputs, invert: bool) -> list[dict[str, Any]]:
     """Return a row for each example in the files: its class and probability, or its output."""
     inputs = [read_inputs(path, spec["inputs"], invert=invert) for path in files]
     names = [(str(path), row) for path, rows in zip(files, inputs, strict=True) for row in range(len(rows))]
     classes = spec["labels"].classes
     rows: list[dict[str, Any]] = []
-    for (file, row), value in zip(names, outputs(np.concatenate(inputs)), strict=True):
-        if classes and len(value) == len(classes):
+    values = outputs(np.concatenate(inputs), link=jax.nn.softmax) if classes else outputs(np.concatenate(inputs))
+    for (file, row), value in zip(names, values, strict=True):
+        if classes:
             result = {"class": classes[value.argmax()], "probability": float(value.max())}
         else:
             result = {"output": value.tolist()}

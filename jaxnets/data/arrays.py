@@ -82,7 +82,7 @@ class Data(Mapping[str, np.ndarray]):
         self,
         *,
         classes: Sequence[str] | None = None,
-        known: Mapping[str, Mapping[str, tuple[Any, ...]]] | None = None,
+        known: Mapping[str, Mapping[str, Any]] | None = None,
         **arrays: Any,
     ):
         columns = {name: np.asarray(array) for name, array in arrays.items()}
@@ -188,7 +188,7 @@ class Data(Mapping[str, np.ndarray]):
         if name == "labels" and self.classes:
             return Column(shape, dtype, low, high, classes=self.classes)
         known = self.known.get(name, {})
-        column = Column(shape, dtype, low, high, **known)
+        column = Column(**{"shape": shape, "dtype": dtype, "low": low, "high": high, **known})
         return column if column.classes or column.mean else replace(column, **_moments(array)._asdict())
 
 

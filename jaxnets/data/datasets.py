@@ -3,7 +3,7 @@
 import hashlib
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets.cache import cache_dir
 from jaxnets.data.arrays import Data
 from jaxnets.data.formats import read_idx, read_npz
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, nearest
 
 
 class Remote(NamedTuple):
@@ -141,6 +141,23 @@ def find_path(name: str) -> Path | None:
     """Return the file or folder of this path, or of this path inside the folder that ``JAXNETS_DATA`` names, if any."""
     given, inside = Path(name), Path(os.environ.get("JAXNETS_DATA", "."), name)
     return next((path for path in (given, inside) if path.exists()), None)
+
+
+def find_file(name: str, kind: str, named: Sequence[str]) -> Path:
+    """Return the file or folder that ``--data`` names, here or inside the folder that ``JAXNETS_DATA`` names.
+
+    Args:
+        name: the path.
+        kind: what such a path holds, for the error.
+        named: the names of data sets that could have been meant as well.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if path := find_path(name):
+        return path
+    hint = nearest(name, named)
+    raise InputError(f"data={name!r} is neither {' nor '.join(named)}, nor {kind}, here or in JAXNETS_DATA{hint}")
 
 
 def located(folder: str, files: Mapping[str, Remote], data_dir: Path | None = None) -> dict[str, Path]:

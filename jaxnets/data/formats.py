@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from jaxnets.data.arrays import Column, Data
+from jaxnets.data.decoding import IMAGES, decode_image
 from jaxnets.errors import InputError
 
 _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -83,7 +83,7 @@ def read_text(path: Path) -> str:
 
     def parse(path: Path) -> str:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read().decode("utf-8")
+            return file.read().decode("utf-8-sig")
 
     return _reading(path, "UTF-8 text", parse)
 
@@ -170,7 +170,7 @@ def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarr
         InputError: if the file cannot be read, is of another type, or its shape or numbers do not suit.
     """
     if path.suffix.lower() in IMAGES:
-        return _reading(path, "an image", lambda path: _parse_image(path, column, invert))[None]
+        return _image_inputs(path, column, invert)[None]
     match path.suffix.lower():
         case ".npy":
             array = _reading(path, "an npy file", lambda path: np.load(path, allow_pickle=False))
@@ -198,15 +198,11 @@ def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarr
     return inputs
 
 
-def _parse_image(path: Path, column: Column, invert: bool) -> np.ndarray:
-    from PIL import Image  # noqa: PLC0415
-
+def _image_inputs(path: Path, column: Column, invert: bool) -> np.ndarray:
     if len(column.shape) != 3 or column.shape[-1] not in (1, 3):
         raise InputError(f"{path}: an image, but the model takes examples of shape {column.shape}")
     height, width, channels = column.shape
-    with Image.open(path) as image:
-        pixels = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BOX)
-        values = np.asarray(pixels, np.float32).reshape(column.shape) / 255.0
+    values = decode_image(str(path), path.read_bytes, (height, width), channels).astype(np.float32) / 255.0
     values = column.low + (1.0 - values if invert else values) * (column.high - column.low)
     return (np.round(values) if np.dtype(column.dtype).kind in "iu" else values).astype(column.dtype)
 

@@ -1,12 +1,10 @@
 """Folders and zip files of images, one folder a class."""
 
-import io
 import os
+import re
 import stat
-import struct
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -16,14 +14,14 @@ import numpy as np
 
 from jaxnets.data.arrays import Data
 from jaxnets.data.datasets import Splits
-from jaxnets.data.formats import IMAGES
+from jaxnets.data.decoding import IMAGES, decode_image
 from jaxnets.errors import InputError
 
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+SPLITS |= {"training": "train", "testing": "test"}  # in capitals or not
 # What no honest set of images that is to be held in memory exceeds; a zip file can claim anything.
 _MOST_BYTES_A_FILE = 64 << 20
 _MOST_BYTES = 8 << 30
-_MOST_PIXELS = 50_000_000
 _BLOCK = 256  # images that a thread decodes in one go
 
 Parts = tuple[str, ...]  # of a path: ("train", "frog", "1463.jpg")
@@ -44,8 +42,7 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
     the sorted names of train's folders; classes in folders of folders are named by their path. Files that are no images
     by their names are left out. All images must have one size, unless ``size`` is given.
 
-    Grey images stay grey, unless there are colour images as well: then all become RGB. Palettes and CMYK become RGB; an
-    alpha channel is dropped if it is opaque everywhere. Of an animation the first frame is taken.
+    Grey images stay grey, unless there are colour images as well: then all become RGB. ``decode_image`` tells the rest.
 
     Args:
         path: the folder, or the zip file, which is read in place.
@@ -87,7 +84,7 @@ def _zip_tree(path: Path, archive: zipfile.ZipFile) -> _Tree:
         name = PurePosixPath(member.filename)
         parts = name.parts
         problem = None
-        if name.is_absolute() or ".." in parts or "\\" in member.filename or ":" in member.filename:
+        if name.is_absolute() or ".." in parts or "\\" in member.filename or re.match("[A-Za-z]:", member.filename):
             problem = "its name leads out of the archive"
         elif stat.S_ISLNK(member.external_attr >> 16):
             problem = "a link"
@@ -121,7 +118,8 @@ def _read(path: Path, tree: _Tree, size: tuple[int, int] | None) -> Splits:
     parts, start = {}, 0
     for split, classes in members.items():
         labels = np.repeat([names.index(name) for name in classes], [len(found) for found in classes.values()])
-        parts[split] = Data(inputs=pixels[start : start + len(labels)], labels=labels, classes=names)
+        inputs = pixels[start : start + len(labels)]
+        parts[split] = Data(inputs=inputs, labels=labels, classes=names, known={"inputs": {"low": 0, "high": 255}})
         start += len(labels)
     if "test" not in parts:
         parts["train"], parts["test"] = parts["train"].split(0.2, seed=0)
@@ -135,9 +133,9 @@ def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Par
     files = sorted(tree.images)
     folders = min(len(file) for file in files) - 2
     top = 0  # folders around everything
-    while top < folders and files[0][top] not in SPLITS and len({file[top] for file in files}) == 1:
+    while top < folders and files[0][top].lower() not in SPLITS and len({file[top] for file in files}) == 1:
         top += 1
-    layout = {file[top] for file in files}
+    layout = {file[top].lower() for file in files}
     depth = len(files[0])
     has_splits = bool(layout & set(SPLITS)) and depth > top + 2  # else a train may be a class, beside ship and truck
     if not has_splits and depth == top + 2 and layout <= set(SPLITS):
@@ -149,9 +147,9 @@ def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Par
                 f"{path}: {'/'.join(file)} does not lie as {'/'.join(files[0])} does; "
                 "use train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE"
             )
-        if has_splits and file[top] not in SPLITS:
+        if has_splits and file[top].lower() not in SPLITS:
             raise InputError(f"{path}: {file[top]!r} beside {sorted(layout & set(SPLITS))} is none of {list(SPLITS)}")
-        split = SPLITS[file[top]] if has_splits else "train"
+        split = SPLITS[file[top].lower()] if has_splits else "train"
         members.setdefault(split, {}).setdefault("/".join(file[top + has_splits : -1]), []).append(file)
     filled = {file[:-1] for file in files}
     for folder in sorted(tree.folders):
@@ -171,7 +169,7 @@ def _decoded(
     path: Path, files: Sequence[tuple[Parts, Callable[[], bytes]]], size: tuple[int, int] | None
 ) -> np.ndarray:
     """Return all images, [N, H, W, 1 or 3] uint8, decoded by several threads."""
-    first = _image(path, *files[0], size)
+    first = decode_image(f"{path}: {'/'.join(files[0][0])}", files[0][1], size)
     height, width = first.shape[:2]
     if len(files) * height * width * 3 > _MOST_BYTES:
         raise InputError(
@@ -180,8 +178,9 @@ def _decoded(
         )
 
     def decode(start: int) -> list[np.ndarray]:
-        images = [_image(path, *file, size) for file in files[start : start + _BLOCK]]
-        for image, (file, _) in zip(images, files[start:], strict=False):
+        block = files[start : start + _BLOCK]
+        images = [decode_image(f"{path}: {'/'.join(file)}", read, size) for file, read in block]
+        for image, (file, _) in zip(images, block, strict=True):
             if image.shape[:2] != first.shape[:2]:
                 raise InputError(
                     f"{path}: {'/'.join(file)} has {image.shape[0]} x {image.shape[1]} pixels (height x width), "
@@ -202,34 +201,6 @@ def _decoded(
         for i, image in enumerate(block):
             pixels[start + i] = image  # grey broadcasts to RGB
     return pixels
-
-
-def _image(path: Path, file: Parts, read: Callable[[], bytes], size: tuple[int, int] | None) -> np.ndarray:
-    """Return one image, [H, W, 1 or 3] uint8."""
-    from PIL import Image  # noqa: PLC0415
-
-    name = f"{path}: {'/'.join(file)}"
-    try:
-        with Image.open(io.BytesIO(read())) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise InputError(f"{name}: {image.width} x {image.height} pixels; at most {_MOST_PIXELS:,} are read")
-            mode = image.mode
-            if mode.startswith(("I", "F")):
-                raise InputError(f"{name}: its mode, {mode}, has more than 8 bits a channel; convert it to grey or RGB")
-            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                raise InputError(f"{name}: has transparent pixels (mode {mode}); flatten it onto a background")
-            grey = mode in ("1", "L", "LA")
-            pixels = image.convert("L" if grey else "RGB")
-        if size is not None and pixels.size != (size[1], size[0]):
-            pixels = pixels.resize((size[1], size[0]), Image.Resampling.BOX)
-        return np.asarray(pixels).reshape(pixels.height, pixels.width, 1 if grey else 3)
-    except InputError:
-        raise
-    except (
-        OSError, EOFError, ValueError, SyntaxError, IndexError, TypeError, RuntimeError, NotImplementedError,
-        struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError, MemoryError,
-    ) as error:  # fmt: skip
-        raise InputError(f"{name}: cannot be read as an image: {error}") from error
 
 
 def _with_progress(what: str, blocks: Iterable[Any], total: int) -> Iterator[Any]:

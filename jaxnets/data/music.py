@@ -25,10 +25,11 @@ def read_pieces(path: Path) -> dict[str, list[np.ndarray]]:
     Raises:
         InputError: if the file is broken, or a pitch is not on the piano (MIDI 21 to 108).
     """
+    text = read_text(path)
     try:
-        splits = json.loads(read_text(path))
+        splits = json.loads(text)
         return {name: [_as_frames(piece) for piece in pieces] for name, pieces in splits.items()}
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f'{path}: is no JSON of {{"train": [piece, ...], ...}}, a piece [[pitch, ...], ...]'
         ) from error
@@ -108,9 +109,9 @@ def _as_frames(piece: Sequence[Sequence[int]]) -> np.ndarray:
     frames = np.zeros((len(piece), KEYS), np.uint8)
     for frame, pitches in zip(frames, piece, strict=True):
         for pitch in pitches:
-            if not LOWEST <= pitch < LOWEST + KEYS:
+            if int(pitch) != pitch or not LOWEST <= pitch < LOWEST + KEYS:
                 raise InputError(f"pitch {pitch} is not on the piano, {LOWEST} to {LOWEST + KEYS - 1}")
-            frame[pitch - LOWEST] = 1
+            frame[int(pitch) - LOWEST] = 1
     return frames
 
 

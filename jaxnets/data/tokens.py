@@ -38,7 +38,9 @@ def encode_characters(text: str, vocabulary: Sequence[str]) -> np.ndarray:
 
 
 def windows(tokens: np.ndarray, length: int) -> np.ndarray:
-    """Return stretches of ``2 * length`` tokens, one every ``length``: each crop of ``length + 1`` lies in one of them.
+    """Return stretches of ``2 * length`` tokens, one every ``length``, for crops of ``length + 1``.
+
+    The last few tokens, fewer than ``length``, are left out.
 
     Raises:
         InputError: if there are fewer tokens than one stretch needs.
@@ -51,7 +53,7 @@ def windows(tokens: np.ndarray, length: int) -> np.ndarray:
 def contexts(tokens: np.ndarray, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return stretches of ``2 * length`` tokens, and which of them count, so that each from ``start`` on counts once.
 
-    What counts has ``length - 1`` tokens or more before it, or all that there are.
+    What counts has ``length - 1`` tokens or more before it; if there are fewer, the first stands for what is missing.
 
     Returns:
         Tokens and mask (1 where a token counts), [N, 2 * length] each.
@@ -90,8 +92,9 @@ def encode_words(sentences: Sequence[str], vocabulary: Sequence[str], length: in
     for row, sentence in enumerate(sentences):
         words = split_words(sentence)
         if not 0 < len(words) <= length:
+            remedy = "; use a larger --max-words" if words else ""
             raise InputError(
-                f"sentence {row + 1}, {sentence[:50]!r}, has {len(words)} words; 1 to {length} are taken (--max-words)"
+                f"sentence {row + 1}, {sentence[:50]!r}, has {len(words)} words; 1 to {length} are taken{remedy}"
             )
         tokens[row, : len(words)] = [numbers.get(word, UNKNOWN) for word in words]
     return tokens
@@ -100,13 +103,25 @@ def encode_words(sentences: Sequence[str], vocabulary: Sequence[str], length: in
 def labelled_sentences(path: Path) -> tuple[list[str], list[str]]:
     """Return the sentences and the labels of a file with one ``sentence<TAB>label`` a line.
 
+    A first line whose label is "label" is a heading, and left out.
+
     Raises:
         InputError: if the file cannot be read, or a line is of another form.
     """
-    pairs = [line.rsplit("\t", 1) for line in read_text(path).splitlines() if line.strip()]
-    for number, pair in enumerate(pairs, start=1):
-        if len(pair) != 2 or not pair[0].strip():
-            raise InputError(f"{path}: line {number} is no sentence<TAB>label: {pair[0][:50]!r}")
-    if not pairs:
+    sentences, labels = [], []
+    for number, line in enumerate(lines(path), start=1):
+        sentence, _, label = line.rpartition("\t")
+        if not line.strip() or (number == 1 and label.strip().lower() == "label"):
+            continue
+        if not sentence.strip():
+            raise InputError(f"{path}: line {number} is no sentence<TAB>label: {line[:50]!r}")
+        sentences.append(sentence)
+        labels.append(label.strip())
+    if not sentences:
         raise InputError(f"{path}: holds no lines of sentence<TAB>label")
-    return [sentence for sentence, _ in pairs], [label.strip() for _, label in pairs]
+    return sentences, labels
+
+
+def lines(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 file, gzipped or not."""
+    return read_text(path).replace("\r\n", "\n").split("\n")

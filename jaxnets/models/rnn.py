@@ -30,7 +30,8 @@ class RNN(nnx.Module):
     """Recurrent layers and a dense one: [B, T, D] -> [B, T, out_features], or, pooled over time, [B, out_features].
 
     With ``embedding``, the inputs are tokens, [B, T] of whole numbers. Given ``Continued(inputs, carry)``, it returns
-    the outputs and the state of every layer, from which the next inputs go on.
+    the outputs and the state of every layer, from which the next inputs go on (in one direction: with two, the one that
+    goes back begins from its state at the inputs' end).
 
     Args:
         in_features: D, or the number of tokens in the vocabulary.
@@ -65,6 +66,8 @@ class RNN(nnx.Module):
     ):
         if padding is not None and embedding is None:
             raise InputError(f"{padding=} is a token, but without embedding= the inputs are numbers; give both")
+        if not hidden or pool not in (None, "last", "max", "mean"):
+            raise InputError(f"{hidden=}, {pool=}: give one width or more, and 'last', 'max', 'mean' or None")
         self.in_features, self.padding = in_features, padding
         self.pool: Pool | None = pool
         self.embed = nnx.data(None)

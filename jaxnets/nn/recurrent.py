@@ -71,8 +71,8 @@ class Recurrent(nnx.Module):
         in_features: D.
         features: H.
         reverse: go from the last step to the first.
-        truncate: stop gradients every so many steps (truncated back-propagation through time); None lets them run
-            through the whole sequence.
+        truncate: stop gradients every so many steps (truncated back-propagation through time), counted from the first;
+            None lets them run through the whole sequence.
         dtype: of the matrix products; parameters and states stay float32 (float64 if the dtype is).
         rngs: where initial values come from: kernels uniform (Glorot and Bengio, 2010), recurrent kernels orthogonal
             (Saxe et al., 2014).
@@ -116,6 +116,7 @@ class Recurrent(nnx.Module):
             mask: [B, T], which steps count (not 0). Where they do not, the state stays what it was and the output is 0,
                 so padded sequences give exactly what each would give alone, in both directions.
         """
+        self._check(inputs, carry, mask)
         carry = self.initial(inputs.shape[0]) if carry is None else carry
         kernel, state_kernel, bias = (p[...].astype(self.dtype) for p in (self.kernel, self.state_kernel, self.bias))
         state_bias = 0 if self.state_bias is None else self.state_bias[...].astype(self.dtype)
@@ -138,11 +139,23 @@ class Recurrent(nnx.Module):
             return new, jnp.where(keep, new[0], 0).astype(self.dtype)
 
         keep = None if mask is None else jnp.swapaxes(mask.astype(bool), 0, 1)[..., None]  # [T, B, 1]
-        cut = None if self.truncate is None else jnp.arange(inputs.shape[1]) % self.truncate == 0
-        cut = jnp.flip(cut) if self.reverse and cut is not None else cut
+        taken = jnp.arange(inputs.shape[1])  # steps that were taken before each
+        taken = jnp.flip(taken) if self.reverse else taken
+        cut = None if self.truncate is None else (taken > 0) & (taken % self.truncate == 0)
         xs = jnp.swapaxes(project(inputs) if outside else inputs, 0, 1)  # [T, B, D or G * H]
         carry, outputs = lax.scan(step, carry, (xs, keep, cut), reverse=self.reverse)
         return jnp.swapaxes(outputs, 0, 1), carry
+
+    def _check(self, inputs: jax.Array, carry: Carry | None, mask: jax.Array | None) -> None:
+        width = self.kernel.shape[0]
+        if inputs.ndim != 3 or inputs.shape[-1] != width:
+            raise InputError(f"Recurrent(in_features={width}) got inputs of shape {inputs.shape}, not [B, T, {width}]")
+        if mask is not None and mask.shape != inputs.shape[:2]:
+            raise InputError(f"mask of shape {mask.shape} for inputs of shape {inputs.shape}; give [B, T]")
+        wanted = [(inputs.shape[0], self.features)] * self.cell.num_carries
+        if carry is not None and [part.shape for part in carry] != wanted:
+            shapes = [part.shape for part in carry]
+            raise InputError(f"a state of shapes {shapes} for inputs of shape {inputs.shape}; it needs {wanted}")
 
 
 def _for_each_gate(init: nnx.Initializer, cell: Cell, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> jax.Array:

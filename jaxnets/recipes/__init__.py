@@ -12,8 +12,9 @@ and, optionally,
 
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``.
 - ``predict(config, spec, given, outputs) -> rows``: what ``jaxnets predict RUN GIVEN...`` prints, one dict a row, where
-  ``outputs(inputs)`` is what the trained model makes of inputs [N, ...]. Without it, what is given are files of inputs.
-- ``generate(config, spec, learner, state, options) -> text``: what ``jaxnets generate RUN`` prints.
+  ``outputs(inputs, link)`` is ``link`` of what the trained model makes of inputs [N, ...], the mean over its seeds.
+  Without it, what is given are files of inputs.
+- ``generate(config, spec, learner, state, options) -> Generated``: what ``jaxnets generate RUN`` prints and writes.
 - ``finish(config, splits, learner, state, folder) -> metrics``: makes pictures and samples of a run that has ended, and
   returns the metrics of baselines, to stand beside its own.
 """
@@ -24,7 +25,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,6 +43,21 @@ class Preset(NamedTuple):
     summary: str
 
 
+class Outputs(Protocol):
+    """``outputs(inputs, link)``: the mean of ``link(outputs)``, such as probabilities, over a run's seeds."""
+
+    def __call__(self, inputs: np.ndarray, link: Callable[[Any], Any] = lambda outputs: outputs) -> np.ndarray:
+        """Return it for inputs [N, ...]."""
+        ...
+
+
+class Generated(NamedTuple):
+    """What was drawn, as text, and the files that hold it."""
+
+    text: str
+    files: tuple[Path, ...]
+
+
 class Recipe(NamedTuple):
     """A recipe's parts, and the name under which it was asked for."""
 
@@ -50,8 +66,8 @@ class Recipe(NamedTuple):
     config: Any
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
-    predict: Callable[[Any, Spec, Sequence[str], Callable[[np.ndarray], np.ndarray]], list[dict[str, Any]]] | None
-    generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], str] | None
+    predict: Callable[[Any, Spec, Sequence[str], Outputs], list[dict[str, Any]]] | None
+    generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], Generated] | None
     finish: Callable[[Any, Splits, Learner, TrainState, Path], dict[str, float]] | None
 
 

@@ -1,6 +1,6 @@
 """Forecast what follows the last rows of a series: ETTh1's hourly measurements, or a user's own CSV file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +11,13 @@ from jaxnets import losses, plots
 from jaxnets.choices import CELLS, DTYPES, CellName, Precision
 from jaxnets.data import Data, Spec, Splits, datasets, read_series, split_series
 from jaxnets.data.series import Fill, following
-from jaxnets.errors import InputError, nearest
+from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState, supervised
 from jaxnets.models import MLP, RNN, Forecaster
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import TrainingConfig
-from jaxnets.recipes import Preset
+from jaxnets.recipes import Outputs, Preset
 from jaxnets.transforms import averaged
 
 LOSSES = {"mse": losses.mse, "mae": losses.mae, "huber": losses.huber}
@@ -102,9 +102,8 @@ def load(config: Config) -> Splits:
     split = config.split or (ETTH1_SPLIT if config.data == "etth1" else (0.7, 0.1, 0.2))
     if config.data == "etth1":
         (path,) = datasets.located("ett", datasets.ETTH1, config.data_dir).values()
-    elif not (path := Path(config.data)).is_file():
-        hint = nearest(config.data, ["etth1"])
-        raise InputError(f"data={config.data!r} is neither etth1 nor a CSV file that is there{hint}")
+    else:
+        path = datasets.find_file(config.data, "a CSV file", ["etth1"])
     series = read_series(path, config.time, config.columns, fill=config.fill, irregular=config.irregular)
     return split_series(series, config.history, config.horizon, split)
 
@@ -126,9 +125,7 @@ def build(config: Config, spec: Spec) -> Learner:
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
 
 
-def predict(
-    config: Config, spec: Spec, given: Sequence[str], outputs: Callable[[np.ndarray], np.ndarray]
-) -> list[dict[str, Any]]:
+def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
     """Return the rows that follow each CSV file's last: their times, and each column in its own unit.
 
     Other columns than those that the model was trained on are left aside.

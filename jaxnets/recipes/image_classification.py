@@ -200,4 +200,4 @@ def _as_images(part: Data) -> Data:
             f"labels of {labels.dtype} from {labels.min()} to {labels.max()} are no classes; "
             "use whole numbers from 0, or text"
         )
-    return Data(inputs=inputs, labels=labels, classes=part.classes)
+    return Data(inputs=inputs, labels=labels, classes=part.classes, known=part.known)

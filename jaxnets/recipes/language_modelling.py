@@ -1,6 +1,6 @@
 """Predict the next character of a text, and write more of it: Shakespeare, or a user's own file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jaxnets.models import RNN
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Preset
+from jaxnets.recipes import Generated, Outputs, Preset
 from jaxnets.transforms import augmented, averaged
 
 
@@ -78,7 +78,7 @@ def load(config: Config) -> Splits:
     if config.data == "shakespeare":
         (path,) = datasets.located("tinyshakespeare", datasets.SHAKESPEARE, config.data_dir).values()
     else:
-        path = Path(config.data)
+        path = datasets.find_file(config.data, "a text file", ["shakespeare"])
     text = read_text(path)
     vocabulary = tokens.characters(text)
     encoded = tokens.encode_characters(text, vocabulary)
@@ -109,32 +109,31 @@ def build(config: Config, spec: Spec) -> Learner:
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
 
 
-def predict(
-    config: Config, spec: Spec, given: Sequence[str], outputs: Callable[[np.ndarray], np.ndarray]
-) -> list[dict[str, Any]]:
+def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
     """Return how likely the model finds each text: nats a character, and the perplexity."""
     rows = []
     for text in given:
         encoded = tokens.encode_characters(text, spec["inputs"].classes)
         if len(encoded) < 2:
             raise InputError(f"{text!r} is too short to judge: give two characters or more")
-        log_likelihood = np.asarray(jax.nn.log_softmax(outputs(encoded[None, :-1])[0]))
-        loss = -float(log_likelihood[np.arange(len(encoded) - 1), encoded[1:]].mean())
+        (probability,) = outputs(encoded[None, :-1], link=jax.nn.softmax)
+        loss = -float(np.log(probability[np.arange(len(encoded) - 1), encoded[1:]]).mean())
         rows.append({"text": text, "loss": loss, "perplexity": float(np.exp(loss))})
     return rows
 
 
-def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> str:
-    """Return the prompt and what the model makes follow it, and write it to ``options.out`` (.txt)."""
+def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
+    """Return the prompt and what the model makes follow it, also written to ``options.out`` (.txt)."""
     vocabulary = spec["inputs"].classes
     prompt = options.prompt or ("\n" if "\n" in vocabulary else vocabulary[0])
     encoded = jnp.asarray(tokens.encode_characters(prompt, vocabulary))[None]
     key, draw = jax.random.key(options.seed), categorical(options.temperature)
     (drawn,) = np.asarray(generated(learner, state, encoded, options.length or 500, key, draw))
     text = options.prompt + "".join(vocabulary[token] for token in drawn)
-    if options.out is not None:
-        options.out.with_suffix(".txt").write_text(text)
-    return text
+    files = options.files(".txt")
+    for file in files:
+        file.write_text(text, encoding="utf-8")
+    return Generated(text, files)
 
 
 def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, folder: Path) -> dict[str, float]:
@@ -142,8 +141,7 @@ def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, 
     samples = []
     for temperature in (0.5, 0.8, 1.0):
         options = GenerateOptions(temperature=temperature, length=1000)
-        samples.append(
-            f"--- temperature {temperature}\n" + generate(config, splits.train.spec, learner, state, options)
-        )
-    (folder / "samples.txt").write_text("\n\n".join(samples) + "\n")
+        drawn = generate(config, splits.train.spec, learner, state, options)
+        samples.append(f"--- temperature {temperature}\n{drawn.text}\n\n")
+    (folder / "samples.txt").write_text("".join(samples), encoding="utf-8")
     return {}

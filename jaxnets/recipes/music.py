@@ -1,6 +1,6 @@
 """Predict the next chord of a piece, and compose: Bach's chorales, or a user's own pieces."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jaxnets.models import RNN
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Preset
+from jaxnets.recipes import Generated, Outputs, Preset
 from jaxnets.transforms import augmented, averaged
 
 
@@ -72,11 +72,13 @@ def load(config: Config) -> Splits:
     if config.data == "chorales":
         (path,) = datasets.located("jsb", datasets.CHORALES, config.data_dir).values()
     else:
-        path = Path(config.data)
+        path = datasets.find_file(config.data, "a JSON file of pieces", ["chorales"])
     pieces = music.read_pieces(path)
     missing = [name for name in ("train", "valid", "test") if not pieces.get(name)]
     if missing:
         raise InputError(f"{path}: has no {' and no '.join(missing)} pieces; it has {', '.join(pieces)}")
+    if short := [name for name in ("valid", "test") if all(len(piece) < 2 for piece in pieces[name])]:
+        raise InputError(f"{path}: no {' and no '.join(short)} piece has a second chord to predict")
     length = 1 + max(len(piece) for name in ("train", "valid", "test") for piece in pieces[name])
     parts = []
     for name in ("train", "valid", "test"):
@@ -98,37 +100,36 @@ def build(config: Config, spec: Spec) -> Learner:
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
 
 
-def predict(
-    config: Config, spec: Spec, given: Sequence[str], outputs: Callable[[np.ndarray], np.ndarray]
-) -> list[dict[str, Any]]:
+def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
     """Return the keys that are likeliest to sound after each sequence of chords, with their probabilities."""
     rows = []
     for text in given:
         frames = np.concatenate([np.zeros((1, music.KEYS), np.uint8), music.read_chords(text)])
-        probability = np.asarray(jax.nn.sigmoid(outputs(frames[None])[0, -1]))
+        probability = outputs(frames[None], link=jax.nn.sigmoid)[0, -1]
         best = np.argsort(probability)[::-1][:6]
         likely = ", ".join(f"{key + music.LOWEST} ({probability[key]:.0%})" for key in best)
         rows.append({"chords": text, "next": likely})
     return rows
 
 
-def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> str:
-    """Write a piece to ``options.out`` (.mid and .wav), and return its chords."""
+def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
+    """Return the chords of a piece, also written to ``options.out`` (.mid and .wav)."""
     prompt = music.read_chords(options.prompt) if options.prompt else np.zeros((0, music.KEYS), np.uint8)
     frames = jnp.asarray(np.concatenate([np.zeros((1, music.KEYS), np.uint8), prompt]))[None]
     key, draw = jax.random.key(options.seed), bernoulli(options.temperature)
     (drawn,) = np.asarray(generated(learner, state, frames, options.length or 64, key, draw))
     piece = np.concatenate([prompt, drawn])
-    if options.out is not None:
-        music.write_midi(options.out.with_suffix(".mid"), piece)
-        music.write_wav(options.out.with_suffix(".wav"), piece)
-    return ", ".join(" ".join(str(pitch + music.LOWEST) for pitch in np.flatnonzero(frame)) for frame in piece)
+    files = options.files(".mid", ".wav")
+    for file in files:
+        (music.write_midi if file.suffix == ".mid" else music.write_wav)(file, piece)
+    chords = (" ".join(str(pitch + music.LOWEST) for pitch in np.flatnonzero(frame)) for frame in piece)
+    return Generated(", ".join(chords), files)
 
 
 def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, folder: Path) -> dict[str, float]:
     """Write a sample (sample.mid, sample.wav) and its picture beside a piece of the test set (sample.png)."""
     options = GenerateOptions(out=folder / "sample", length=64)
-    composed = music.read_chords(generate(config, splits.train.spec, learner, state, options))
+    composed = music.read_chords(generate(config, splits.train.spec, learner, state, options).text)
     assert splits.test is not None
     length = int(splits.test["mask"][0].sum()) + 1
     pieces = {"composed": composed, "from the test set": splits.test["inputs"][0, 1 : length + 1][:64]}

@@ -1,22 +1,23 @@
 """Classify sentences: the sentiment of film reviews, or a user's own labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from jaxnets import losses
 from jaxnets.choices import CELLS, CellName
-from jaxnets.data import Data, Spec, Splits, augment, datasets, read_text, tokens
-from jaxnets.errors import InputError, nearest
+from jaxnets.data import Data, Spec, Splits, augment, datasets, tokens
+from jaxnets.errors import InputError
 from jaxnets.learner import Learner, supervised
 from jaxnets.models import RNN
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import TrainingConfig
-from jaxnets.recipes import Preset
+from jaxnets.recipes import Outputs, Preset
 from jaxnets.transforms import augmented, averaged
 
 
@@ -72,32 +73,27 @@ _SST2 = Config(
 )
 PRESETS = {"sentiment-gru": Preset(_SST2, "positive or negative: sentences of film reviews (SST-2)")}
 
+_PARTS = ("train.tsv", "dev.tsv", "test.tsv")
+
 
 def load(config: Config) -> Splits:
     """Return the sentences as words' numbers; the vocabulary is that of the training data."""
     names = None
     if config.data == "sst2":
         paths = datasets.located("sst2", datasets.SST2, config.data_dir)
-        names = ("negative", "positive")
-        parts = [tokens.labelled_sentences(paths[name]) for name in ("train.tsv", "dev.tsv", "test.tsv")]
-    elif (folder := Path(config.data)).is_dir():
-        parts = [tokens.labelled_sentences(folder / name) for name in ("train.tsv", "dev.tsv", "test.tsv")]
-    elif folder.is_file():
-        parts = [tokens.labelled_sentences(folder)]
+        files, names = [paths[name] for name in _PARTS], ("negative", "positive")
     else:
-        hint = nearest(config.data, ["sst2"])
-        raise InputError(f"data={config.data!r} is not sst2, a .tsv file or a folder of .tsv files{hint}")
+        path = datasets.find_file(config.data, "a .tsv file or a folder of .tsv files", ["sst2"])
+        files = [path / name for name in _PARTS] if path.is_dir() else [path]
+    parts = [tokens.labelled_sentences(file) for file in files]
+    if len(parts) == 1:
+        parts = _split(config, *parts[0])
+        files *= len(parts)
     vocabulary = tokens.word_vocabulary(parts[0][0], config.min_count)
     labels = sorted(set(parts[0][1]))
     classes = dict(zip(labels, names or labels, strict=True))
-    splits = [_encoded(config, *part, vocabulary, classes) for part in parts]
-    if len(splits) == 3:
-        return Splits(*splits)
-    train, test = splits[0].split(0.2)
-    if not config.validation:
-        return Splits(train, test=test)
-    train, validation = train.split(config.validation)
-    return Splits(train, validation, test)
+    splits = [_encoded(config, file, *part, vocabulary, classes) for file, part in zip(files, parts, strict=True)]
+    return Splits(*splits) if len(splits) == 3 else Splits(splits[0], test=splits[1])
 
 
 def build(config: Config, spec: Spec) -> Learner:
@@ -122,16 +118,14 @@ def build(config: Config, spec: Spec) -> Learner:
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
 
 
-def predict(
-    config: Config, spec: Spec, given: Sequence[str], outputs: Callable[[np.ndarray], np.ndarray]
-) -> list[dict[str, Any]]:
+def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
     """Return class and probability of each sentence, and its words that the training data do not hold.
 
     What names a file stands for the file's lines.
     """
     sentences = [line for text in given for line in _lines(text)]
     vocabulary, classes = spec["inputs"].classes, spec["labels"].classes
-    probabilities = outputs(tokens.encode_words(sentences, vocabulary, config.max_words))
+    probabilities = outputs(tokens.encode_words(sentences, vocabulary, config.max_words), link=jax.nn.softmax)
     rows = []
     for sentence, p in zip(sentences, probabilities, strict=True):
         unknown = [word for word in tokens.split_words(sentence) if word not in vocabulary]
@@ -141,15 +135,36 @@ def predict(
 
 
 def _lines(text: str) -> list[str]:
-    if len(text) < 256 and Path(text).is_file():
-        return [line for line in read_text(Path(text)).splitlines() if line.strip()]
-    return [text]
+    """Return the lines of the file that the text names, or the text itself."""
+    try:
+        is_file = Path(text).is_file()
+    except OSError:  # too long for a name
+        is_file = False
+    return [line for line in tokens.lines(Path(text)) if line.strip()] if is_file else [text]
+
+
+def _split(config: Config, sentences: list[str], labels: list[str]) -> list[tuple[list[str], list[str]]]:
+    """Return training, validation (if any) and test sentences and labels, by stratified draws."""
+    if not config.validation and config.training.patience is not None:
+        raise InputError("patience needs validation data; give --validation a fraction above 0, or --patience None")
+    train, test = Data(inputs=np.arange(len(labels)), labels=np.array(labels)).split(0.2)
+    train, validation = train.split(config.validation) if config.validation else (train, None)
+    rows = [part["inputs"] for part in (train, validation, test) if part is not None]
+    return [([sentences[row] for row in part], [labels[row] for row in part]) for part in rows]
 
 
 def _encoded(
-    config: Config, sentences: list[str], labels: list[str], vocabulary: tuple[str, ...], classes: dict[str, str]
+    config: Config,
+    file: Path,
+    sentences: list[str],
+    labels: list[str],
+    vocabulary: tuple[str, ...],
+    classes: dict[str, str],
 ) -> Data:
     """Return sentences and labels as data; ``classes`` are the names of the labels."""
-    words = tokens.encode_words(sentences, vocabulary, config.max_words)
+    try:
+        words = tokens.encode_words(sentences, vocabulary, config.max_words)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
     named = np.array([classes.get(label, label) for label in labels])
     return Data(inputs=words, labels=named, classes=tuple(classes.values()), known={"inputs": {"classes": vocabulary}})

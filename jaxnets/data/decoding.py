@@ -1,0 +1,58 @@
+"""One image file, decoded: the same way for training and for predicting."""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxnets.errors import InputError
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+_MOST_PIXELS = 50_000_000  # what no honest image exceeds; a file can claim anything
+
+
+def decode_image(
+    name: str, read: Callable[[], bytes], size: tuple[int, int] | None = None, channels: int | None = None
+) -> np.ndarray:
+    """Return an image, [H, W, 1 or 3] uint8.
+
+    Palettes and CMYK become RGB; an opaque alpha channel is dropped; of an animation the first frame
+    is taken; a camera's note that it was held sideways (EXIF) is followed.
+
+    Args:
+        name: of the file, for errors.
+        read: returns its bytes.
+        size: (H, W) to resize to, whatever the proportions.
+        channels: 1 for grey, 3 for RGB; as the file has it if absent.
+
+    Raises:
+        InputError: if it is missing, broken, transparent, of more than 8 bits a channel, or too large.
+    """
+    from PIL import Image, ImageOps  # noqa: PLC0415  (slow to import)
+
+    try:
+        with Image.open(io.BytesIO(read())) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise InputError(f"{name}: {image.width} x {image.height} pixels; at most {_MOST_PIXELS:,} are read")
+            mode = image.mode
+            if mode.startswith(("I", "F")):
+                raise InputError(f"{name}: its mode, {mode}, has more than 8 bits a channel; convert it to grey or RGB")
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+                raise InputError(f"{name}: has transparent pixels (mode {mode}); flatten it onto a background")
+            grey = mode in ("1", "L", "LA") if channels is None else channels == 1
+            pixels = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
+        if size is not None and pixels.size != (size[1], size[0]):
+            pixels = pixels.resize((size[1], size[0]), Image.Resampling.BOX)
+        return np.asarray(pixels).reshape(pixels.height, pixels.width, 1 if grey else 3)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{name}: there is no such file") from None
+    except (
+        OSError, EOFError, ValueError, SyntaxError, IndexError, TypeError, RuntimeError, NotImplementedError,
+        struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError, MemoryError,
+    ) as error:  # fmt: skip
+        raise InputError(f"{name}: cannot be read as an image: {error}") from error
