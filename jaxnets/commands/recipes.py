@@ -83,7 +83,7 @@ def ls() -> int:
     for name, presets in recipes.catalogue().items():
         console.print(f"[bold]{name}[/bold]")
         for preset, (_, about) in presets.items():
-            console.print(f"  {preset:<14}{about}")
+            console.print(f"  {preset:<18}{about}")
     return 0
 
 

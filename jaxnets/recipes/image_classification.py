@@ -113,7 +113,7 @@ PRESETS = {
     "digits-mlp": Preset(_DIGITS_MLP, "an MLP on scikit-learn's 8x8 digits"),
     "mnist-cnn": Preset(_MNIST_CNN, "a small CNN on MNIST"),
     "mnist-mlp": Preset(replace(_MNIST_CNN, model="mlp", hidden=(512, 512)), "an MLP on MNIST"),
-    "cifar10-resnet": Preset(_CIFAR10_RESNET, "ResNet-18 on CIFAR-10, for a GPU; on a CPU see the README's command"),
+    "cifar10-resnet": Preset(_CIFAR10_RESNET, "ResNet-18 on CIFAR-10, for a GPU (the README has a schedule for a CPU)"),
 }
 
 
