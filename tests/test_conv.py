@@ -86,6 +86,7 @@ def test_one_and_three_dimensions(rank):
     close(jax.jit(gradients(ours))(x, w), jax.jit(gradients(xla))(x, w))
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(
     size=st.tuples(st.integers(4, 9), st.integers(4, 9)),

@@ -102,8 +102,11 @@ def test_the_data_that_a_forecast_starts_from_are_checked(folder, capsys):
         (["--season", "97"], "season=97 exceeds history=96; use a smaller --season"),
         (["--dropout", "1"], "dropout=1.0 must be in [0, 1)"),
         (["--hidden", "0"], "hidden=(0,): widths must be 1 or more"),
-        (["--data", "etth2"], "data='etth2' is neither etth1 nor a CSV file that is there (did you mean 'etth1'?)"),
-        (["--data", "a.csv"], "a.csv' is neither etth1 nor a CSV file"),
+        (
+            ["--data", "etth2"],
+            "data='etth2' is neither etth1, nor a CSV file, here or in JAXNETS_DATA (did you mean 'etth1'?)",
+        ),
+        (["--data", "a.csv"], "a.csv' is neither etth1, nor a CSV file"),
     ],
 )
 def test_flags_that_are_refused(flags, message, capsys):

@@ -30,15 +30,15 @@ def test_it_goes_on_as_it_was_taught(trained):
     assert drawn.tolist() == [[0, 1, 2, 3, 4, 0, 1], [2, 3, 4, 0, 1, 2, 3]]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_the_state_stands_for_all_that_came_before(trained, temperature):
     """The compiled loop, one element at a time from a state, against whole sequences without one."""
     learner, state = trained
     key, draw = jax.random.key(3), categorical(temperature)
-    fast = generate(learner, state, jnp.array([[2, 0, 1]]), 8, key, draw)
-    slow = jnp.array([[2, 0, 1]])
-    for i in range(8):
-        logits = learner.predict(state, slow)[:, -1]
+    fast = generate(learner, state, jnp.array([[2, 0, 1]]), 5, key, draw)
+    slow, predict = jnp.array([[2, 0, 1]]), jax.jit(learner.predict)
+    for i in range(5):
+        logits = predict(state, slow)[:, -1]
         slow = jnp.concatenate([slow, draw(jax.random.fold_in(key, i), logits)[:, None]], 1)
     assert fast.tolist() == slow[:, 3:].tolist()
 

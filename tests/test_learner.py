@@ -119,9 +119,10 @@ class TestAutoregressive:
             given, shifted = {"inputs": rows}, {"inputs": rows[:, :-1], "labels": rows[:, 1:]}
             if mask is not None:
                 given, shifted = given | {"mask": mask}, shifted | {"mask": mask if mask.ndim == 1 else mask[:, 1:]}
-            ours, theirs = learner.step(state, given, KEY), inner.step(state, shifted, KEY)
+            ours, theirs = jax.jit(learner.step)(state, given, KEY), jax.jit(inner.step)(state, shifted, KEY)
             jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-            jax.tree.map(np.testing.assert_array_equal, learner.evaluate(state, given), inner.evaluate(state, shifted))
+            measured = jax.jit(learner.evaluate)(state, given), jax.jit(inner.evaluate)(state, shifted)
+            jax.tree.map(np.testing.assert_array_equal, *measured)
         assert theirs[1]["loss"].count == 2 + 3
 
     def test_check(self):

@@ -72,6 +72,10 @@ MODELS = {
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
+    "mlp",
+    "mlp, batch norm, tanh",
+    "lstm, every step",
+    "forecaster, linear",
     "resnet-10",
     "resnet-18, imagenet, dropout",
     "cnn, separable",

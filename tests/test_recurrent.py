@@ -41,7 +41,7 @@ def test_a_split_sequence_goes_on_from_its_state(name):
 
 
 @each_cell
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_masked_sequence_is_what_it_would_be_alone(name, reverse):
     """Outputs, last states and every gradient; what stands behind the end changes nothing."""
     one, x = layer(name, reverse=reverse), sequences()
@@ -86,7 +86,7 @@ def test_projections_inside_and_outside_the_scan_agree(name, monkeypatch):
     np.testing.assert_allclose(inside, outside, atol=1e-6)
 
 
-@each_cell
+@pytest.mark.parametrize("name", ["lstm", "gru"])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_truncation_stops_gradients_and_nothing_else(name, reverse):
     """An output depends, for the gradient, on the inputs of its own stretch of three steps alone."""
