@@ -127,25 +127,25 @@ class TestAutoregressive:
 
     def test_check(self):
         learner = jn.autoregressive(self.learner())
-        learner.check({"inputs": np.array([[0, 4, 2]])})
+        learner.check({"inputs": np.array([[0, 4, 2]], np.int32)})
         with pytest.raises(InputError, match=r"tokens range from 0 to 5, outside the vocabulary's 0\.\.4"):
-            learner.check({"inputs": np.array([[0, 5, 2]])})
+            learner.check({"inputs": np.array([[0, 5, 2]], np.int32)})
         with pytest.raises(InputError, match="hold nothing to predict"):
-            learner.check({"inputs": np.array([[0]])})
+            learner.check({"inputs": np.array([[0]], np.int32)})
 
 
 def test_a_models_own_check_comes_first():
     network = jn.network(jn.models.RNN, 5, (4,), 3, embedding=3, padding=0, pool="max")
     check = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1)).check
-    labels = np.array([0, 1])
-    check({"inputs": np.array([[1, 2, 0], [3, 0, 0]]), "labels": labels})
+    labels = np.array([0, 1], np.int32)
+    check({"inputs": np.array([[1, 2, 0], [3, 0, 0]], np.int32), "labels": labels})
     for inputs, message in (
         ([[1, 2], [-1, 0]], "tokens range from -1 to 2, outside the vocabulary's 0..4"),
         ([[1, 2], [0, 0]], r"row 1 is nothing but padding \(token 0\)"),
-        ([[1.0, 2.0], [1.0, 0.0]], "inputs are float64, not tokens"),
+        ([[1.0, 2.0], [1.0, 0.0]], "inputs are float32, not tokens"),
     ):
         with pytest.raises(InputError, match=message):
-            check({"inputs": np.array(inputs), "labels": labels})
+            check(jn.Data(inputs=inputs, labels=labels))
     with pytest.raises(InputError, match="padding=0 is a token, but without embedding="):
         jn.network(jn.models.RNN, 5, (4,), 3, padding=0)
 
