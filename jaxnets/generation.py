@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.tree_util import Partial
 
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
@@ -34,11 +35,13 @@ def generate(
     """
     if prompt.ndim < 2 or prompt.shape[1] < 1 or length < 1:
         raise InputError(f"a prompt of shape {prompt.shape} and {length=}: give [B, P, ...] and 1 or more of each")
-    return _generated(learner, draw or categorical(), length, state, prompt, key)
+    draw = draw or categorical()
+    draw = draw if isinstance(draw, Partial) else Partial(draw)  # a pytree: its numbers are arguments of the program
+    return _generated(learner, length, draw, state, prompt, key)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _generated(learner: Learner, draw: Draw, length: int, state: TrainState, prompt: jax.Array, key: Key) -> jax.Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _generated(learner: Learner, length: int, draw: Draw, state: TrainState, prompt: jax.Array, key: Key) -> jax.Array:
     outputs, carry = learner.predict(state, Continued(prompt))
 
     def step(last: tuple, i: jax.Array) -> tuple[tuple, jax.Array]:
@@ -55,16 +58,32 @@ def categorical(temperature: float = 1.0) -> Draw:
     """Return the draw of one token from logits [B, V] divided by ``temperature``; 0 takes the likeliest."""
     _check_temperature(temperature)
     if temperature == 0:
-        return lambda key, logits: jnp.argmax(logits, -1)
-    return lambda key, logits: jax.random.categorical(key, (logits - logits.max(-1, keepdims=True)) / temperature)
+        return _likeliest
+    return Partial(_categorical, temperature)
 
 
 def bernoulli(temperature: float = 1.0) -> Draw:
     """Return the draw of independent binary values from logits [B, D] over ``temperature``; 0 takes the likelier."""
     _check_temperature(temperature)
     if temperature == 0:
-        return lambda key, logits: logits > 0
-    return lambda key, logits: jax.random.bernoulli(key, jax.nn.sigmoid(logits / temperature))
+        return _likelier
+    return Partial(_bernoulli, temperature)
+
+
+def _categorical(temperature: float, key: Key, logits: jax.Array) -> jax.Array:
+    return jax.random.categorical(key, (logits - logits.max(-1, keepdims=True)) / temperature)
+
+
+def _bernoulli(temperature: float, key: Key, logits: jax.Array) -> jax.Array:
+    return jax.random.bernoulli(key, jax.nn.sigmoid(logits / temperature))
+
+
+def _likeliest(key: Key, logits: jax.Array) -> jax.Array:
+    return jnp.argmax(logits, -1)
+
+
+def _likelier(key: Key, logits: jax.Array) -> jax.Array:
+    return logits > 0
 
 
 def _check_temperature(temperature: float) -> None:

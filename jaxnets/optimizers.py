@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import optax
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_field
 from jaxnets.network import PyTree
 
 RANGE_TEST_SPAN = 1e6  # highest over lowest learning rate of a range test
@@ -38,13 +38,13 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _check(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
-        _check(self, "warmup", self.warmup >= 0, "0 or more")
-        _check(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
-        _check(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        _check(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "greater than 0")
-        _check(self, "accumulate", self.accumulate >= 1, "1 or more")
-        _check(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
+        check_field(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
+        check_field(self, "warmup", self.warmup >= 0, "0 or more")
+        check_field(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
+        check_field(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
+        check_field(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "greater than 0")
+        check_field(self, "accumulate", self.accumulate >= 1, "1 or more")
+        check_field(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Schedule:
@@ -111,8 +111,3 @@ def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.Grad
 def decayed(params: PyTree) -> PyTree:
     """Return which leaves weight decay acts on: matrices and kernels, not biases or scales (one axis or none)."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-
-def _check(config: OptimizerConfig, name: str, good: bool, wanted: str) -> None:
-    if not good:
-        raise InputError(f"{name}={getattr(config, name)!r} must be {wanted}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxnets.duration import Duration
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_field
 from jaxnets.stopping import EarlyStopping
 
 
@@ -29,8 +29,7 @@ class TrainingConfig:
         """Check the ranges."""
         Duration.parse(self.duration)
         Duration.parse(self.evaluate_every)
-        if self.batch_size < 1:
-            raise InputError(f"batch_size={self.batch_size} must be 1 or more")
+        check_field(self, "batch_size", self.batch_size >= 1, "1 or more")
         self.early_stopping  # noqa: B018  (checks its own)
 
     @property
@@ -101,12 +100,10 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.length is not None and self.length < 1:
-            raise InputError(f"length={self.length} must be 1 or more")
+        check_field(self, "length", self.length is None or self.length >= 1, "1 or more")
         if self.out is not None and not self.out.parent.is_dir():
             raise InputError(f"out={self.out}: there is no folder {self.out.parent}")
-        if not 0 <= self.temperature < math.inf:
-            raise InputError(f"temperature={self.temperature} must be 0 (always the likeliest) or more")
+        check_field(self, "temperature", 0 <= self.temperature < math.inf, "0 (always the likeliest) or more")
 
     def files(self, *suffixes: str) -> tuple[Path, ...]:
         """Return ``out`` with each suffix, in place of one of them that it may have; none if there is no ``out``."""

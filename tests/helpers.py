@@ -7,6 +7,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
+from jaxnets import cli
 
 
 def small_learner(dropout: float = 0.0, tx: Any = None, **kwargs: Any) -> jn.Learner:
@@ -28,3 +29,15 @@ def assert_same_bits(a: Any, b: Any) -> None:
 def member(tree: Any, i: int) -> Any:
     """Return one member of a population's pytree."""
     return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def fails(capsys, *arguments: object) -> str:
+    """Return the error that the arguments get, all white space as single spaces."""
+    try:
+        status = cli.main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return " ".join((printed.err + printed.out).replace("│", " ").split())

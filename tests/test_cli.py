@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers import fails
 from PIL import Image
 
 from jaxnets import cli, recipes
@@ -20,18 +21,6 @@ def trained(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "two"
     assert cli.main(["train", "digits-mlp", "--duration", "10ep", "--seeds", "2", "--out", str(out)]) == 0
     return out
-
-
-def fails(capsys, *arguments: object) -> str:
-    """Return the error that the arguments get, all white space as single spaces."""
-    try:
-        status = cli.main([str(argument) for argument in arguments])
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
-    printed = capsys.readouterr()
-    assert "Traceback" not in printed.err
-    return " ".join((printed.err + printed.out).replace("│", " ").split())
 
 
 class TestTrain:

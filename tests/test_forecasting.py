@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import fails
 
 from jaxnets import cli
 from jaxnets.data import Data
@@ -32,16 +33,6 @@ def folder(tmp_path_factory) -> Path:
     flags = ["--data", str(write(folder / "a.csv")), "--duration", "30ep", "--seeds", "2"]
     assert cli.main(["train", "forecast-gru", *flags, *SMALL, "--out", str(folder / "run")]) == 0
     return folder
-
-
-def fails(capsys, *arguments: object) -> str:
-    """Return the error that the arguments get, all white space as single spaces."""
-    try:
-        status = cli.main([str(argument) for argument in arguments])
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
-    return " ".join(capsys.readouterr().err.split())
 
 
 def predicted(capsys, *arguments: object) -> list[dict]:

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jaxnets as jn
+from jaxnets import generation
 from jaxnets.errors import InputError
 from jaxnets.generation import bernoulli, categorical, generate
 from jaxnets.learner import autoregressive
@@ -41,6 +42,14 @@ def test_the_state_stands_for_all_that_came_before(trained, temperature):
         logits = predict(state, slow)[:, -1]
         slow = jnp.concatenate([slow, draw(jax.random.fold_in(key, i), logits)[:, None]], 1)
     assert fast.tolist() == slow[:, 3:].tolist()
+
+
+def test_one_program_serves_all_temperatures(trained):
+    learner, state = trained
+    before = generation._generated._cache_size()
+    for temperature in (0.5, 0.8, 1.0):
+        generate(learner, state, jnp.array([[0, 1, 2, 3]]), 3, jax.random.key(0), categorical(temperature))
+    assert generation._generated._cache_size() == before + 1
 
 
 def test_draws_follow_their_probabilities():

@@ -31,7 +31,7 @@ def test_pieces(tmp_path):
         "train": [(2, 88)],
         "test": [(2, 88)],
     }
-    for broken in ("{", "[1, 2]", '{"train": [[60]]}'):
+    for broken in ("{", "[1, 2]", '{"train": [[60]]}', '{"train": [[[NaN]]]}', '{"train": [[[1e999]]]}'):
         path.write_text(broken)
         with pytest.raises(InputError, match=r"a\.json: is no JSON of"):
             music.read_pieces(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import fails
+from helpers import fails
 
 from jaxnets import cli, recipes
 from jaxnets.data import music

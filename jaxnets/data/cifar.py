@@ -1,6 +1,5 @@
 """CIFAR-10 in its original, binary version (Krizhevsky, 2009)."""
 
-import os
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -8,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.cache import cache_dir
 from jaxnets.data.arrays import Data
-from jaxnets.data.datasets import Remote, Splits, located
+from jaxnets.data.datasets import Remote, Splits, located, places
 from jaxnets.errors import InputError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -39,9 +37,7 @@ def cifar10(data_dir: Path | None = None) -> Splits:
     Raises:
         InputError: if it is not there and cannot be fetched, or is broken.
     """
-    named = data_dir or os.environ.get("JAXNETS_DATA")
-    places = [Path(named), Path(named) / "cifar10"] if named else []
-    for place in places if data_dir is not None else [*places, cache_dir() / "cifar10"]:
+    for place in places("cifar10", data_dir):
         for folder in (place, place / FOLDER):
             if all((folder / name).is_file() for name in (*TRAIN, TEST)):
                 return _splits({name: (folder / name).read_bytes() for name in (*TRAIN, TEST)}, folder)

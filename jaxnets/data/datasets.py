@@ -160,6 +160,13 @@ def find_file(name: str, kind: str, named: Sequence[str]) -> Path:
     raise InputError(f"data={name!r} is neither {' nor '.join(named)}, nor {kind}, here or in JAXNETS_DATA{hint}")
 
 
+def places(folder: str, data_dir: Path | None = None) -> list[Path]:
+    """Return the local folders in which the files of a data set, whose own folder is ``folder``, are looked for."""
+    named = data_dir or os.environ.get("JAXNETS_DATA")
+    given = [Path(named), Path(named) / folder] if named else []
+    return given if data_dir is not None else [*given, cache_dir() / folder]
+
+
 def located(folder: str, files: Mapping[str, Remote], data_dir: Path | None = None) -> dict[str, Path]:
     """Return where a data set's files are: in a local folder, in the cache, or, at last, fetched into the cache.
 
@@ -173,9 +180,7 @@ def located(folder: str, files: Mapping[str, Remote], data_dir: Path | None = No
         InputError: if they are not there and cannot be fetched; it says which to put where.
     """
     cache = cache_dir() / folder
-    named = data_dir or os.environ.get("JAXNETS_DATA")
-    places = [Path(named), Path(named) / folder] if named else []
-    for place in places if data_dir is not None else [*places, cache]:
+    for place in places(folder, data_dir):
         found = {name: _zipped_or_not(place / name) for name in files}
         paths = {name: path for name, path in found.items() if path is not None}
         if len(paths) == len(files):

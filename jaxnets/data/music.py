@@ -29,12 +29,11 @@ def read_pieces(path: Path) -> dict[str, list[np.ndarray]]:
     try:
         splits = json.loads(text)
         return {name: [_as_frames(piece) for piece in pieces] for name, pieces in splits.items()}
-    except (json.JSONDecodeError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(
-            f'{path}: is no JSON of {{"train": [piece, ...], ...}}, a piece [[pitch, ...], ...]'
-        ) from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        wanted = '{"train": [piece, ...], ...}, a piece [[pitch, ...], ...]'
+        raise InputError(f"{path}: is no JSON of {wanted}: {error}") from error
 
 
 def read_chords(text: str) -> np.ndarray:

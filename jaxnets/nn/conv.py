@@ -6,9 +6,10 @@ to a naive kernel: 43 times slower for the inputs, 77 for the kernel. Here both 
 convolutions, with their axes swapped by explicit transposes. The operation is a bilinear primitive like XLA's own, so
 forward and reverse mode, higher orders and ``vmap`` all work. Other backends take XLA's convolution.
 
-Two kinds that XLA:CPU is slow at anywhere have a form of their own. A convolution of dilated inputs (transposed
-convolutions, gradients of strided ones) is one plain convolution for each phase of its outputs: 15 times faster for a
-4x4 kernel with stride 2. A depthwise convolution is a sum of shifted slices: 9 times faster.
+Two kinds have a form of their own. A convolution of dilated inputs (transposed convolutions, gradients of strided ones)
+is one plain convolution for each phase of its outputs: with both gradients in a loop, 4x4 kernels of stride 2, 64
+channels, 16x16 -> 32x32 and a batch of 32 take 1/23 of the time of XLA's own on jax 0.10, 1/45 on 0.12. A depthwise
+convolution is a sum of shifted slices: 1/39 for 3x3 kernels, 64 channels, 32x32 and a batch of 64 (2 cores).
 """
 
 import itertools

@@ -11,7 +11,7 @@ from jaxnets import losses, plots
 from jaxnets.choices import CELLS, DTYPES, CellName, Precision
 from jaxnets.data import Data, Spec, Splits, datasets, read_series, split_series
 from jaxnets.data.series import Fill, following
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner, TrainState, supervised
 from jaxnets.models import MLP, RNN, Forecaster
 from jaxnets.network import network
@@ -70,11 +70,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout} must be in [0, 1)")
+        check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         for name in ("history", "horizon", "season", "patch"):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"{name}={value} must be 1 row or more")
+            check_field(self, name, getattr(self, name) >= 1, "1 row or more")
         if self.history % self.patch:
             fitting = [n for n in range(1, self.history + 1) if self.history % n == 0]
             raise InputError(

@@ -9,7 +9,7 @@ from typing import Literal
 from jaxnets import data, losses
 from jaxnets.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
 from jaxnets.data import Data, Spec, Splits, augment
-from jaxnets.errors import InputError, nearest
+from jaxnets.errors import InputError, check_field, nearest
 from jaxnets.learner import Learner, supervised
 from jaxnets.models import CNN, MLP, ResNet
 from jaxnets.network import Network, network, standardized
@@ -67,14 +67,11 @@ class Config:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("dropout", "validation", "label_smoothing"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise InputError(f"{name}={value} must be in [0, 1)")
+            check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name, values in {"width": (self.width,), "image_size": self.image_size or ()}.items():
-            if any(value < 1 for value in values):
-                raise InputError(f"{name}={getattr(self, name)} must be 1 or more")
+            check_field(self, name, all(value >= 1 for value in values), "1 or more")
         for name in ("shift", "rotate", "cutout"):
-            if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise InputError(f"{name}={value} must be 0 or more")
+            check_field(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
         if self.validation == 0 and self.training.patience is not None:
             raise InputError("patience needs validation data; give --validation a fraction above 0")
         if any(width != "pool" and width < 1 for width in self.features + self.hidden):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets import losses
 from jaxnets.choices import CELLS, DTYPES, CellName, Precision
 from jaxnets.data import Data, Spec, Splits, augment, datasets, read_text, tokens
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_field
 from jaxnets.generation import categorical
 from jaxnets.generation import generate as generated
 from jaxnets.learner import Learner, TrainState, autoregressive, supervised
@@ -53,14 +53,11 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout} must be in [0, 1)")
-        if not 0 < self.validation < 1:
-            raise InputError(f"validation={self.validation} must be in (0, 1): the end of the text is held out")
-        if self.window < 1 or self.embedding < 1 or not self.hidden or min(self.hidden) < 1:
-            raise InputError(
-                f"window={self.window}, embedding={self.embedding} and hidden={self.hidden} must be 1 or more"
-            )
+        check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        check_field(self, "validation", 0 < self.validation < 1, "in (0, 1): the end of the text is held out")
+        check_field(self, "window", self.window >= 1, "1 or more")
+        check_field(self, "embedding", self.embedding >= 1, "1 or more")
+        check_field(self, "hidden", min(self.hidden, default=0) >= 1, "widths of 1 or more")
 
 
 _SHAKESPEARE = Config(

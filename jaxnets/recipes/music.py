@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets import losses, plots
 from jaxnets.choices import CELLS, CellName
 from jaxnets.data import Data, Spec, Splits, augment, datasets, music
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_field
 from jaxnets.generation import bernoulli
 from jaxnets.generation import generate as generated
 from jaxnets.learner import Learner, TrainState, autoregressive, supervised
@@ -47,12 +47,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout} must be in [0, 1)")
-        if not self.hidden or min(self.hidden) < 1:
-            raise InputError(f"hidden={self.hidden} must be widths of 1 or more")
-        if not 0 <= self.transpose <= 12:
-            raise InputError(f"transpose={self.transpose} must be 0 to 12 semitones")
+        check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        check_field(self, "hidden", min(self.hidden, default=0) >= 1, "widths of 1 or more")
+        check_field(self, "transpose", 0 <= self.transpose <= 12, "0 to 12 semitones")
 
 
 _CHORALES = Config(
@@ -114,6 +111,13 @@ def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) 
 
 def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
     """Return the chords of a piece, also written to ``options.out`` (.mid and .wav)."""
+    piece, files = _composed(learner, state, options)
+    chords = (" ".join(str(pitch + music.LOWEST) for pitch in np.flatnonzero(frame)) for frame in piece)
+    return Generated(", ".join(chords), files)
+
+
+def _composed(learner: Learner, state: TrainState, options: GenerateOptions) -> tuple[np.ndarray, tuple[Path, ...]]:
+    """Return a piece, [T, 88], and the files that it was written to."""
     prompt = music.read_chords(options.prompt) if options.prompt else np.zeros((0, music.KEYS), np.uint8)
     frames = jnp.asarray(np.concatenate([np.zeros((1, music.KEYS), np.uint8), prompt]))[None]
     key, draw = jax.random.key(options.seed), bernoulli(options.temperature)
@@ -122,14 +126,12 @@ def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, op
     files = options.files(".mid", ".wav")
     for file in files:
         (music.write_midi if file.suffix == ".mid" else music.write_wav)(file, piece)
-    chords = (" ".join(str(pitch + music.LOWEST) for pitch in np.flatnonzero(frame)) for frame in piece)
-    return Generated(", ".join(chords), files)
+    return piece, files
 
 
 def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, folder: Path) -> dict[str, float]:
     """Write a sample (sample.mid, sample.wav) and its picture beside a piece of the test set (sample.png)."""
-    options = GenerateOptions(out=folder / "sample", length=64)
-    composed = music.read_chords(generate(config, splits.train.spec, learner, state, options).text)
+    composed, _ = _composed(learner, state, GenerateOptions(out=folder / "sample", length=64))
     assert splits.test is not None
     length = int(splits.test["mask"][0].sum()) + 1
     pieces = {"composed": composed, "from the test set": splits.test["inputs"][0, 1 : length + 1][:64]}

@@ -11,7 +11,7 @@ import numpy as np
 from jaxnets import losses
 from jaxnets.choices import CELLS, CellName
 from jaxnets.data import Data, Spec, Splits, augment, datasets, tokens
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner, supervised
 from jaxnets.models import RNN
 from jaxnets.network import network
@@ -57,13 +57,10 @@ class Config:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("validation", "dropout", "word_dropout"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise InputError(f"{name}={value} must be in [0, 1)")
+            check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("min_count", "max_words", "embedding"):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"{name}={value} must be 1 or more")
-        if not self.hidden or min(self.hidden) < 1:
-            raise InputError(f"hidden={self.hidden} must be widths of 1 or more")
+            check_field(self, name, getattr(self, name) >= 1, "1 or more")
+        check_field(self, "hidden", min(self.hidden, default=0) >= 1, "widths of 1 or more")
 
 
 _SST2 = Config(
