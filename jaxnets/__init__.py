@@ -5,6 +5,8 @@ be compiled, resumed bit for bit, trained many at a time, or differentiated.
 """
 
 from jaxnets import data, generation, losses, metrics, models, nn
+from jaxnets.adversarial import adversarial
+from jaxnets.autoencoding import Autoencoded, reconstructing, variational
 from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
 from jaxnets.data import Data
 from jaxnets.errors import InputError
@@ -12,13 +14,15 @@ from jaxnets.evaluation import evaluate, predict
 from jaxnets.fit import Elapsed, Event, Fit, events, fit
 from jaxnets.generation import generate
 from jaxnets.learner import Learner, TrainState, autoregressive, supervised
-from jaxnets.network import Network, linen_network, network, standardized
+from jaxnets.network import Coded, Network, linen_network, network, reshaped, standardized
 from jaxnets.plan import RunState
 from jaxnets.stopping import EarlyStopping
 from jaxnets.summary import summarize
-from jaxnets.transforms import augmented, averaged, population
+from jaxnets.transforms import augmented, averaged, grouped, population
 
 __all__ = [
+    "Autoencoded",
+    "Coded",
     "Data",
     "EarlyStopping",
     "Elapsed",
@@ -29,6 +33,7 @@ __all__ = [
     "Network",
     "RunState",
     "TrainState",
+    "adversarial",
     "augmented",
     "autoregressive",
     "averaged",
@@ -39,6 +44,7 @@ __all__ = [
     "fit",
     "generate",
     "generation",
+    "grouped",
     "linen_network",
     "losses",
     "metrics",
@@ -48,9 +54,12 @@ __all__ = [
     "no_metrics",
     "population",
     "predict",
+    "reconstructing",
+    "reshaped",
     "run_keys",
     "standardized",
     "step_key",
     "summarize",
     "supervised",
+    "variational",
 ]

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], type | None]] = {
     "resume": (commands.resume, None),
     "evaluate": (commands.evaluate, None),
     "predict": (commands.predict, None),
+    "encode": (commands.encode, None),
     "generate": (commands.generate, None),
     "plot": (commands.plot, None),
     "summary": (commands.summary, NoOptions),

@@ -35,12 +35,20 @@ def evaluate(
     return compute(add_up([call(state, batch) for batch in padded_batches(data, batch_size)]))
 
 
-def predict(learner: Learner, state: TrainState, inputs: np.ndarray, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """Return the learner's outputs for inputs [N, ...]: [N, ...], or [members, N, ...] for a population."""
-    if len(inputs) == 0:
+def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Any:
+    """Return the learner's outputs for inputs [N, ...]: [N, ...], or [members, N, ...] for a population.
+
+    Inputs and outputs may each be several arrays, in a pytree such as ``Coded`` or ``Autoencoded``.
+    """
+    leaves, structure = jax.tree.flatten(inputs)
+    arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    number = len(arrays["0"])
+    if number == 0:
         raise InputError("no inputs to predict; give at least one example, [1, ...]")
     call = jax.jit(learner.predict)
-    size = min(batch_size, len(inputs))
-    parts = [np.asarray(call(state, batch["inputs"])) for batch in padded_batches({"inputs": np.asarray(inputs)}, size)]
+    parts = [
+        jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
+        for batch in padded_batches(arrays, min(batch_size, number))
+    ]
     axis = np.ndim(state.step)
-    return np.take(np.concatenate(parts, axis), np.arange(len(inputs)), axis)
+    return jax.tree.map(lambda *parts: np.take(np.concatenate(parts, axis), np.arange(number), axis), *parts)

@@ -6,6 +6,7 @@ silence, ``[N, 1]`` against ``[N]``, are an error, and that labels are checked o
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import optax
 
 from jaxnets.errors import InputError
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[[Any, jax.Array], jax.Array]
 
 
 def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:

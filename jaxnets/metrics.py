@@ -39,6 +39,24 @@ def add_up(parts: list[Mapping[str, Mean]]) -> dict[str, Mean]:
     return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0), *parts)
 
 
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the squared Fréchet distance of the normal distributions of two sets of features, [N, D] and [M, D].
+
+    ``|mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2))`` with covariances A and B (Heusel et al., 2017), in float64.
+    """
+    a, b = (np.asarray(features, np.float64) for features in (a, b))
+    root = _square_root(np.cov(a, rowvar=False))
+    product = _square_root(root @ np.cov(b, rowvar=False) @ root)  # its trace is that of (A B)^(1/2)
+    traces = a.var(0, ddof=1).sum() + b.var(0, ddof=1).sum() - 2 * np.trace(product)
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + traces)
+
+
+def _square_root(matrix: np.ndarray) -> np.ndarray:
+    """Return the square root of a symmetric positive semi-definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
 def _divide(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(total, np.float64) / np.asarray(count, np.float64)

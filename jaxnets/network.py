@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen, nnx
+from flax import linen, nnx, struct
+from jax import lax
 
 Key = jax.Array
 PyTree = Any
@@ -148,6 +149,36 @@ def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) 
         return network.apply(params, model_state, inputs, train=train, key=key)
 
     return Network(network.init, apply)
+
+
+def reshaped(network: Network, shape: Sequence[int]) -> Network:
+    """Return the network with outputs [B, ...] as [B, *shape]: dense layers that make images, for one."""
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        outputs, model_state = network.apply(params, model_state, inputs, train=train, key=key)
+        return outputs.reshape(-1, *shape), model_state
+
+    return network._replace(apply=apply)
+
+
+class Coded(struct.PyTreeNode):
+    """Inputs that are codes already, [B, D]: of an autoencoder or a GAN, ``predict`` runs what makes images of them."""
+
+    codes: Any
+
+
+def example_keys(inputs: jax.Array) -> Key:
+    """Return a random key for each example, [B, ...] -> [B], that depends on the example's own numbers alone.
+
+    So what is drawn in evaluation is a function of the data, whatever the batches.
+    """
+    flat = jnp.asarray(inputs).reshape(inputs.shape[0], -1)
+    floating = jnp.issubdtype(flat.dtype, jnp.floating)
+    bits = lax.bitcast_convert_type(flat.astype(jnp.float32), jnp.uint32) if floating else flat.astype(jnp.uint32)
+    odd = jax.random.bits(jax.random.key(0), (flat.shape[1],)) | 1  # a sum modulo 2 ** 32, each place with its factor
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), (bits * odd).sum(1, dtype=jnp.uint32))
 
 
 def num_parameters(params: PyTree) -> int:

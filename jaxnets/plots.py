@@ -1,6 +1,7 @@
 """Pictures: training curves as PNG and drawn in the terminal."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,59 @@ def save_piano_rolls(path: Path, pieces: Mapping[str, np.ndarray], lowest: int) 
         axes.set(title=title, xlabel="quarter notes", ylabel="MIDI pitch", ylim=(36, 96))
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def save_image_rows(path: Path, rows: Mapping[str, np.ndarray]) -> None:
+    """Save rows of images [N, H, W, C], pixels 0 to 1, below one another, each under its title."""
+    number = max(map(len, rows.values()))
+    figure = _figure(figsize=(0.8 * number, 1.05 * len(rows)))
+    for axes, (title, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items(), strict=True):
+        _show(axes, _tiled(images, number))
+        axes.set_title(title, fontsize="small", loc="left")
+    figure.savefig(path, dpi=120)
+
+
+def save_image_grid(path: Path, images: np.ndarray) -> None:
+    """Save images [N, H, W, C], pixels 0 to 1, as a square grid, two picture elements a pixel or more."""
+    side = math.ceil(math.sqrt(len(images)))
+    grid = _tiled(images, side)
+    figure = _figure(figsize=(6, 6 * grid.shape[0] / grid.shape[1]))
+    _show(figure.subplots(), grid)
+    figure.savefig(path, dpi=max(120, 2 * grid.shape[1] // 6))
+
+
+def save_map(path: Path, codes: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Save codes [N, D] as a map of two dimensions (t-SNE, van der Maaten and Hinton, 2008), coloured by class [N]."""
+    from sklearn.manifold import TSNE  # noqa: PLC0415  (slow to import)
+
+    points = codes
+    if codes.shape[1] > 2:
+        points = TSNE(init="pca", perplexity=min(30.0, (len(codes) - 1) / 3), random_state=0).fit_transform(codes)
+    figure = _figure(figsize=(7, 6))
+    axes = figure.subplots()
+    for number, name in enumerate(classes):
+        of_class = points[labels == number]
+        axes.scatter(of_class[:, 0], of_class[:, -1], s=6, label=name, color=f"C{number % 10}")
+    axes.set(xticks=[], yticks=[], title=f"codes of {len(codes):,} test images")
+    axes.legend(
+        fontsize="small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(classes) // 25
+    )
+    figure.savefig(path, dpi=120)
+
+
+def _tiled(images: np.ndarray, columns: int) -> np.ndarray:
+    """Return images [N, H, W, C] as one, so many in a row, a pixel apart."""
+    images = np.pad(
+        np.clip(images, 0.0, 1.0), ((0, -len(images) % columns), (0, 1), (0, 1), (0, 0)), constant_values=1.0
+    )
+    count, height, width, channels = images.shape
+    grid = images.reshape(count // columns, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(count // columns * height, columns * width, channels)
+
+
+def _show(axes: Any, image: np.ndarray) -> None:
+    axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
 
 
 def save_forecasts(

@@ -41,7 +41,7 @@ def dry_run(plan: Plan, splits: Splits, batch_size: int) -> None:
 def report(run: Run, result: dict[str, Any], again: str) -> None:
     """Print the summary of a run that has ended."""
     seconds, compiling = result["seconds"], result["compile_seconds"]
-    width = max([22, *(len(name) + 2 for name in result["baselines"])])
+    width = max([22, *(len(name) + 2 for name in (*result["metrics"], *result["baselines"]))])
     own = {name: metric["values"] for name, metric in result["metrics"].items()}
     console.print(metrics(own, len(result["seeds"]), width))
     for name, value in result["baselines"].items():

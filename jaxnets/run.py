@@ -32,6 +32,8 @@ from jaxnets.options import TrainingConfig
 from jaxnets.plan import check
 from jaxnets.progress import Display
 
+Finish = Callable[[TrainState], tuple[Mapping[str, Sequence[float]], Mapping[str, float]]]
+
 SAVE_SECONDS = 60.0  # between two checkpoints, about: what kill -9 may cost
 
 
@@ -159,7 +161,8 @@ class Run:
         splits: Splits,
         training: TrainingConfig,
         display: Display,
-        finish: Callable[[TrainState], dict[str, float]] = lambda state: {},
+        watch: Callable[[TrainState, int], None] = lambda state, step: None,
+        finish: Finish = lambda state: ({}, {}),
         *,
         resume: bool = False,
     ) -> dict[str, Any]:
@@ -170,7 +173,8 @@ class Run:
             splits: the data.
             training: how long and in which batches.
             display: what shows the events.
-            finish: what is made of the state that is kept, and the metrics of baselines that it returns.
+            watch: what is made of the state (and step) at each evaluation.
+            finish: what is made of the state that is kept; it returns metrics, of each seed, and those of baselines.
             resume: go on from the newest checkpoint; from the beginning, if there is none yet.
 
         Raises:
@@ -189,14 +193,22 @@ class Run:
                     event = Event("end", state, step, plan.num_steps, {}, *elapsed, reason=facts["reason"])
             self._cut_history(step)
         with _signals() as received:
-            event = event or self._follow(events(learner, splits.train, **options), display, received)
+            event = event or self._follow(events(learner, splits.train, **options), display, watch, received)
             plots.save_curves(self.path / "curves.png", {self.config.recipe: self.history()})
             examples = event.step * training.batch_size * len(self.config.seeds)
-            result = self._result(learner, splits, event, examples) | {"baselines": finish(event.run_state.train)}
+            result = self._result(learner, splits, event, examples)
+            metrics, result["baselines"] = finish(event.run_state.train)
+            result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
             to_json(self.path / "result.json", result)
         return result
 
-    def _follow(self, events: Iterator[Event], display: Display, received: Sequence[int]) -> Event:
+    def _follow(
+        self,
+        events: Iterator[Event],
+        display: Display,
+        watch: Callable[[TrainState, int], None],
+        received: Sequence[int],
+    ) -> Event:
         """Show and log the events, save now and then and at the end, and return the last."""
         saved, event = time.monotonic(), None
         with (self.path / "metrics.jsonl").open("a") as log:
@@ -205,6 +217,7 @@ class Run:
                 if event.kind == "evaluation":
                     log.write(json.dumps(plain(event.row)) + "\n")
                     log.flush()
+                    watch(event.run_state.train, event.step)
                 interrupted = received and event.kind != "compiling"
                 if interrupted or event.kind == "end" or time.monotonic() - saved > SAVE_SECONDS:
                     elapsed = event.seconds, event.compile_seconds, event.wait_seconds

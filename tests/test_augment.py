@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 
 from jaxnets import InputError
 from jaxnets.data import augment
@@ -16,6 +17,8 @@ ALL = {
     "rotate": augment.rotate(20),
     "flip": augment.flip(),
     "cutout": augment.cutout(3),
+    "noise": augment.noise(30.0),
+    "binarize": augment.binarize(),
     "chain": augment.chain(augment.flip(), augment.shift(1)),
 }
 
@@ -111,3 +114,20 @@ def test_transpose():
 def test_refuses(make):
     with pytest.raises(InputError, match=r"or more|in \[0, 1\)"):
         make()
+
+
+def test_noise_is_normal_and_clipped():
+    images = jnp.full((50, 20, 20, 1), 100.0)
+    values = np.asarray(augment.noise(10.0)(KEY, images)) - 100
+    assert scipy.stats.kstest(values.ravel() / 10, "norm").pvalue > 0.01
+    for bright in (0, 255):
+        pixels = np.asarray(augment.noise(80.0)(KEY, jnp.full((50, 9, 9, 1), bright, jnp.uint8))).astype(int)
+        assert pixels.min() >= 0 and pixels.max() <= 255  # bytes do not wrap
+        assert abs(np.abs(pixels - bright).mean() - 80 / np.sqrt(2 * np.pi)) < 2
+
+
+def test_binary_pixels_keep_their_mean():
+    images = jnp.broadcast_to(jnp.array([0, 60, 255], jnp.uint8), (20_000, 3))
+    drawn = np.asarray(augment.binarize()(KEY, images))
+    assert set(np.unique(drawn)) == {0, 255}
+    np.testing.assert_allclose(drawn.mean(0), [0, 60, 255], atol=2)

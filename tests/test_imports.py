@@ -30,6 +30,8 @@ ARROWS = {
     "learner": {"errors", "losses", "metrics", "network"},
     "summary": {"learner", "network"},
     "transforms": {"errors", "learner", "network"},
+    "adversarial": {"errors", "learner", "metrics", "network"},
+    "autoencoding": {"learner", "losses", "metrics", "network", "transforms"},
     "checkpoint": {"errors"},
     "stopping": {"errors", "learner"},
     "evaluation": {"data", "errors", "learner", "metrics"},
@@ -45,12 +47,12 @@ ARROWS = {
     },
     "lr_finder": {"data", "errors", "fit", "learner", "optimizers", "progress"},
     "recipes": {
-        "choices", "data", "errors", "generation", "learner", "losses", "models", "network", "optimizers", "options",
-        "plots", "recipes", "transforms"
+        "adversarial", "autoencoding", "choices", "data", "duration", "errors", "evaluation", "fit", "generation",
+        "learner", "losses", "metrics", "models", "network", "optimizers", "options", "plots", "recipes", "transforms"
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
     "commands": {
-        "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder", "options", "plan", "plots",
+        "autoencoding", "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder", "options", "plan", "plots",
         "progress", "recipes", "report", "run", "summary", "transforms"
     },
     "cli": {"commands", "errors", "options", "recipes"},

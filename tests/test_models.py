@@ -16,7 +16,7 @@ from jax.test_util import check_grads
 
 import jaxnets as jn
 from jaxnets import checkpoint
-from jaxnets.models import CNN, MLP, RNN, Forecaster, ResNet
+from jaxnets.models import CNN, MLP, RNN, Forecaster, ResNet, StridedDecoder, StridedEncoder
 from jaxnets.nn import ELMAN, GRU
 
 IMAGE = (8, 8, 1)
@@ -41,6 +41,17 @@ def dense(num_patches: int, patch: int, horizon: int, **options: Any) -> nnx.Mod
     return MLP(num_patches * patch, (), horizon, **options)
 
 
+def there_and_back(shape: tuple[int, ...], code: int, out_features: int, **options: Any) -> nnx.Module:
+    """Images to a code, back to images, and from these to classes."""
+    rngs, kind = options.pop("rngs"), {name: options[name] for name in ("activation", "dtype") if name in options}
+    parts = [
+        StridedEncoder(shape, (4, 6), code, norm="batch", dropout=0.2, **kind, rngs=rngs),
+        StridedDecoder(code, shape, (6, 4), **kind, rngs=rngs),
+        StridedEncoder(shape, (4, 6), out_features, **kind, rngs=rngs),
+    ]
+    return nnx.Sequential(*parts)
+
+
 TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
 MODELS = {
     "mlp": Case(MLP, (5, (8, 6), 3), {}, (5,), (3,)),
@@ -61,6 +72,8 @@ MODELS = {
         (3,),
     ),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
+    "strided encoder": Case(StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch"}, (8, 12, 2), (3,)),
+    "strided, there and back": Case(there_and_back, (IMAGE, 5, 3), {}, IMAGE, (3,)),
     "lstm, every step": Case(RNN, (2, (4,), 3), {}, (5, 2), (5, 3)),
     "gru, tokens, both ways, max": Case(RNN, (6, (4,), 3), {"cell": GRU, "pool": "max", **TOKENS}, (7,), (3,), 6),
     "elman, last": Case(RNN, (2, (4,), 3), {"cell": ELMAN, "pool": "last"}, (5, 2), (3,)),
@@ -75,6 +88,8 @@ SLOW = {
     "mlp",
     "mlp, batch norm, tanh",
     "lstm, every step",
+    "strided encoder",
+    "strided, there and back",
     "forecaster, linear",
     "resnet-10",
     "resnet-18, imagenet, dropout",

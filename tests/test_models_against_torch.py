@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.models import CNN, MLP, RNN, Forecaster
+from jaxnets.models import CNN, MLP, RNN, Forecaster, StridedDecoder, StridedEncoder
 from jaxnets.nn import GRU
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
@@ -147,3 +147,58 @@ def test_forecaster():
         outputs = out(outputs[0, -1]) + normalised @ torch.tensor(params["linear"]["kernel"])
         wanted[row, :, column] = (outputs * deviation + mean).detach()
     np.testing.assert_allclose(network.apply(params, model_state, x)[0], wanted, rtol=1e-5)
+
+
+def set_conv(layer, params, *, transposed: bool = False):
+    kernel = (
+        params["kernel"][::-1, ::-1].transpose(2, 3, 0, 1) if transposed else params["kernel"].transpose(3, 2, 0, 1)
+    )
+    layer.weight.data = torch.tensor(kernel.copy())
+    if layer.bias is not None:
+        layer.bias.data = torch.tensor(params["bias"].copy())
+
+
+def test_strided_encoder_and_decoder():
+    """DCGAN's discriminator and generator: values, and gradients of the outputs' sum of squares."""
+    x = np.random.default_rng(0).normal(size=(6, 8, 12, 2)).astype(np.float32)
+    codes = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32)
+    down = jn.network(StridedEncoder, (8, 12, 2), (4, 6), 3, norm="batch")
+    up = jn.network(StridedDecoder, 5, (8, 12, 2), (6, 4), out_activation=jnp.tanh)
+    (p, down_state), (q, up_state) = (numpy(network.init(jax.random.key(0))) for network in (down, up))
+    convs = [torch.nn.Conv2d(2, 4, 4, 2, 1), torch.nn.Conv2d(4, 6, 4, 2, 1, bias=False), torch.nn.BatchNorm2d(6, 1e-5)]
+    linear, project = torch.nn.Linear(6 * 2 * 3, 3), torch.nn.Linear(5, 2 * 3 * 6, bias=False)
+    norms = [torch.nn.BatchNorm2d(6, 1e-5), torch.nn.BatchNorm2d(4, 1e-5)]
+    deconvs = [torch.nn.ConvTranspose2d(6, 4, 4, 2, 1, bias=False), torch.nn.ConvTranspose2d(4, 2, 4, 2, 1)]
+    set_conv(convs[0], p["convs"][0]["layer"])
+    set_conv(convs[1], p["convs"][1]["layer"])
+    set_norm(convs[2], p["convs"][1]["norm"])
+    set_linear(linear, p["out"])
+    set_linear(project, q["project"])
+    set_norm(norms[0], q["first"]["norm"])
+    set_conv(deconvs[0], q["deconvs"][0]["layer"], transposed=True)
+    set_norm(norms[1], q["deconvs"][0]["norm"])
+    set_conv(deconvs[1], q["out"], transposed=True)
+
+    def torch_down(images):
+        y = torch.nn.functional.leaky_relu(convs[0](images.permute(0, 3, 1, 2)), 0.2)
+        y = torch.nn.functional.leaky_relu(convs[2](convs[1](y)), 0.2)
+        return linear(y.permute(0, 2, 3, 1).reshape(len(images), -1))
+
+    def torch_up(codes):
+        y = project(codes).reshape(-1, 2, 3, 6).permute(0, 3, 1, 2)
+        y = torch.relu(norms[1](deconvs[0](torch.relu(norms[0](y)))))
+        return torch.tanh(deconvs[1](y)).permute(0, 2, 3, 1)
+
+    for network, params, model_state, inputs, other, weights in (
+        (down, p, down_state, x, torch_down, lambda g: (g["convs"][0]["layer"]["kernel"], convs[0].weight)),
+        (up, q, up_state, codes, torch_up, lambda g: (g["deconvs"][0]["layer"]["kernel"], deconvs[0].weight)),
+    ):
+        outputs, _ = network.apply(params, model_state, inputs, train=True)
+        expected = other(torch.tensor(inputs))
+        np.testing.assert_allclose(outputs, expected.detach(), atol=2e-5)
+        expected.square().sum().backward()
+        grads = jax.grad(lambda p: jnp.square(network.apply(p, model_state, inputs, train=True)[0]).sum())(params)  # noqa: B023
+        got, weight = weights(grads)
+        axes = (2, 3, 1, 0) if network is down else (2, 3, 0, 1)
+        grad = weight.grad.permute(axes).numpy()
+        np.testing.assert_allclose(got, grad if network is down else grad[::-1, ::-1], rtol=1e-3, atol=1e-3)

@@ -147,3 +147,40 @@ def test_a_member_has_the_bits_of_a_run_alone(kind, choice, request):
 def test_averaged_refuses():
     with pytest.raises(jn.InputError, match=r"decay=1.0 must be in \[0, 1\)"):
         jn.averaged(small_learner(), 1.0)
+
+
+def test_members_of_a_group_learn_from_their_own_data_alone():
+    generator = np.random.default_rng(0)
+    inputs, labels = generator.normal(size=(12, 2, 4)).astype(np.float32), generator.integers(0, 3, (12, 2))
+    mask = np.ones((12, 2), np.uint8)
+    mask[8:, 1] = 0  # the second has fewer examples
+    learner = small_learner(tx=optax.sgd(0.1))
+    group = jn.averaged(jn.grouped(learner, 2), 0.5)
+    state = group.init(jax.random.key(0))
+    alone = [learner.init(key) for key in jax.random.split(jax.random.key(0))]
+    total = 0.0
+    for i in range(3):
+        key = jax.random.key(i)
+        state, sums = group.step(state, {"inputs": inputs, "labels": labels, "mask": mask}, key)
+        for m, member_key in enumerate(jax.random.split(key)):
+            rows = slice(0, 8 if m else 12)
+            batch = {"inputs": inputs[rows, m], "labels": labels[rows, m]}
+            alone[m], of_one = learner.step(alone[m], batch, member_key)
+            total += float(of_one["loss"].total) if i == 2 else 0.0
+    for m in range(2):
+        for a, b in zip(jax.tree.leaves(member(state.params, m)), jax.tree.leaves(alone[m].params), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert state.step == 3 and sums["loss"].count == 20
+    np.testing.assert_allclose(sums["loss"].total, total, rtol=1e-5)
+    outputs = jn.grouped(learner, 2).predict(state, inputs[:4, 0])
+    assert outputs.shape == (4, 2, 3)
+    np.testing.assert_allclose(outputs[:, 1], learner.predict(alone[1], inputs[:4, 0]), rtol=1e-3, atol=1e-5)
+
+
+def test_a_group_refuses_what_is_not_for_each_member():
+    group = jn.grouped(small_learner(), 2)
+    batch = {"inputs": np.zeros((4, 3, 4), np.float32), "labels": np.zeros((4, 3), np.int32)}
+    with pytest.raises(jn.InputError, match=r"a group of 2 was given inputs of shape \(4, 3, 4\), not \[B, 2, ...\]"):
+        group.evaluate(group.init(jax.random.key(0)), batch)
+    with pytest.raises(jn.InputError, match="size=0"):
+        jn.grouped(small_learner(), 0)

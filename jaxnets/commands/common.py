@@ -1,6 +1,7 @@
 """What several commands do."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxnets.data import Splits
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
 from jaxnets.progress import Display
-from jaxnets.recipes import Recipe
+from jaxnets.recipes import Finished, Recipe
 from jaxnets.report import console
 from jaxnets.run import Interrupted, Run, RunConfig
 from jaxnets.transforms import population
@@ -38,9 +39,11 @@ def members(learner: Learner, config: RunConfig) -> Learner:
     return members._replace(step=jax.jit(members.step))
 
 
-def first_member(state: TrainState) -> TrainState:
-    """Return the state of a population's first member, or that of a lone one as it is."""
-    return jax.tree.map(lambda leaf: leaf[0], state) if np.ndim(state.step) else state
+def each_member(state: TrainState) -> list[TrainState]:
+    """Return the states of a population's members, or the one of a learner that is none."""
+    if not np.ndim(state.step):
+        return [state]
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(len(state.step))]
 
 
 def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *, resume: bool = False) -> int:
@@ -49,15 +52,20 @@ def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *
     if recipe.file.endswith(".py"):
         again += f" --recipe {shlex.quote(recipe.file)}"
 
-    def finish(state: TrainState) -> dict[str, float]:
+    alone = recipe.build(recipe.config, splits.train.spec)
+
+    def watch(state: TrainState, step: int) -> None:
+        if recipe.watch is not None:
+            recipe.watch(recipe.config, splits, alone, each_member(state)[0], step, run.path)
+
+    def finish(state: TrainState) -> tuple[Mapping[str, Sequence[float]], Mapping[str, float]]:
         if recipe.finish is None:
-            return {}
-        alone = recipe.build(recipe.config, splits.train.spec)
-        return recipe.finish(recipe.config, splits, alone, first_member(state), run.path)
+            return Finished()
+        return recipe.finish(recipe.config, splits, alone, each_member(state), run.path)
 
     try:
         with Display() as display:
-            result = run.train(learner, splits, recipe.config.training, display, finish, resume=resume)
+            result = run.train(learner, splits, recipe.config.training, display, watch, finish, resume=resume)
     except Interrupted as interrupted:
         console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
         return interrupted.status

@@ -13,10 +13,11 @@ import tyro
 from rich.table import Table
 
 from jaxnets import plots, report
+from jaxnets.autoencoding import Autoencoded
 from jaxnets.cache import use_compile_cache
-from jaxnets.commands.common import first_member, members, open_run, run_to_the_end
+from jaxnets.commands.common import each_member, members, open_run, run_to_the_end
 from jaxnets.config import plain
-from jaxnets.data import Spec, read_inputs
+from jaxnets.data import Spec, check_table, read_inputs, write_table
 from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate as evaluate_data
 from jaxnets.evaluation import predict as predict_data
@@ -107,7 +108,9 @@ def predict(
         return values.mean(0) if np.ndim(state.step) else values
 
     if found.predict is None:
-        rows = _predict_files([Path(path) for path in given], spec, outputs, invert)
+        names, inputs = _read([Path(path) for path in given], spec, invert)
+        judged = found.judge(found.config, spec, inputs, outputs) if found.judge else _judge(spec, inputs, outputs)
+        rows = [{"file": file, "row": row, **result} for (file, row), result in zip(names, judged, strict=True)]
     elif invert:
         raise InputError(f"--invert is for images; {opened.config.recipe} takes none")
     else:
@@ -124,6 +127,42 @@ def predict(
     return 0
 
 
+def encode(
+    run: RunFolder,
+    given: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    out: Path | None = None,
+    recipe: RecipeFile = None,
+    invert: bool = False,
+) -> int:
+    """Write the codes that an autoencoder (of several seeds, the first) gives to images, a row each.
+
+    Args:
+        run: the run's folder.
+        given: images, npy, npz or CSV files of inputs.
+        out: the file to write, .npy, .npz or .csv; codes.npy in the run's folder if absent.
+        recipe: the recipe's file, if the run is of one's own recipe.
+        invert: swap dark and bright in images, for ink on paper and a model of white on black.
+    """
+    if not given:
+        raise InputError("nothing to encode; give images, npy, npz or CSV files")
+    path = out or run / "codes.npy"
+    check_table(path)
+    opened, found = open_run(run, recipe)
+    spec = opened.spec
+    learner = found.build(found.config, spec)
+    state, *_ = each_member(opened.train_state(members(learner, opened.config)))
+    example = jax.ShapeDtypeStruct((1, *spec["inputs"].shape), spec["inputs"].dtype)
+    if not isinstance(jax.eval_shape(learner.predict, state, example), Autoencoded):
+        raise InputError(f"{run}: {opened.config.recipe} is no autoencoder, and has no codes")
+    names, inputs = _read(given, spec, invert)
+    use_compile_cache()
+    codes = predict_data(learner, state, inputs).codes
+    write_table(path, codes, [f"code_{i}" for i in range(codes.shape[-1])])
+    console.print(f"codes of {len(names):,} examples, {codes.shape[-1]} numbers each, kept in {path}")
+    return 0
+
+
 def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOptions = GenerateOptions()) -> int:
     """Draw from a run's weights (of several seeds, the first's) what may follow a prompt.
 
@@ -136,7 +175,7 @@ def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOpti
     if found.generate is None:
         raise InputError(f"{run}: {opened.config.recipe} is no model that generates")
     learner = found.build(found.config, opened.spec)
-    state = first_member(opened.train_state(members(learner, opened.config)))
+    state, *_ = each_member(opened.train_state(members(learner, opened.config)))
     options = replace(options, out=options.out or run / "generated")
     use_compile_cache()
     drawn = found.generate(found.config, opened.spec, learner, state, options)
@@ -171,20 +210,19 @@ def plot(
     return 0
 
 
-def _predict_files(files: Sequence[Path], spec: Spec, outputs: Outputs, invert: bool) -> list[dict[str, Any]]:
-    """Return a row for each example in the files: its class and probability, or its output."""
+def _read(files: Sequence[Path], spec: Spec, invert: bool) -> tuple[list[tuple[str, int]], np.ndarray]:
+    """Return the file and row of each example in the files, and all examples."""
     inputs = [read_inputs(path, spec["inputs"], invert=invert) for path in files]
     names = [(str(path), row) for path, rows in zip(files, inputs, strict=True) for row in range(len(rows))]
-    classes = spec["labels"].classes
-    rows: list[dict[str, Any]] = []
-    values = outputs(np.concatenate(inputs), link=jax.nn.softmax) if classes else outputs(np.concatenate(inputs))
-    for (file, row), value in zip(names, values, strict=True):
-        if classes:
-            result = {"class": classes[value.argmax()], "probability": float(value.max())}
-        else:
-            result = {"output": value.tolist()}
-        rows.append({"file": file, "row": row, **result})
-    return rows
+    return names, np.concatenate(inputs)
+
+
+def _judge(spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
+    """Return each example's class and probability, or its output."""
+    if classes := spec["labels"].classes:
+        probabilities = outputs(inputs, link=jax.nn.softmax)
+        return [{"class": classes[row.argmax()], "probability": float(row.max())} for row in probabilities]
+    return [{"output": row.tolist()} for row in outputs(inputs)]
 
 
 def _print_json(value: Any) -> None:

@@ -5,8 +5,18 @@ from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.datasets import Splits, digits, fetch, find_path, idx_folder, mnist, npz_splits
-from jaxnets.data.formats import read_csv, read_idx, read_inputs, read_npz, read_table, read_text
+from jaxnets.data.formats import (
+    check_table,
+    read_csv,
+    read_idx,
+    read_inputs,
+    read_npz,
+    read_table,
+    read_text,
+    write_table,
+)
 from jaxnets.data.images import image_splits
+from jaxnets.data.labelled_images import labelled_images
 from jaxnets.data.series import Series, read_series, split_series
 
 __all__ = [
@@ -18,6 +28,7 @@ __all__ = [
     "Splits",
     "augment",
     "check_alike",
+    "check_table",
     "cifar10",
     "datasets",
     "digits",
@@ -25,6 +36,7 @@ __all__ = [
     "find_path",
     "idx_folder",
     "image_splits",
+    "labelled_images",
     "mnist",
     "music",
     "npz_splits",
@@ -38,4 +50,5 @@ __all__ = [
     "read_text",
     "split_series",
     "tokens",
+    "write_table",
 ]

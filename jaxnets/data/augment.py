@@ -90,6 +90,31 @@ def cutout(size: int) -> Augment:
     return apply
 
 
+def noise(deviation: float, low: float = 0.0, high: float = 255.0) -> Augment:
+    """Return the augmentation that adds Gaussian noise of this standard deviation, and clips to ``low``..``high``."""
+    _at_least(0, deviation=deviation)
+
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        values = jnp.clip(images + deviation * jax.random.normal(key, images.shape), low, high)
+        return (jnp.round(values) if jnp.issubdtype(images.dtype, jnp.integer) else values).astype(images.dtype)
+
+    return apply
+
+
+def binarize(high: float = 255.0) -> Augment:
+    """Return the augmentation that draws each pixel anew, ``high`` with probability ``pixel / high``, else 0.
+
+    The stochastic binarisation of Salakhutdinov and Murray (2008).
+    """
+    _at_least(0, high=high)
+
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        drawn = jax.random.uniform(key, images.shape) * high < images
+        return jnp.where(drawn, jnp.asarray(high, images.dtype), jnp.zeros((), images.dtype))
+
+    return apply
+
+
 def _at_least(least: float, **argument: float) -> None:
     for name, value in argument.items():
         if value < least:

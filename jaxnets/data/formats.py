@@ -198,6 +198,29 @@ def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarr
     return inputs
 
 
+def check_table(path: Path) -> None:
+    """Check that a table of numbers can be written there.
+
+    Raises:
+        InputError: if the folder is not there, or the suffix is none of a table.
+    """
+    if path.suffix not in (".npy", ".npz", ".csv"):
+        raise InputError(f"out={path}: its suffix must be .npy, .npz or .csv")
+    if not path.parent.is_dir():
+        raise InputError(f"out={path}: there is no folder {path.parent}")
+
+
+def write_table(path: Path, rows: np.ndarray, header: Sequence[str]) -> None:
+    """Write numbers [N, D] as .npy, as .npz (under "inputs") or, with a header, as .csv."""
+    match path.suffix:
+        case ".npy":
+            np.save(path, rows)
+        case ".npz":
+            np.savez(path, inputs=rows)
+        case _:
+            np.savetxt(path, rows, delimiter=",", header=",".join(header), comments="", fmt="%.9g")
+
+
 def _image_inputs(path: Path, column: Column, invert: bool) -> np.ndarray:
     if len(column.shape) != 3 or column.shape[-1] not in (1, 3):
         raise InputError(f"{path}: an image, but the model takes examples of shape {column.shape}")

@@ -1,7 +1,7 @@
 """Parts that several families of models share."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 from flax import nnx
@@ -11,6 +11,16 @@ from jaxnets.nn import Conv
 
 Activation = Callable[[jax.Array], jax.Array]
 Norm = Literal["batch", "layer"] | None
+
+
+class Layer(Protocol):
+    """What comes first in a block, such as an ``nnx.Linear`` or a convolution."""
+
+    out_features: int
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Return the outputs, their last axis of ``out_features``."""
+        ...
 
 
 class Block(nnx.Module):
@@ -30,7 +40,7 @@ class Block(nnx.Module):
 
     def __init__(
         self,
-        layer: nnx.Linear | nnx.Conv | nnx.ConvTranspose,
+        layer: Layer,
         norm: Norm,
         activation: Activation,
         *,

@@ -14,16 +14,19 @@ and, optionally,
 - ``predict(config, spec, given, outputs) -> rows``: what ``jaxnets predict RUN GIVEN...`` prints, one dict a row, where
   ``outputs(inputs, link)`` is ``link`` of what the trained model makes of inputs [N, ...], the mean over its seeds.
   Without it, what is given are files of inputs.
+- ``judge(config, spec, inputs, outputs) -> rows``: what it prints of each example in files of inputs, if that is not a
+  class, nor the outputs as they are.
 - ``generate(config, spec, learner, state, options) -> Generated``: what ``jaxnets generate RUN`` prints and writes.
-- ``finish(config, splits, learner, state, folder) -> metrics``: makes pictures and samples of a run that has ended, and
-  returns the metrics of baselines, to stand beside its own.
+- ``watch(config, splits, learner, state, step, folder)``: draws how far a run has come, at each evaluation.
+- ``finish(config, splits, learner, states, folder) -> Finished``: makes pictures and samples of a run that has ended,
+  and measures what is no mean over examples, of each seed's state.
 """
 
 import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -58,6 +61,13 @@ class Generated(NamedTuple):
     files: tuple[Path, ...]
 
 
+class Finished(NamedTuple):
+    """What was measured of a run in the end: of each seed, and of baselines, to stand beside it."""
+
+    metrics: Mapping[str, Sequence[float]] = {}
+    baselines: Mapping[str, float] = {}
+
+
 class Recipe(NamedTuple):
     """A recipe's parts, and the name under which it was asked for."""
 
@@ -67,8 +77,10 @@ class Recipe(NamedTuple):
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
     predict: Callable[[Any, Spec, Sequence[str], Outputs], list[dict[str, Any]]] | None
+    judge: Callable[[Any, Spec, np.ndarray, Outputs], list[dict[str, Any]]] | None
     generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], Generated] | None
-    finish: Callable[[Any, Splits, Learner, TrainState, Path], dict[str, float]] | None
+    watch: Callable[[Any, Splits, Learner, TrainState, int, Path], None] | None
+    finish: Callable[[Any, Splits, Learner, Sequence[TrainState], Path], Finished] | None
 
 
 def catalogue() -> dict[str, dict[str, Preset]]:
@@ -96,7 +108,7 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    hooks = (getattr(module, hook, None) for hook in ("predict", "generate", "finish"))
+    hooks = (getattr(module, hook, None) for hook in ("predict", "judge", "generate", "watch", "finish"))
     return Recipe(name, file, config, module.load, module.build, *hooks)
 
 

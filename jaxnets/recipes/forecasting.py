@@ -17,7 +17,7 @@ from jaxnets.models import MLP, RNN, Forecaster
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import TrainingConfig
-from jaxnets.recipes import Outputs, Preset
+from jaxnets.recipes import Finished, Outputs, Preset
 from jaxnets.transforms import averaged
 
 LOSSES = {"mse": losses.mse, "mae": losses.mae, "huber": losses.huber}
@@ -145,7 +145,7 @@ def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) 
     return rows
 
 
-def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, folder: Path) -> dict[str, float]:
+def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[TrainState], folder: Path) -> Finished:
     """Draw forecasts of test windows, and return the test errors of two baselines."""
     test = splits.test
     assert test is not None
@@ -165,7 +165,7 @@ def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, 
         return np.asarray(values, np.float64) * np.array(column.std) + np.array(column.mean)
 
     drawn = {
-        "forecast": learner.predict(state, test["inputs"][picked]),
+        "forecast": learner.predict(states[0], test["inputs"][picked]),
         "seasonal naive": forecasts["seasonal naive"][picked],
     }
     plots.save_forecasts(
@@ -175,7 +175,7 @@ def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, 
         {name: in_units(values) for name, values in drawn.items()},
         column.features,
     )
-    return metrics
+    return Finished(baselines=metrics)
 
 
 def seasonal_naive(inputs: np.ndarray, horizon: int, season: int) -> np.ndarray:

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from jaxnets import data, losses
+from jaxnets import losses
 from jaxnets.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
-from jaxnets.data import Data, Spec, Splits, augment
-from jaxnets.errors import InputError, check_field, nearest
+from jaxnets.data import Spec, Splits, augment, labelled_images
+from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner, supervised
 from jaxnets.models import CNN, MLP, ResNet
 from jaxnets.network import Network, network, standardized
@@ -116,34 +116,7 @@ PRESETS = {
 
 def load(config: Config) -> Splits:
     """Return the images and labels that ``config.data`` names."""
-    splits = _read(config)
-    parts = {name: _as_images(part) for name, part in splits._asdict().items() if part is not None}
-    if config.validation and "validation" not in parts:
-        parts["train"], parts["validation"] = parts["train"].split(config.validation)
-    return Splits(**parts)
-
-
-def _read(config: Config) -> Splits:
-    named = {"digits": data.digits, "mnist": partial(data.mnist, config.data_dir)}
-    named["cifar10"] = partial(data.cifar10, config.data_dir)
-    images = config.data not in named
-    path = data.find_path(config.data) if images else None
-    if path is not None and path.is_dir() and any(path.glob("*-ubyte*")):
-        images, named[config.data] = False, partial(data.idx_folder, path)
-    elif path is not None and path.suffix == ".npz":
-        images, named[config.data] = False, partial(data.npz_splits, path)
-    elif path is not None and (path.is_dir() or path.suffix == ".zip"):
-        named[config.data] = partial(data.image_splits, path, config.image_size)
-    if config.data not in named:
-        raise InputError(
-            f"data={config.data!r} is not {', '.join(named)}, a folder or zip file of images, an npz file or a folder "
-            f"of IDX files, here or in JAXNETS_DATA{nearest(config.data, named)}"
-        )
-    if config.image_size is not None and not images:
-        raise InputError(
-            f"image_size={config.image_size} is for folders and zip files of images, not for {config.data}"
-        )
-    return named[config.data]()
+    return labelled_images(config.data, config.data_dir, config.image_size, config.validation)
 
 
 def build(config: Config, spec: Spec) -> Learner:
@@ -184,17 +157,3 @@ def classifier(config: Config, spec: Spec) -> Network:
         shape = (inputs.shape, config.features, config.hidden, num_classes)
         model = network(CNN, *shape, separable=separable, norm=norm, **options)
     return standardized(model, inputs.mean, inputs.std)
-
-
-def _as_images(part: Data) -> Data:
-    """Return [N, H, W] images as [N, H, W, 1], with labels [N]."""
-    inputs, labels = part["inputs"], part["labels"]
-    inputs = inputs[..., None] if inputs.ndim == 3 else inputs
-    if inputs.ndim != 4 or labels.ndim != 1:
-        raise InputError(f"images [N, H, W] or [N, H, W, C] and labels [N] are needed, not {part}")
-    if not part.classes:
-        raise InputError(
-            f"labels of {labels.dtype} from {labels.min()} to {labels.max()} are no classes; "
-            "use whole numbers from 0, or text"
-        )
-    return Data(inputs=inputs, labels=labels, classes=part.classes, known=part.known)

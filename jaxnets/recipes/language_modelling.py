@@ -20,7 +20,7 @@ from jaxnets.models import RNN
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Generated, Outputs, Preset
+from jaxnets.recipes import Finished, Generated, Outputs, Preset
 from jaxnets.transforms import augmented, averaged
 
 
@@ -133,12 +133,12 @@ def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, op
     return Generated(text, files)
 
 
-def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, folder: Path) -> dict[str, float]:
+def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[TrainState], folder: Path) -> Finished:
     """Write samples at three temperatures to the run's folder."""
     samples = []
     for temperature in (0.5, 0.8, 1.0):
         options = GenerateOptions(temperature=temperature, length=1000)
-        drawn = generate(config, splits.train.spec, learner, state, options)
+        drawn = generate(config, splits.train.spec, learner, states[0], options)
         samples.append(f"--- temperature {temperature}\n{drawn.text}\n\n")
     (folder / "samples.txt").write_text("".join(samples), encoding="utf-8")
-    return {}
+    return Finished()

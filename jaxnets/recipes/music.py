@@ -20,7 +20,7 @@ from jaxnets.models import RNN
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Generated, Outputs, Preset
+from jaxnets.recipes import Finished, Generated, Outputs, Preset
 from jaxnets.transforms import augmented, averaged
 
 
@@ -129,11 +129,11 @@ def _composed(learner: Learner, state: TrainState, options: GenerateOptions) -> 
     return piece, files
 
 
-def finish(config: Config, splits: Splits, learner: Learner, state: TrainState, folder: Path) -> dict[str, float]:
+def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[TrainState], folder: Path) -> Finished:
     """Write a sample (sample.mid, sample.wav) and its picture beside a piece of the test set (sample.png)."""
-    composed, _ = _composed(learner, state, GenerateOptions(out=folder / "sample", length=64))
+    composed, _ = _composed(learner, states[0], GenerateOptions(out=folder / "sample", length=64))
     assert splits.test is not None
     length = int(splits.test["mask"][0].sum()) + 1
     pieces = {"composed": composed, "from the test set": splits.test["inputs"][0, 1 : length + 1][:64]}
     plots.save_piano_rolls(folder / "sample.png", pieces, music.LOWEST)
-    return {}
+    return Finished()

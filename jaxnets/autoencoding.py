@@ -1,0 +1,219 @@
+"""Learning to reconstruct: autoencoders, plain and denoising, and variational ones."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from jaxnets import losses
+from jaxnets.learner import Batch, Learner, Metrics, TrainState, supervised
+from jaxnets.losses import Loss, check_labels
+from jaxnets.metrics import mean_of
+from jaxnets.network import Coded, Key, Network, PyTree, example_keys
+from jaxnets.transforms import Augment, augmented
+
+Target = Callable[[Any], Any]
+
+
+class Autoencoded(NamedTuple):
+    """What an autoencoder makes of its inputs: their codes [B, D], and what the decoder makes of these [B, ...]."""
+
+    codes: jax.Array
+    outputs: jax.Array
+
+
+def reconstructing(
+    encoder: Network,
+    decoder: Network,
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    *,
+    corrupt: Augment | None = None,
+    target: Target = lambda inputs: inputs,
+    accumulate: int = 1,
+) -> Learner:
+    """Return the learner of an autoencoder (Hinton and Salakhutdinov, 2006), a denoising one with ``corrupt``.
+
+    Batches hold "inputs", and, where these are corrupted already, what they were as "clean". ``predict`` returns
+    ``Autoencoded``, of inputs or of ``Coded`` codes; params are ``{"encoder": ..., "decoder": ...}``.
+
+    Args:
+        encoder: inputs to codes [B, D].
+        decoder: codes to outputs.
+        loss: ``loss(outputs, targets)`` for each value or example, such as ``losses.mse``.
+        tx: an Optax optimizer.
+        corrupt: ``corrupt(key, inputs)``: what the encoder is given in training (Vincent et al., 2008).
+        target: what of the inputs is to be reconstructed, such as ``lambda images: images / 255``.
+        accumulate: as in ``supervised``.
+    """
+    network = _autoencoder(encoder, decoder)
+
+    def outputs_alone(params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
+        coded, model_state = network.apply(params, model_state, inputs, **options)
+        return coded.outputs, model_state
+
+    learner = supervised(network._replace(apply=outputs_alone), loss, tx, accumulate=accumulate)
+    if corrupt is not None:
+        learner = augmented(learner, corrupt)
+    return _predicting(_with_targets(learner, target), network)
+
+
+class Variational(NamedTuple):
+    """A variational autoencoder's outputs for codes that were drawn, and the divergence of each code's distribution."""
+
+    outputs: jax.Array
+    kl: jax.Array
+
+
+def variational(
+    encoder: Network,
+    decoder: Network,
+    tx: optax.GradientTransformation,
+    *,
+    nll: Loss = losses.bernoulli_nll,
+    target: Target = lambda inputs: inputs,
+    importance_samples: int = 0,
+    accumulate: int = 1,
+) -> Learner:
+    """Return the learner of a variational autoencoder with Gaussian codes (Kingma and Welling, 2014).
+
+    The loss is the negative evidence lower bound in nats an example, with one code drawn for each; its two parts are
+    reported as "distortion" and "kl". In evaluation an example's code is drawn by ``example_keys``, so that its loss
+    depends on nothing else. ``predict`` returns ``Autoencoded``, its codes being the means.
+
+    Args:
+        encoder: inputs to the mean and the logarithm of the variance of each code, [B, 2 * D].
+        decoder: codes [B, D] to outputs, such as logits.
+        tx: an Optax optimizer.
+        nll: ``nll(outputs, targets)``, [B, values] each: the negative log-likelihood of each example.
+        target: what of the inputs is to be reconstructed.
+        importance_samples: if not 0, evaluation reports as "nll" the negative log-likelihood as well, estimated from so
+            many codes an example (Burda et al., 2016): a bound that is the tighter, the more there are.
+        accumulate: as in ``supervised``.
+    """
+
+    def moments(params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
+        outputs, model_state = encoder.apply(params, model_state, inputs, **options)
+        return jnp.split(outputs.astype(jnp.float32), 2, axis=-1), model_state
+
+    def means(params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
+        (mean, _), model_state = moments(params, model_state, inputs, **options)
+        return mean, model_state
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Variational, PyTree]:
+        keys = [None] * 2 if key is None else jax.random.split(key)
+        (mean, log_variance), encoder_state = moments(
+            params["encoder"], model_state["encoder"], inputs, train=train, key=keys[0]
+        )
+        drawn_by = example_keys(inputs) if key is None else jax.random.split(jax.random.fold_in(key, 2), len(mean))
+        noise = _drawn(drawn_by, mean)
+        codes = mean + jnp.exp(0.5 * log_variance) * noise
+        outputs, decoder_state = decoder.apply(
+            params["decoder"], model_state["decoder"], codes, train=train, key=keys[1]
+        )
+        kl = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance).sum(-1)
+        return Variational(outputs, kl), {"encoder": encoder_state, "decoder": decoder_state}
+
+    def distortion(outputs: Variational, targets: jax.Array) -> jax.Array:
+        return nll(*(values.reshape(values.shape[0], -1) for values in (outputs.outputs, targets)))
+
+    def negative_elbo(outputs: Variational, targets: jax.Array) -> jax.Array:
+        return distortion(outputs, targets) + outputs.kl
+
+    def importance_nll(state: TrainState, batch: Batch) -> jax.Array:
+        params, model_state = state.params, state.model_state
+        (mean, log_variance), _ = moments(params["encoder"], model_state["encoder"], batch["inputs"])
+        keys = example_keys(batch["inputs"])
+
+        def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+            noise = _drawn(jax.vmap(jax.random.fold_in, (0, None))(keys, i), mean)
+            codes = mean + jnp.exp(0.5 * log_variance) * noise
+            outputs, _ = decoder.apply(params["decoder"], model_state["decoder"], codes)
+            # log p(x | z) + log p(z) - log q(z | x); what both normal densities have in common cancels.
+            log_ratio = 0.5 * (jnp.square(noise) + log_variance - jnp.square(codes)).sum(-1)
+            log_weight = log_ratio - distortion(Variational(outputs, log_ratio), batch["labels"])
+            return jnp.logaddexp(total, log_weight), None
+
+        start = jnp.full(mean.shape[:1], -jnp.inf)
+        total, _ = lax.scan(add, start, jnp.arange(importance_samples))
+        return jnp.log(importance_samples) - total
+
+    def check(arrays: Mapping[str, np.ndarray]) -> None:
+        learner.check(arrays)
+        check_labels(nll, jax.ShapeDtypeStruct((1,), jnp.float32), arrays["labels"])
+
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        sums = learner.evaluate(state, batch)
+        if importance_samples:
+            sums |= {"nll": mean_of(importance_nll(state, batch), batch.get("mask"))}
+        return sums
+
+    network = _autoencoder(encoder._replace(apply=means), decoder)
+    metrics = {"distortion": distortion, "kl": lambda outputs, targets: outputs.kl}
+    learner = supervised(network._replace(apply=apply), negative_elbo, tx, metrics, accumulate=accumulate)
+    return _predicting(_with_targets(learner._replace(evaluate=evaluate, check=check), target), network)
+
+
+def _autoencoder(encoder: Network, decoder: Network) -> Network:
+    """Return both as one network, with outputs ``Autoencoded``; of ``Coded`` inputs only the decoder runs."""
+
+    def init(key: Key) -> tuple[PyTree, PyTree]:
+        keys = jax.random.split(key)
+        (encoder_params, encoder_state), (decoder_params, decoder_state) = encoder.init(keys[0]), decoder.init(keys[1])
+        params = {"encoder": encoder_params, "decoder": decoder_params}
+        return params, {"encoder": encoder_state, "decoder": decoder_state}
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Autoencoded, PyTree]:
+        keys = [None] * 2 if key is None else jax.random.split(key)
+        if isinstance(inputs, Coded):
+            codes, encoder_state = inputs.codes, model_state["encoder"]
+        else:
+            codes, encoder_state = encoder.apply(
+                params["encoder"], model_state["encoder"], inputs, train=train, key=keys[0]
+            )
+        outputs, decoder_state = decoder.apply(
+            params["decoder"], model_state["decoder"], codes, train=train, key=keys[1]
+        )
+        return Autoencoded(codes, outputs), {"encoder": encoder_state, "decoder": decoder_state}
+
+    return Network(init, apply, encoder.check)
+
+
+def _with_targets(learner: Learner, target: Target) -> Learner:
+    """Return a learner whose labels are what of its inputs (or of "clean" ones) is to be reconstructed."""
+
+    def labelled(batch: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: array for name, array in batch.items() if name != "clean"}
+        return kept | {"labels": target(batch.get("clean", batch["inputs"]))}
+
+    def check(arrays: Mapping[str, np.ndarray]) -> None:
+        learner.check(labelled(arrays) if "inputs" in arrays else arrays)
+
+    return learner._replace(
+        step=lambda state, batch, key: learner.step(state, labelled(batch), key),
+        evaluate=lambda state, batch: learner.evaluate(state, labelled(batch)),
+        check=check,
+    )
+
+
+def _predicting(learner: Learner, network: Network) -> Learner:
+    """Return a learner that predicts with the network."""
+
+    def predict(state: TrainState, inputs: Any) -> Any:
+        coded, _ = network.apply(state.params, state.model_state, inputs)
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), coded)
+
+    return learner._replace(predict=predict)
+
+
+def _drawn(keys: Key, like: jax.Array) -> jax.Array:
+    """Return standard normal numbers, a row for each key."""
+    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:]))(keys)

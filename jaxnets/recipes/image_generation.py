@@ -1,0 +1,240 @@
+"""Generate images with an adversarial network: MNIST, or a user's own."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets import losses, plots
+from jaxnets.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, adversarial
+from jaxnets.choices import DTYPES, Precision
+from jaxnets.data import Data, Spec, Splits, labelled_images
+from jaxnets.duration import Duration
+from jaxnets.errors import InputError, check_field
+from jaxnets.evaluation import predict as predicted
+from jaxnets.fit import fit
+from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.metrics import frechet_distance
+from jaxnets.models import CNN, StridedDecoder, StridedEncoder
+from jaxnets.network import Coded, Network, network, standardized
+from jaxnets.optimizers import OptimizerConfig, make_optimizer
+from jaxnets.options import GenerateOptions, TrainingConfig
+from jaxnets.recipes import Finished, Generated, Preset
+from jaxnets.transforms import averaged
+
+GAMES = {"non-saturating": NON_SATURATING, "hinge": HINGE, "wasserstein": WASSERSTEIN}
+NUM_MEASURED = 10_000  # generated images that are measured
+NUM_WATCHED = 12  # codes whose images are drawn at each evaluation
+
+
+@dataclass(frozen=True)
+class Config:
+    """A generative adversarial network of DCGAN's kind."""
+
+    data: str = "mnist"
+    """digits, mnist, cifar10, or a folder or zip of images (train/CLASS/x.png), an npz file or a folder of IDX files"""
+    data_dir: Path | None = None
+    """where mnist's or cifar10's files are; else JAXNETS_DATA, else the cache folder, into which they are fetched"""
+    image_size: tuple[int, int] | None = None
+    """height and width to resize a folder's or zip's images to; they must all have one size without it"""
+    game: Literal["non-saturating", "hinge", "wasserstein"] = "non-saturating"
+    """what the two players minimise; wasserstein has a gradient penalty"""
+    penalty: float | None = None
+    """weight of the gradient penalty; the game's own (10 for wasserstein, else 0) if absent"""
+    conditional: bool = False
+    """give both networks the class, so that images of a class can be asked for"""
+    code: int = 64
+    """numbers in a code"""
+    features: tuple[int, ...] = (32, 64)
+    """channels of the discriminator's convolutions, and, reversed, of the generator's; each halves the image"""
+    dropout: float = 0.0
+    """probability that one of the discriminator's last features is dropped in training"""
+    discriminator_steps: int = 1
+    """parts that a batch is cut into, one for each update of the discriminator in a step"""
+    discriminator_rate: float = 1.0
+    """the discriminator's learning rate, as a multiple of the generator's"""
+    precision: Precision = "float32"
+    """dtype of the networks' arithmetic; weights and losses are float32 in both"""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """how long, in which batches"""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """by which rule, at which rate, both networks"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "penalty", self.penalty is None or 0 <= self.penalty < math.inf, "0 or more")
+        check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        check_field(self, "discriminator_rate", 0 < self.discriminator_rate < math.inf, "greater than 0")
+        check_field(self, "features", min(self.features, default=0) >= 1, "widths of 1 or more, at least one")
+        for name in ("code", "discriminator_steps"):
+            check_field(self, name, getattr(self, name) >= 1, "1 or more")
+        if self.training.patience is not None:
+            raise InputError("patience waits for a falling loss, which a game of two players does not have")
+        if self.optimizer.accumulate != 1:
+            raise InputError("accumulate is not for games of two players; use a smaller --batch-size")
+
+
+_MNIST = Config(
+    training=TrainingConfig(duration="10ep", batch_size=64),
+    optimizer=OptimizerConfig(optimizer="adam", momentum=0.5, learning_rate=5e-4, schedule="constant", average=0.999),
+)
+PRESETS = {"mnist-gan": Preset(_MNIST, "a DCGAN of digits (--conditional, --game hinge, --game wasserstein)")}
+
+
+def load(config: Config) -> Splits:
+    """Return the images and their classes."""
+    return labelled_images(config.data, config.data_dir, config.image_size)
+
+
+def build(config: Config, spec: Spec) -> Learner:
+    """Return the learner for images like those of ``spec``."""
+    shape, high = spec["inputs"].shape, spec["inputs"].high
+    num_classes = len(spec["labels"].classes) if config.conditional else 0
+    dtype, start = DTYPES[config.precision], jax.nn.initializers.normal(0.02)  # DCGAN's
+    generator = network(
+        StridedDecoder,
+        config.code + num_classes,
+        shape,
+        config.features[::-1],
+        out_activation=jnp.tanh,
+        kernel_init=start,
+        dtype=dtype,
+    )
+    discriminator = network(
+        StridedEncoder,
+        (*shape[:2], shape[2] + num_classes),
+        config.features,
+        1,
+        dropout=config.dropout,
+        kernel_init=start,
+        dtype=dtype,
+    )
+    num_steps = config.training.num_steps(spec.num_examples)
+    rival = replace(config.optimizer, learning_rate=config.discriminator_rate * config.optimizer.learning_rate)
+    game = GAMES[config.game]
+    learner = adversarial(
+        generator,
+        discriminator,
+        config.code,
+        make_optimizer(config.optimizer, num_steps),
+        make_optimizer(rival, num_steps and num_steps * config.discriminator_steps),
+        game=game if config.penalty is None else game._replace(penalty=config.penalty),
+        target=lambda images: images / np.float32(high / 2) - 1,
+        num_classes=num_classes,
+        discriminator_steps=config.discriminator_steps,
+    )
+    return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
+
+
+def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
+    """Draw images, of the class that the prompt names if the network is conditional; a picture of all (.png)."""
+    classes, number = spec["labels"].classes, options.length or 64
+    if options.prompt and not config.conditional:
+        raise InputError(f"prompt={options.prompt!r}: the network knows no classes; train with --conditional")
+    if options.prompt and options.prompt not in classes:
+        raise InputError(f"prompt={options.prompt!r} is no class; use one of {', '.join(classes)}")
+    labels = np.full(number, classes.index(options.prompt)) if options.prompt else np.arange(number) % len(classes)
+    images = _drawn(config, spec, learner, state, labels, options.seed, options.temperature)
+    files = options.files(".png")
+    for file in files:
+        plots.save_image_grid(file, images)
+    return Generated(f"{number} images of {' x '.join(map(str, images.shape[1:]))}", files)
+
+
+def _drawn(
+    config: Config,
+    spec: Spec,
+    learner: Learner,
+    state: TrainState,
+    labels: np.ndarray,
+    seed: int,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """Return images [N, H, W, C], pixels 0 to 1, of these classes if the network is conditional."""
+    codes = temperature * np.asarray(jax.random.normal(jax.random.key(seed), (len(labels), config.code)))
+    if config.conditional:
+        codes = np.concatenate([codes, np.eye(len(spec["labels"].classes), dtype=np.float32)[labels]], 1)
+    return (predicted(learner, state, Coded(codes)) + 1) / 2
+
+
+def watch(config: Config, splits: Splits, learner: Learner, state: TrainState, step: int, folder: Path) -> None:
+    """Keep images of the same few codes."""
+    labels = np.arange(NUM_WATCHED) % len(splits.train.classes)
+    images = _drawn(config, splits.train.spec, learner, state, labels, seed=1)
+    (folder / "samples").mkdir(exist_ok=True)
+    np.save(folder / "samples" / f"{step:08d}.npy", images.astype(np.float16))
+
+
+def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[TrainState], folder: Path) -> Finished:
+    """Draw samples, and measure by a classifier trained here what classes they have and how far from real they are."""
+    train, test = splits.train, splits.test
+    assert test is not None
+    steps = {f"step {int(path.stem):,}": np.load(path) for path in sorted((folder / "samples").glob("*.npy"))}
+    plots.save_image_rows(folder / "samples-by-step.png", {name: steps[name] for name in _spread(list(steps), 12)})
+    generate(config, train.spec, learner, states[0], GenerateOptions(out=folder / "samples", length=100))
+
+    judge = _judge(train)
+    labels = np.arange(NUM_MEASURED) % len(train.classes)
+    high = np.float32(train.spec["inputs"].high)
+    real = judge(test["inputs"] / high)
+    metrics: dict[str, list[float]] = {name: [] for name in ("fid", "smallest class", "largest class", "sure")}
+    for state in states:
+        judged = judge(_drawn(config, train.spec, learner, state, labels, seed=2))
+        shares = np.bincount(judged.classes, minlength=len(train.classes)) / len(labels)
+        values = frechet_distance(judged.features, real.features), shares.min(), shares.max(), judged.confidence
+        for name, value in zip(metrics, values, strict=True):
+            metrics[name].append(float(value))
+    untrained = judge(_drawn(config, train.spec, learner, learner.init(jax.random.key(0)), labels, seed=2))
+    others = judge(train["inputs"][: test.num_examples] / high)
+    baselines = {
+        "accuracy of the classifier that judges": float((real.classes == test["labels"]).mean()),
+        "fid of real images": frechet_distance(others.features, real.features),
+        "fid of an untrained generator": frechet_distance(untrained.features, real.features),
+        "sure of real images": real.confidence,
+    }
+    return Finished(metrics, baselines)
+
+
+class _Judged(NamedTuple):
+    """What the classifier makes of images: features [N, D], classes [N], and the share that it is sure of (95%)."""
+
+    features: np.ndarray
+    classes: np.ndarray
+    confidence: float
+
+
+def _judge(train: Data) -> Callable[[np.ndarray], _Judged]:
+    """Return a function that judges images, pixels 0 to 1, by a small CNN that is trained here, for three epochs."""
+    column, num_classes, width = train.spec["inputs"], len(train.classes), 128
+
+    def classifier(out_features: int, dropout: float = 0.0) -> Network:
+        layers = (16, "pool", 32, "pool"), (width,), out_features
+        return standardized(network(CNN, column.shape, *layers, dropout=dropout), column.mean, column.std)
+
+    batch_size = min(128, train.num_examples)
+    optimizer = OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2)
+    tx = make_optimizer(optimizer, Duration.parse("3ep").steps(train.num_examples, batch_size))
+    learner = supervised(classifier(num_classes, dropout=0.4), losses.softmax_cross_entropy, tx)
+    state = fit(learner, train, duration="3ep", batch_size=batch_size).state
+    # With the identity in place of its last layer, the network returns what stands before it.
+    head = {**state.params["head"], "out": {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}}
+    before_last = state.replace(params={**state.params, "head": head})
+    features_of = supervised(classifier(width), losses.mse, tx)
+
+    def judge(images: np.ndarray) -> _Judged:
+        raw = (images * column.high).astype(np.float32)
+        logits = predicted(learner, state, raw)
+        sure = np.asarray(jax.nn.softmax(logits)).max(-1) > 0.95
+        return _Judged(predicted(features_of, before_last, raw), logits.argmax(-1), float(sure.mean()))
+
+    return judge
+
+
+def _spread(names: list[str], most: int) -> list[str]:
+    """Return names from the first to the last, as evenly as they fall, at most so many."""
+    return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))]
