@@ -244,7 +244,7 @@ class _Loop:
         at = f"at step {self.step:,}"
         if self.step == self.plan.num_steps:
             return f"completed {self.step:,} steps"
-        if self.plan.limit is not None and self.seconds - self.compile_seconds >= self.plan.limit:
+        if self.plan.limit is not None and self.step and self.seconds - self.compile_seconds >= self.plan.limit:
             return f"reached the time limit of {self.plan.limit:g} s {at}"
         rule, best = self.plan.early_stopping, self.run.best
         if rule and best and (best.waited >= rule.patience).all():

@@ -105,10 +105,13 @@ def save_image_grid(path: Path, images: np.ndarray) -> None:
 def save_map(path: Path, codes: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
     """Save codes [N, D] as a map of two dimensions (t-SNE, van der Maaten and Hinton, 2008), coloured by class [N]."""
     from sklearn.manifold import TSNE  # noqa: PLC0415  (slow to import)
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     points = codes
     if codes.shape[1] > 2:
-        points = TSNE(init="pca", perplexity=min(30.0, (len(codes) - 1) / 3), random_state=0).fit_transform(codes)
+        method = TSNE(init="pca", perplexity=min(30.0, (len(codes) - 1) / 3), max_iter=500, random_state=0)
+        with threadpool_limits(1):  # threads that wait for each other take many times as long beside other work
+            points = method.fit_transform(codes)
     figure = _figure(figsize=(7, 6))
     axes = figure.subplots()
     for number, name in enumerate(classes):

@@ -52,8 +52,8 @@ ARROWS = {
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
     "commands": {
-        "autoencoding", "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder", "options", "plan", "plots",
-        "progress", "recipes", "report", "run", "summary", "transforms"
+        "autoencoding", "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder", "options",
+        "plan", "plots", "progress", "recipes", "report", "run", "summary", "transforms"
     },
     "cli": {"commands", "errors", "options", "recipes"},
 }  # fmt: skip

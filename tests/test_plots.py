@@ -38,3 +38,27 @@ def test_range_test(tmp_path):
     plots.save_range_test(tmp_path / "lr.png", np.geomspace(1e-4, 1, 20), np.linspace(2, 1, 20), 0.1)
     with Image.open(tmp_path / "lr.png") as picture:
         assert picture.size[0] > 400
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_stand_where_they_belong(channels, tmp_path):
+    images = np.stack([np.full((4, 6, channels), value) for value in (0.0, 0.5, 1.0, 0.25, 2.0)])
+    tiled = plots._tiled(images, 3)
+    assert tiled.shape == (2 * 5, 3 * 7, channels)
+    np.testing.assert_array_equal(tiled[:4, 7:13], images[1])
+    np.testing.assert_array_equal(tiled[5:9, :6], images[3])
+    assert tiled.max() == 1.0  # brighter than white is white, and so are the places of images that are missing
+    assert (tiled[5:, 14:] == 1.0).all()
+    plots.save_image_rows(tmp_path / "rows.png", {"a": images, "b": images[:2]})
+    plots.save_image_grid(tmp_path / "grid.png", images)
+    for name in ("rows", "grid"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_a_map_of_codes(width, tmp_path):
+    codes = np.random.default_rng(0).normal(size=(40, width)).astype(np.float32)
+    plots.save_map(tmp_path / "map.png", codes, np.arange(40) % 2, ["a", "b"])
+    with Image.open(tmp_path / "map.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5

@@ -104,7 +104,7 @@ def load(config: Config) -> Splits:
             raise InputError(
                 f"the test data hold only normal images, or none, of {', '.join(lone)}: nothing to measure"
             )
-        test = Data(inputs=copies, labels=test["labels"], mask=mask, classes=test.classes, known=known)
+        test = Data(inputs=copies, mask=mask, known=known)
     train = side_by_side(splits.train)
     assert train is not None
     return Splits(train, side_by_side(splits.validation), test)

@@ -50,6 +50,8 @@ class Config:
     """channels of the encoder's convolutions, and, reversed, of the decoder's; each halves the image (conv)"""
     activation: ActivationName = "relu"
     """the non-linearity"""
+    norm: Literal["none", "batch", "layer"] = "none"
+    """normalisation after each hidden layer"""
     noise: float = 0.5
     """standard deviation of the noise that is added, pixels being 0 to 1 (denoising)"""
     importance_samples: int = 100
@@ -72,13 +74,17 @@ class Config:
 
 
 _PLAIN = Config(
-    training=TrainingConfig(duration="50ep", batch_size=128),
-    optimizer=OptimizerConfig(learning_rate=1e-3),
+    activation="gelu",
+    training=TrainingConfig(duration="60ep", batch_size=128),
+    optimizer=OptimizerConfig(learning_rate=2e-3, average=0.999),
 )
-_VARIATIONAL = replace(_PLAIN, kind="variational", code=40)
+_DENOISING = replace(
+    _PLAIN, kind="denoising", model="conv", code=128, norm="batch", training=TrainingConfig("4ep", batch_size=128)
+)
+_VARIATIONAL = replace(_PLAIN, kind="variational", code=40, training=TrainingConfig(duration="50ep", batch_size=128))
 PRESETS = {
     "mnist-autoencoder": Preset(_PLAIN, "a dense autoencoder with codes of 32 numbers, beside PCA"),
-    "mnist-denoise": Preset(replace(_PLAIN, kind="denoising", model="conv", code=128), "clean noisy digits"),
+    "mnist-denoise": Preset(_DENOISING, "clean noisy digits"),
     "mnist-vae": Preset(_VARIATIONAL, "a variational autoencoder of binary digits"),
 }
 
@@ -122,9 +128,13 @@ def _networks(config: Config, spec: Spec) -> tuple[Network, Network]:
     """Return the encoder, raw pixels to codes (of a variational one, their moments), and the decoder."""
     shape = spec["inputs"].shape
     width = 2 * config.code if config.kind == "variational" else config.code
-    options: dict[str, Any] = {"activation": ACTIVATIONS[config.activation], "dtype": DTYPES[config.precision]}
+    options: dict[str, Any] = {
+        "activation": ACTIVATIONS[config.activation],
+        "norm": None if config.norm == "none" else config.norm,
+        "dtype": DTYPES[config.precision],
+    }
     if config.model == "conv":
-        encoder = network(StridedEncoder, shape, config.features, width, norm="batch", **options)
+        encoder = network(StridedEncoder, shape, config.features, width, **options)
         decoder = network(StridedDecoder, config.code, shape, config.features[::-1], **options)
     else:
         encoder = network(MLP, math.prod(shape), config.hidden, width, **options)
@@ -198,14 +208,16 @@ def _draw(config: Config, test: Data, learner: Learner, state: TrainState, folde
     if "clean" in test:
         rows["what it was"] = test["clean"][:12] / high
     plots.save_image_rows(folder / "reconstructions.png", rows)
-    coded = predicted(learner, state, test["inputs"][:2000])
+    coded = predicted(learner, state, test["inputs"][:1000])
     share = np.linspace(0.0, 1.0, 12, dtype=np.float32)[:, None]
     walks = {
-        f"{i}": images(predicted(learner, state, Coded((1 - share) * coded.codes[i] + share * coded.codes[i + 6])))
+        f"from the code of image {i + 1} to that of image {i + 7}": images(
+            predicted(learner, state, Coded((1 - share) * coded.codes[i] + share * coded.codes[i + 6]))
+        )
         for i in range(6)
     }
     plots.save_image_rows(folder / "walk.png", walks)
-    plots.save_map(folder / "codes.png", coded.codes, test["labels"][:2000], test.classes)
+    plots.save_map(folder / "codes.png", coded.codes, test["labels"][:1000], test.classes)
     if config.kind == "variational":
         generate(config, test.spec, learner, state, GenerateOptions(out=folder / "samples", length=100))
 

@@ -182,34 +182,35 @@ def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[Tr
     labels = np.arange(NUM_MEASURED) % len(train.classes)
     high = np.float32(train.spec["inputs"].high)
     real = judge(test["inputs"] / high)
-    metrics: dict[str, list[float]] = {name: [] for name in ("fid", "smallest class", "largest class", "sure")}
+    names = ("fid", "smallest class share", "largest class share", "share of clear images")
+    metrics: dict[str, list[float]] = {f"test/{name}": [] for name in names}
     for state in states:
         judged = judge(_drawn(config, train.spec, learner, state, labels, seed=2))
         shares = np.bincount(judged.classes, minlength=len(train.classes)) / len(labels)
-        values = frechet_distance(judged.features, real.features), shares.min(), shares.max(), judged.confidence
+        values = frechet_distance(judged.features, real.features), shares.min(), shares.max(), judged.clear
         for name, value in zip(metrics, values, strict=True):
             metrics[name].append(float(value))
     untrained = judge(_drawn(config, train.spec, learner, learner.init(jax.random.key(0)), labels, seed=2))
     others = judge(train["inputs"][: test.num_examples] / high)
     baselines = {
-        "accuracy of the classifier that judges": float((real.classes == test["labels"]).mean()),
-        "fid of real images": frechet_distance(others.features, real.features),
-        "fid of an untrained generator": frechet_distance(untrained.features, real.features),
-        "sure of real images": real.confidence,
+        "test/accuracy of the classifier that judges": float((real.classes == test["labels"]).mean()),
+        "test/fid of real images": frechet_distance(others.features, real.features),
+        "test/fid of an untrained generator": frechet_distance(untrained.features, real.features),
+        "test/share of clear real images": real.clear,
     }
     return Finished(metrics, baselines)
 
 
 class _Judged(NamedTuple):
-    """What the classifier makes of images: features [N, D], classes [N], and the share that it is sure of (95%)."""
+    """What the classifier makes of images: features [N, D], classes [N], and the share that it is 95% sure of."""
 
     features: np.ndarray
     classes: np.ndarray
-    confidence: float
+    clear: float
 
 
 def _judge(train: Data) -> Callable[[np.ndarray], _Judged]:
-    """Return a function that judges images, pixels 0 to 1, by a small CNN that is trained here, for three epochs."""
+    """Return a function that judges images, pixels 0 to 1, by a small CNN that is trained here, in three epochs."""
     column, num_classes, width = train.spec["inputs"], len(train.classes), 128
 
     def classifier(out_features: int, dropout: float = 0.0) -> Network:
@@ -218,9 +219,10 @@ def _judge(train: Data) -> Callable[[np.ndarray], _Judged]:
 
     batch_size = min(128, train.num_examples)
     optimizer = OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2)
-    tx = make_optimizer(optimizer, Duration.parse("3ep").steps(train.num_examples, batch_size))
+    num_steps = max(500, Duration.parse("3ep").steps(train.num_examples, batch_size) or 0)
+    tx = make_optimizer(optimizer, num_steps)
     learner = supervised(classifier(num_classes, dropout=0.4), losses.softmax_cross_entropy, tx)
-    state = fit(learner, train, duration="3ep", batch_size=batch_size).state
+    state = fit(learner, train, duration=num_steps, batch_size=batch_size).state
     # With the identity in place of its last layer, the network returns what stands before it.
     head = {**state.params["head"], "out": {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}}
     before_last = state.replace(params={**state.params, "head": head})
@@ -229,8 +231,8 @@ def _judge(train: Data) -> Callable[[np.ndarray], _Judged]:
     def judge(images: np.ndarray) -> _Judged:
         raw = (images * column.high).astype(np.float32)
         logits = predicted(learner, state, raw)
-        sure = np.asarray(jax.nn.softmax(logits)).max(-1) > 0.95
-        return _Judged(predicted(features_of, before_last, raw), logits.argmax(-1), float(sure.mean()))
+        clear = np.asarray(jax.nn.softmax(logits)).max(-1) > 0.95
+        return _Judged(predicted(features_of, before_last, raw), logits.argmax(-1), float(clear.mean()))
 
     return judge
 

@@ -1,0 +1,180 @@
+"""Recipes of autoencoders, anomalies and adversarial networks, from the command line, on scikit-learn's digits."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.decomposition
+from helpers import fails
+from PIL import Image
+
+from jaxnets import cli, recipes
+from jaxnets.data import digits, labelled_images
+from jaxnets.recipes import anomaly, autoencoding
+
+QUICK = ["--data", "digits", "--duration", "2ep", "--batch-size", "64"]
+DENSE = [*QUICK, "--hidden", "32", "--code", "8"]
+
+
+def result(run: Path) -> dict:
+    return json.loads((run / "result.json").read_text())
+
+
+def is_a_picture(path: Path) -> bool:
+    with Image.open(path) as picture:
+        return min(picture.size) > 50 and np.asarray(picture.convert("L")).std() > 5
+
+
+COMMANDS = {
+    "plain": ["mnist-autoencoder", *DENSE, "--seeds", "2"],
+    "denoising": ["mnist-denoise", *QUICK, "--features", "4", "8", "--code", "8"],
+    "variational": ["mnist-vae", *DENSE, "--importance-samples", "5"],
+    "anomaly": ["anomaly", *DENSE, "--normal", "3", "0", "--seeds", "2"],
+    "gan": ["mnist-gan", *QUICK, "--features", "4", "8", "--conditional", "--seeds", "2"],
+}
+
+
+class Runs(dict):
+    """Runs by kind, each trained when it is first asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __missing__(self, kind: str) -> Path:
+        self[kind] = self.folder / kind
+        assert cli.main(["train", *COMMANDS[kind], "--out", str(self[kind])]) == 0
+        return self[kind]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+class TestAutoencoding:
+    def test_the_error_stands_beside_that_of_pca(self, trained):
+        got = result(trained["plain"])
+        splits = labelled_images("digits")
+        train, _ = splits.train.split(0.05)
+        flat = [np.asarray(part["inputs"], np.float64).reshape(-1, 64) / 16 for part in (train, splits.test)]
+        pca = sklearn.decomposition.PCA(8).fit(flat[0])
+        expected = np.square(pca.inverse_transform(pca.transform(flat[1])) - flat[1]).mean()
+        np.testing.assert_allclose(got["baselines"]["test/loss of PCA with 8 components"], expected, rtol=1e-6)
+        own = got["metrics"]["test/loss"]["values"]
+        np.testing.assert_allclose(
+            got["metrics"]["test/loss over PCA's"]["values"], np.array(own) / expected, rtol=1e-5
+        )
+
+    def test_encode_writes_codes(self, trained, tmp_path, capsys):
+        images = digits().test["inputs"][:3]
+        np.save(tmp_path / "a.npy", images)
+        for suffix in ("npy", "npz", "csv"):
+            out = tmp_path / f"codes.{suffix}"
+            assert cli.main(["encode", str(trained["plain"]), str(tmp_path / "a.npy"), "--out", str(out)]) == 0
+        codes = np.load(tmp_path / "codes.npy")
+        assert codes.shape == (3, 8)
+        np.testing.assert_array_equal(np.load(tmp_path / "codes.npz")["inputs"], codes)
+        rows = (tmp_path / "codes.csv").read_text().splitlines()
+        assert rows[0].split(",")[:2] == ["code_0", "code_1"]
+        np.testing.assert_allclose([[float(x) for x in row.split(",")] for row in rows[1:]], codes, rtol=1e-7)
+
+    def test_predict_tells_the_error_of_a_reconstruction(self, trained, tmp_path, capsys):
+        np.save(tmp_path / "a.npy", np.stack([digits().test["inputs"][0], np.full((8, 8, 1), 16, np.uint8)]))
+        capsys.readouterr()
+        assert cli.main(["predict", str(trained["plain"]), str(tmp_path / "a.npy"), "--json"]) == 0
+        digit, white = (row["error"] for row in json.loads(capsys.readouterr().out))
+        assert 0 < digit < white
+
+    def test_held_out_images_are_corrupted_once(self):
+        config = recipes.find("mnist-denoise").config
+        splits = autoencoding.load(replace(config, data="digits"))
+        assert "clean" not in splits.train
+        test = digits().test
+        np.testing.assert_array_equal(splits.test["clean"], test["inputs"])
+        noise = splits.test["inputs"].astype(float) - test["inputs"]
+        assert 3 < noise[test["inputs"] == 8].std() < 9 and splits.test["inputs"].max() <= 16
+        binary = autoencoding.load(replace(config, data="digits", kind="variational")).test
+        assert set(np.unique(binary["inputs"])) == {0, 16}
+
+    def test_a_variational_one_is_measured_and_draws(self, trained, tmp_path, capsys):
+        metrics = {name: metric["mean"] for name, metric in result(trained["variational"])["metrics"].items()}
+        np.testing.assert_allclose(metrics["test/loss"], metrics["test/kl"] + metrics["test/distortion"], rtol=1e-5)
+        assert metrics["test/nll from 5 codes"] < metrics["test/loss"] + 0.5
+        out = tmp_path / "drawn.png"
+        assert cli.main(["generate", str(trained["variational"]), "--length", "9", "--out", str(out)]) == 0
+        assert is_a_picture(out)
+        assert "9 images of 8 x 8 x 1" in capsys.readouterr().out
+
+    def test_pictures(self, trained):
+        for kind in ("plain", "denoising", "variational"):
+            assert all(is_a_picture(trained[kind] / f"{name}.png") for name in ("reconstructions", "walk", "codes"))
+        assert is_a_picture(trained["variational"] / "samples.png")
+
+    def test_refuses(self, trained, tmp_path, capsys):
+        np.save(tmp_path / "a.npy", np.zeros((2, 5, 5, 1), np.uint8))
+        assert "takes examples of shape (8, 8, 1)" in fails(capsys, "encode", trained["plain"], tmp_path / "a.npy")
+        assert "nothing to encode" in fails(capsys, "encode", trained["plain"])
+        assert "is no autoencoder" in fails(capsys, "encode", trained["gan"], tmp_path / "a.npy")
+        assert "must be .npy, .npz or .csv" in fails(capsys, "encode", trained["plain"], "a.npy", "--out", "a.txt")
+        assert "learns no distribution" in fails(capsys, "generate", trained["plain"])
+        assert "images of no class" in fails(capsys, "generate", trained["variational"], "--prompt", "3")
+        assert "code=0 must be 1 or more" in fails(capsys, "train", "mnist-vae", "--code", 0)
+        assert "noise=0.0 must be greater" in fails(capsys, "train", "mnist-denoise", "--noise", 0)
+        many = ["--model", "conv", "--features", *"22222"]
+        assert "5 layers halve images of 8 x 8" in fails(capsys, "train", "mnist-autoencoder", *QUICK, *many)
+
+
+class TestAnomaly:
+    def test_detectors_see_their_own_class_alone(self):
+        config = replace(recipes.find("anomaly").config, data="digits", normal=("3", "0"), validation=0.0)
+        splits = anomaly.load(config)
+        raw = digits()
+        for i, number in enumerate((3, 0)):
+            own = raw.train["inputs"][raw.train["labels"] == number]
+            kept = splits.train["inputs"][splits.train["mask"][:, i] == 1, i]
+            assert sorted(kept.reshape(len(kept), -1).tolist()) == sorted(own.reshape(len(own), -1).tolist())
+        np.testing.assert_array_equal(splits.test["mask"][:, 1], raw.test["labels"] == 0)
+
+    def test_areas_stand_beside_isolation_forests(self, trained):
+        got = result(trained["anomaly"])
+        assert len(got["metrics"]["test/AUROC"]["values"]) == 2
+        assert 0.5 < got["baselines"]["test/AUROC of Isolation Forest"] <= 1
+        assert got["metrics"]["test/AUROC of the worst class"]["mean"] <= got["metrics"]["test/AUROC"]["mean"]
+        assert is_a_picture(trained["anomaly"] / "anomalies.png")
+
+    def test_predict_scores_by_each_detector(self, trained, tmp_path, capsys):
+        np.save(tmp_path / "a.npy", digits().test["inputs"][:2])
+        capsys.readouterr()
+        assert cli.main(["predict", str(trained["anomaly"]), str(tmp_path / "a.npy"), "--json"]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert len(rows) == 2 and set(rows[0]) == {"file", "row", "unlike 3", "unlike 0"}
+
+    def test_refuses(self, capsys):
+        assert "normal='x' is no class" in fails(capsys, "train", "anomaly", "--data", "digits", "--normal", "x")
+
+
+class TestImageGeneration:
+    def test_what_is_drawn_is_measured_for_each_seed(self, trained):
+        got = result(trained["gan"])
+        for name in ("fid", "smallest class share", "largest class share", "share of clear images"):
+            assert len(got["metrics"][f"test/{name}"]["values"]) == 2
+        baselines = got["baselines"]
+        assert baselines["test/fid of real images"] < baselines["test/fid of an untrained generator"]
+        assert baselines["test/accuracy of the classifier that judges"] > 0.8
+        assert len(list((trained["gan"] / "samples").glob("*.npy"))) == 2
+        assert all(is_a_picture(trained["gan"] / f"{name}.png") for name in ("samples", "samples-by-step"))
+
+    def test_a_class_can_be_asked_for(self, trained, tmp_path, capsys):
+        out = tmp_path / "sevens.png"
+        assert cli.main(["generate", str(trained["gan"]), "--prompt", "7", "--length", "4", "--out", str(out)]) == 0
+        assert is_a_picture(out)
+        assert "prompt='x' is no class; use one of 0, 1" in fails(capsys, "generate", trained["gan"], "--prompt", "x")
+
+    def test_refuses(self, capsys):
+        gan = ["train", "mnist-gan", *QUICK, "--features", 4, 8]
+        assert "patience waits for a falling loss" in fails(capsys, *gan, "--patience", 3)
+        assert "accumulate is not for games" in fails(capsys, *gan, "--accumulate", 2)
+        steps = fails(capsys, *gan, "--discriminator-steps", 3)
+        assert "discriminator_steps=3 does not divide the batch of 64" in steps
