@@ -5,6 +5,7 @@ once: batches hold the noisy signals as "inputs" and what they were as "clean".
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -31,7 +32,7 @@ def main() -> None:
     decoder = jn.network(jn.models.MLP, 8, (128,), LENGTH)
     learner = jn.reconstructing(encoder, decoder, jn.losses.mse, optax.adam(2e-3), corrupt=noisy)
     clean = waves(500, seed=1)
-    test = jn.Data(inputs=np.asarray(noisy(jax.random.key(0), clean)), clean=clean)
+    test = jn.Data(inputs=np.asarray(noisy(jax.random.key(0), jnp.asarray(clean))), clean=clean)
     result = jn.fit(learner, jn.Data(inputs=waves(4000, seed=0)), duration="30ep", batch_size=64)
     made = jn.predict(learner, result.state, test["inputs"])
     print(f"codes: {made.codes.shape}")

@@ -62,13 +62,6 @@ def reconstructing(
     return _predicting(_with_targets(learner, target), network)
 
 
-class Variational(NamedTuple):
-    """A variational autoencoder's outputs for codes that were drawn, and the divergence of each code's distribution."""
-
-    outputs: jax.Array
-    kl: jax.Array
-
-
 def variational(
     encoder: Network,
     decoder: Network,
@@ -95,54 +88,10 @@ def variational(
             many codes an example (Burda et al., 2016): a bound that is the tighter, the more there are.
         accumulate: as in ``supervised``.
     """
-
-    def moments(params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
-        outputs, model_state = encoder.apply(params, model_state, inputs, **options)
-        return jnp.split(outputs.astype(jnp.float32), 2, axis=-1), model_state
-
-    def means(params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
-        (mean, _), model_state = moments(params, model_state, inputs, **options)
-        return mean, model_state
-
-    def apply(
-        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Variational, PyTree]:
-        keys = [None] * 2 if key is None else jax.random.split(key)
-        (mean, log_variance), encoder_state = moments(
-            params["encoder"], model_state["encoder"], inputs, train=train, key=keys[0]
-        )
-        drawn_by = example_keys(inputs) if key is None else jax.random.split(jax.random.fold_in(key, 2), len(mean))
-        noise = _drawn(drawn_by, mean)
-        codes = mean + jnp.exp(0.5 * log_variance) * noise
-        outputs, decoder_state = decoder.apply(
-            params["decoder"], model_state["decoder"], codes, train=train, key=keys[1]
-        )
-        kl = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance).sum(-1)
-        return Variational(outputs, kl), {"encoder": encoder_state, "decoder": decoder_state}
-
-    def distortion(outputs: Variational, targets: jax.Array) -> jax.Array:
-        return nll(*(values.reshape(values.shape[0], -1) for values in (outputs.outputs, targets)))
-
-    def negative_elbo(outputs: Variational, targets: jax.Array) -> jax.Array:
-        return distortion(outputs, targets) + outputs.kl
-
-    def importance_nll(state: TrainState, batch: Batch) -> jax.Array:
-        params, model_state = state.params, state.model_state
-        (mean, log_variance), _ = moments(params["encoder"], model_state["encoder"], batch["inputs"])
-        keys = example_keys(batch["inputs"])
-
-        def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            noise = _drawn(jax.vmap(jax.random.fold_in, (0, None))(keys, i), mean)
-            codes = mean + jnp.exp(0.5 * log_variance) * noise
-            outputs, _ = decoder.apply(params["decoder"], model_state["decoder"], codes)
-            # log p(x | z) + log p(z) - log q(z | x); what both normal densities have in common cancels.
-            log_ratio = 0.5 * (jnp.square(noise) + log_variance - jnp.square(codes)).sum(-1)
-            log_weight = log_ratio - distortion(Variational(outputs, log_ratio), batch["labels"])
-            return jnp.logaddexp(total, log_weight), None
-
-        start = jnp.full(mean.shape[:1], -jnp.inf)
-        total, _ = lax.scan(add, start, jnp.arange(importance_samples))
-        return jnp.log(importance_samples) - total
+    parts = _Variational(encoder, decoder, nll)
+    network = _autoencoder(encoder._replace(apply=parts.means), decoder)
+    metrics = {"distortion": parts.distortion, "kl": lambda drawn, targets: drawn.kl}
+    learner = supervised(network._replace(apply=parts.apply), parts.loss, tx, metrics, accumulate=accumulate)
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
         learner.check(arrays)
@@ -151,13 +100,77 @@ def variational(
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         sums = learner.evaluate(state, batch)
         if importance_samples:
-            sums |= {"nll": mean_of(importance_nll(state, batch), batch.get("mask"))}
+            sums |= {"nll": mean_of(parts.importance_nll(state, batch, importance_samples), batch.get("mask"))}
         return sums
 
-    network = _autoencoder(encoder._replace(apply=means), decoder)
-    metrics = {"distortion": distortion, "kl": lambda outputs, targets: outputs.kl}
-    learner = supervised(network._replace(apply=apply), negative_elbo, tx, metrics, accumulate=accumulate)
     return _predicting(_with_targets(learner._replace(evaluate=evaluate, check=check), target), network)
+
+
+class _Drawn(NamedTuple):
+    """What the decoder makes of codes that were drawn, and the divergence of each code's distribution [B]."""
+
+    outputs: jax.Array
+    kl: jax.Array
+
+
+class _Variational(NamedTuple):
+    """The functions of a variational autoencoder; ``variational`` says what the fields are."""
+
+    encoder: Network
+    decoder: Network
+    nll: Loss
+
+    def moments(self, params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
+        """Return mean and logarithm of the variance of each code, [B, D] both, in float32."""
+        outputs, model_state = self.encoder.apply(params, model_state, inputs, **options)
+        return jnp.split(outputs.astype(jnp.float32), 2, axis=-1), model_state
+
+    def means(self, params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
+        """Return the codes that are likeliest, [B, D]."""
+        (mean, _), model_state = self.moments(params, model_state, inputs, **options)
+        return mean, model_state
+
+    def apply(
+        self, params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[_Drawn, PyTree]:
+        """Draw a code for each example, by ``key`` or, without one, by the example's own."""
+        encoder_key, noise_key, decoder_key = [None] * 3 if key is None else jax.random.split(key, 3)
+        (mean, log_variance), encoder_state = self.moments(
+            params["encoder"], model_state["encoder"], inputs, train=train, key=encoder_key
+        )
+        noise = _noise(example_keys(inputs), mean) if noise_key is None else jax.random.normal(noise_key, mean.shape)
+        codes = mean + jnp.exp(0.5 * log_variance) * noise
+        outputs, decoder_state = self.decoder.apply(
+            params["decoder"], model_state["decoder"], codes, train=train, key=decoder_key
+        )
+        kl = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance).sum(-1)
+        return _Drawn(outputs, kl), {"encoder": encoder_state, "decoder": decoder_state}
+
+    def distortion(self, drawn: _Drawn, targets: jax.Array) -> jax.Array:
+        """Return the negative log-likelihood of each example given its code, [B]."""
+        return self.nll(*(values.reshape(values.shape[0], -1) for values in (drawn.outputs, targets)))
+
+    def loss(self, drawn: _Drawn, targets: jax.Array) -> jax.Array:
+        """Return the negative evidence lower bound of each example, [B]."""
+        return self.distortion(drawn, targets) + drawn.kl
+
+    def importance_nll(self, state: TrainState, batch: Batch, num_samples: int) -> jax.Array:
+        """Return the negative log-likelihood of each example, [B], estimated from so many codes."""
+        params, model_state = state.params, state.model_state
+        (mean, log_variance), _ = self.moments(params["encoder"], model_state["encoder"], batch["inputs"])
+        keys = example_keys(batch["inputs"])
+
+        def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+            noise = _noise(jax.vmap(jax.random.fold_in, (0, None))(keys, i), mean)
+            codes = mean + jnp.exp(0.5 * log_variance) * noise
+            outputs, _ = self.decoder.apply(params["decoder"], model_state["decoder"], codes)
+            # log p(z) - log q(z | x): what both normal densities have in common cancels.
+            log_ratio = 0.5 * (jnp.square(noise) + log_variance - jnp.square(codes)).sum(-1)
+            drawn = _Drawn(outputs.astype(jnp.float32), log_ratio)
+            return jnp.logaddexp(total, log_ratio - self.distortion(drawn, batch["labels"])), None
+
+        total, _ = lax.scan(add, jnp.full(mean.shape[:1], -jnp.inf), jnp.arange(num_samples))
+        return jnp.log(num_samples) - total
 
 
 def _autoencoder(encoder: Network, decoder: Network) -> Network:
@@ -214,6 +227,6 @@ def _predicting(learner: Learner, network: Network) -> Learner:
     return learner._replace(predict=predict)
 
 
-def _drawn(keys: Key, like: jax.Array) -> jax.Array:
+def _noise(keys: Key, like: jax.Array) -> jax.Array:
     """Return standard normal numbers, a row for each key."""
     return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:]))(keys)
