@@ -31,6 +31,7 @@ def reconstructing(
     decoder: Network,
     loss: Loss,
     tx: optax.GradientTransformation,
+    metrics: Mapping[str, Loss] | None = None,
     *,
     corrupt: Augment | None = None,
     target: Target = lambda inputs: inputs,
@@ -44,8 +45,10 @@ def reconstructing(
     Args:
         encoder: inputs to codes [B, D].
         decoder: codes to outputs.
-        loss: ``loss(outputs, targets)`` for each value or example, such as ``losses.mse``.
+        loss: ``loss(outputs, targets)`` for each value or example: ``losses.mse``, or, of values from 0 to 1, which it
+            learns faster, ``losses.sigmoid_cross_entropy``.
         tx: an Optax optimizer.
+        metrics: more functions like the loss, by name, to be reported beside "loss".
         corrupt: ``corrupt(key, inputs)``: what the encoder is given in training (Vincent et al., 2008).
         target: what of the inputs is to be reconstructed, such as ``lambda images: images / 255``.
         accumulate: as in ``supervised``.
@@ -56,7 +59,7 @@ def reconstructing(
         coded, model_state = network.apply(params, model_state, inputs, **options)
         return coded.outputs, model_state
 
-    learner = supervised(network._replace(apply=outputs_alone), loss, tx, accumulate=accumulate)
+    learner = supervised(network._replace(apply=outputs_alone), loss, tx, metrics, accumulate=accumulate)
     if corrupt is not None:
         learner = augmented(learner, corrupt)
     return _predicting(_with_targets(learner, target), network)

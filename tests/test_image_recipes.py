@@ -61,11 +61,9 @@ class TestAutoencoding:
         flat = [np.asarray(part["inputs"], np.float64).reshape(-1, 64) / 16 for part in (train, splits.test)]
         pca = sklearn.decomposition.PCA(8).fit(flat[0])
         expected = np.square(pca.inverse_transform(pca.transform(flat[1])) - flat[1]).mean()
-        np.testing.assert_allclose(got["baselines"]["test/loss of PCA with 8 components"], expected, rtol=1e-6)
-        own = got["metrics"]["test/loss"]["values"]
-        np.testing.assert_allclose(
-            got["metrics"]["test/loss over PCA's"]["values"], np.array(own) / expected, rtol=1e-5
-        )
+        np.testing.assert_allclose(got["baselines"]["test/mse of PCA with 8 components"], expected, rtol=1e-6)
+        own = got["metrics"]["test/mse"]["values"]
+        np.testing.assert_allclose(got["metrics"]["test/mse over PCA's"]["values"], np.array(own) / expected, rtol=1e-5)
 
     def test_encode_writes_codes(self, trained, tmp_path, capsys):
         images = digits().test["inputs"][:3]
@@ -84,7 +82,7 @@ class TestAutoencoding:
         np.save(tmp_path / "a.npy", np.stack([digits().test["inputs"][0], np.full((8, 8, 1), 16, np.uint8)]))
         capsys.readouterr()
         assert cli.main(["predict", str(trained["plain"]), str(tmp_path / "a.npy"), "--json"]) == 0
-        digit, white = (row["error"] for row in json.loads(capsys.readouterr().out))
+        digit, white = (row["mse"] for row in json.loads(capsys.readouterr().out))
         assert 0 < digit < white
 
     def test_held_out_images_are_corrupted_once(self):
@@ -176,5 +174,7 @@ class TestImageGeneration:
         gan = ["train", "mnist-gan", *QUICK, "--features", 4, 8]
         assert "patience waits for a falling loss" in fails(capsys, *gan, "--patience", 3)
         assert "accumulate is not for games" in fails(capsys, *gan, "--accumulate", 2)
+        norm = fails(capsys, *gan, "--norm", "batch", "--game", "wasserstein")
+        assert "norm='batch' mixes the images" in norm
         steps = fails(capsys, *gan, "--discriminator-steps", 3)
         assert "discriminator_steps=3 does not divide the batch of 64" in steps

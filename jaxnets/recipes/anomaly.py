@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxnets import losses, plots
@@ -60,7 +61,7 @@ class Config:
 
 PRESETS = {
     "anomaly": Preset(
-        Config(training=TrainingConfig(duration="50ep", batch_size=128), optimizer=OptimizerConfig(learning_rate=1e-3)),
+        Config(training=TrainingConfig(duration="30ep", batch_size=128), optimizer=OptimizerConfig(learning_rate=2e-3)),
         "one-class MNIST by reconstruction, each digit in turn being the normal one, beside Isolation Forest",
     )
 }
@@ -119,7 +120,7 @@ def build(config: Config, spec: Spec) -> Learner:
     learner = reconstructing(
         standardized(encoder, (0.0,), (high,)),
         reshaped(decoder, shape),
-        losses.mse,
+        losses.sigmoid_cross_entropy,
         make_optimizer(config.optimizer, config.training.num_steps(spec.num_examples)),
         corrupt=augment.noise(config.noise * high, high=high) if config.noise else None,
         target=lambda images: images / np.float32(high),
@@ -133,13 +134,13 @@ def build(config: Config, spec: Spec) -> Learner:
 def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
     """Return each image's anomaly score under each detector: its reconstruction's mean squared error."""
     names = spec["inputs"].classes
-    scores = anomaly_scores(inputs, outputs(inputs, link=lambda coded: coded.outputs), spec["inputs"].high)
+    scores = anomaly_scores(inputs, outputs(inputs, link=lambda coded: np.asarray(coded.outputs)), spec["inputs"].high)
     return [{f"unlike {name}": float(score) for name, score in zip(names, row, strict=True)} for row in scores]
 
 
 def anomaly_scores(inputs: np.ndarray, made: np.ndarray, high: float) -> np.ndarray:
-    """Return mean squared errors [N, detectors] of images [N, ...] and reconstructions [N, detectors, ...]."""
-    errors = np.square(made - (inputs / np.float32(high))[:, None])
+    """Return mean squared errors [N, detectors] of images [N, ...] and the logits [N, detectors, ...] made of them."""
+    errors = np.square(np.asarray(jax.nn.sigmoid(made)) - (inputs / np.float32(high))[:, None])
     return errors.reshape(*made.shape[:2], -1).mean(-1)
 
 

@@ -1,7 +1,7 @@
 """Compress, denoise and generate images with autoencoders: MNIST, or a user's own."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -75,13 +75,24 @@ class Config:
 
 _PLAIN = Config(
     activation="gelu",
-    training=TrainingConfig(duration="60ep", batch_size=128),
-    optimizer=OptimizerConfig(learning_rate=2e-3, average=0.999),
+    training=TrainingConfig(duration="30ep", batch_size=128),
+    optimizer=OptimizerConfig(learning_rate=4e-3),
 )
 _DENOISING = replace(
-    _PLAIN, kind="denoising", model="conv", code=128, norm="batch", training=TrainingConfig("4ep", batch_size=128)
+    _PLAIN,
+    kind="denoising",
+    model="conv",
+    code=128,
+    norm="batch",
+    training=TrainingConfig(duration="4ep", batch_size=128),
 )
-_VARIATIONAL = replace(_PLAIN, kind="variational", code=40, training=TrainingConfig(duration="50ep", batch_size=128))
+_VARIATIONAL = replace(
+    _PLAIN,
+    kind="variational",
+    code=40,
+    training=TrainingConfig(duration="50ep", batch_size=128),
+    optimizer=OptimizerConfig(learning_rate=2e-3, average=0.999),
+)
 PRESETS = {
     "mnist-autoencoder": Preset(_PLAIN, "a dense autoencoder with codes of 32 numbers, beside PCA"),
     "mnist-denoise": Preset(_DENOISING, "clean noisy digits"),
@@ -120,7 +131,10 @@ def _learner(config: Config, spec: Spec, importance_samples: int = 0) -> Learner
         learner = augmented(learner, _corruption(config, high))
     else:
         corrupt = _corruption(config, high) if config.kind == "denoising" else None
-        learner = reconstructing(encoder, decoder, losses.mse, tx, corrupt=corrupt, **options)
+        metrics = {"mse": lambda logits, targets: losses.mse(jax.nn.sigmoid(logits), targets)}
+        learner = reconstructing(
+            encoder, decoder, losses.sigmoid_cross_entropy, tx, metrics, corrupt=corrupt, **options
+        )
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
 
 
@@ -148,15 +162,14 @@ def _corruption(config: Config, high: float) -> augment.Augment:
 
 def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
     """Return the mean squared error of each image's reconstruction, pixels being 0 to 1."""
-    made = outputs(inputs, link=_images(config))
+    made = outputs(inputs, link=_images)
     errors = np.square(made - inputs / np.float32(spec["inputs"].high)).reshape(len(inputs), -1).mean(1)
-    return [{"error": float(error)} for error in errors]
+    return [{"mse": float(error)} for error in errors]
 
 
-def _images(config: Config) -> Callable[[Autoencoded], Any]:
-    """Return what makes images, pixels 0 to 1, of what is predicted."""
-    link = jax.nn.sigmoid if config.kind == "variational" else lambda outputs: np.clip(outputs, 0.0, 1.0)
-    return lambda coded: np.asarray(link(coded.outputs))
+def _images(coded: Autoencoded) -> Any:
+    """Return the images that are predicted, pixels 0 to 1."""
+    return np.asarray(jax.nn.sigmoid(coded.outputs))
 
 
 def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
@@ -168,7 +181,7 @@ def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, op
     number = options.length or 64
     key = jax.random.key(options.seed)
     codes = options.temperature * np.asarray(jax.random.normal(key, (number, config.code)))
-    images = _images(config)(predicted(learner, state, Coded(codes)))
+    images = _images(predicted(learner, state, Coded(codes)))
     files = options.files(".png")
     for file in files:
         plots.save_image_grid(file, images)
@@ -188,30 +201,30 @@ def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[Tr
         name = f"test/nll from {config.importance_samples} codes"
         metrics[name] = [float(evaluate(measured, state, test)["nll"]) for state in states]
     else:
-        own = [float(evaluate(learner, state, test)["loss"]) for state in states]
+        own = [float(evaluate(learner, state, test)["mse"]) for state in states]
         pca = float(
             np.square(principal_components(train["inputs"] / high, test["inputs"] / high, config.code) - clean).mean()
         )
-        baselines[f"test/loss of PCA with {config.code} components"] = pca
-        metrics["test/loss over PCA's"] = [loss / pca for loss in own]
+        baselines[f"test/mse of PCA with {config.code} components"] = pca
+        metrics["test/mse over PCA's"] = [mse / pca for mse in own]
     if config.kind == "denoising":
-        baselines["test/loss of the noisy images"] = float(np.square(test["inputs"] / high - clean).mean())
+        baselines["test/mse of the noisy images"] = float(np.square(test["inputs"] / high - clean).mean())
     _draw(config, test, learner, states[0], folder)
     return Finished(metrics, baselines)
 
 
 def _draw(config: Config, test: Data, learner: Learner, state: TrainState, folder: Path) -> None:
     """Write reconstructions.png, walk.png, codes.png and, of a variational autoencoder, samples.png."""
-    images, high = _images(config), test.spec["inputs"].high
+    high = test.spec["inputs"].high
     some = test["inputs"][:12]
-    rows = {"given": some / high, "made of it": images(predicted(learner, state, some))}
+    rows = {"given": some / high, "made of it": _images(predicted(learner, state, some))}
     if "clean" in test:
         rows["what it was"] = test["clean"][:12] / high
     plots.save_image_rows(folder / "reconstructions.png", rows)
     coded = predicted(learner, state, test["inputs"][:1000])
     share = np.linspace(0.0, 1.0, 12, dtype=np.float32)[:, None]
     walks = {
-        f"from the code of image {i + 1} to that of image {i + 7}": images(
+        f"from the code of image {i + 1} to that of image {i + 7}": _images(
             predicted(learner, state, Coded((1 - share) * coded.codes[i] + share * coded.codes[i + 6]))
         )
         for i in range(6)

@@ -52,6 +52,8 @@ class Config:
     """numbers in a code"""
     features: tuple[int, ...] = (32, 64)
     """channels of the discriminator's convolutions, and, reversed, of the generator's; each halves the image"""
+    norm: Literal["none", "batch", "layer"] = "none"
+    """normalisation in the discriminator; not batch with a gradient penalty, which is of single images"""
     dropout: float = 0.0
     """probability that one of the discriminator's last features is dropped in training"""
     discriminator_steps: int = 1
@@ -73,6 +75,8 @@ class Config:
         check_field(self, "features", min(self.features, default=0) >= 1, "widths of 1 or more, at least one")
         for name in ("code", "discriminator_steps"):
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
+        if self.norm == "batch" and (GAMES[self.game].penalty if self.penalty is None else self.penalty):
+            raise InputError("norm='batch' mixes the images that a gradient penalty looks at one by one; use 'layer'")
         if self.training.patience is not None:
             raise InputError("patience waits for a falling loss, which a game of two players does not have")
         if self.optimizer.accumulate != 1:
@@ -80,8 +84,10 @@ class Config:
 
 
 _MNIST = Config(
-    training=TrainingConfig(duration="10ep", batch_size=64),
-    optimizer=OptimizerConfig(optimizer="adam", momentum=0.5, learning_rate=5e-4, schedule="constant", average=0.999),
+    code=32,
+    norm="batch",
+    training=TrainingConfig(duration="8ep", batch_size=64),
+    optimizer=OptimizerConfig(optimizer="adam", momentum=0.5, learning_rate=1e-3, schedule="constant", average=0.999),
 )
 PRESETS = {"mnist-gan": Preset(_MNIST, "a DCGAN of digits (--conditional, --game hinge, --game wasserstein)")}
 
@@ -110,6 +116,7 @@ def build(config: Config, spec: Spec) -> Learner:
         (*shape[:2], shape[2] + num_classes),
         config.features,
         1,
+        norm=None if config.norm == "none" else config.norm,
         dropout=config.dropout,
         kernel_init=start,
         dtype=dtype,
