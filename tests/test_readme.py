@@ -18,7 +18,7 @@ COMMANDS = [
     line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines() if line.startswith("jaxnets")
 ]
 RESULTS = re.findall(r"^\|.*\| `(jaxnets train [^`]*)` \|", README, re.MULTILINE)
-DATA = re.compile("mnist|cifar|shakespeare|chorales|sentiment|forecast")  # what is not in a dependency
+DATA = re.compile("mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast")  # what is not in a dependency
 
 
 def run_python(*arguments: str, cwd: Path) -> str:
@@ -113,6 +113,11 @@ def test_benchmarks_run(tmp_path):
         ("chorales-gru", "test/loss", 7.5, 8.6),
         ("sentiment-gru", "test/accuracy", 0.80, 1),
         ("forecast-gru", "test/mse", 0.3, 0.384),
+        ("mnist-autoencoder", "test/mse over PCA's", 0.1, 0.22),
+        ("mnist-vae", "test/loss", 80, 93),
+        ("mnist-denoise", "test/mse over PCA's", 0.1, 0.8),
+        ("anomaly", "test/AUROC", 0.95, 1),
+        ("mnist-gan", "test/fid", 1, 90),
     ],
 )
 def test_results(preset, metric, low, high, tmp_path, request):

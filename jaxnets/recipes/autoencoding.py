@@ -75,7 +75,7 @@ class Config:
 
 _PLAIN = Config(
     activation="gelu",
-    training=TrainingConfig(duration="30ep", batch_size=128),
+    training=TrainingConfig(duration="40ep", batch_size=128),
     optimizer=OptimizerConfig(learning_rate=4e-3),
 )
 _DENOISING = replace(
