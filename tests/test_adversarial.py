@@ -72,7 +72,10 @@ IMAGES = np.random.default_rng(0).integers(0, 17, (48, 8, 8, 1)).astype(np.uint8
 LABELS = np.arange(48) % 3
 
 
-@pytest.mark.parametrize("game", GAMES.values())
+@pytest.mark.parametrize(
+    "game",
+    [NON_SATURATING, pytest.param(HINGE, marks=pytest.mark.slow), pytest.param(WASSERSTEIN, marks=pytest.mark.slow)],
+)
 def test_it_trains_like_any_learner(game):
     """The same loop, population, average and resume, with batch statistics and dropout on the way."""
     learner = averaged(images_learner(game=game), 0.9)

@@ -114,7 +114,7 @@ class TestAutoencoding:
         np.save(tmp_path / "a.npy", np.zeros((2, 5, 5, 1), np.uint8))
         assert "takes examples of shape (8, 8, 1)" in fails(capsys, "encode", trained["plain"], tmp_path / "a.npy")
         assert "nothing to encode" in fails(capsys, "encode", trained["plain"])
-        assert "is no autoencoder" in fails(capsys, "encode", trained["gan"], tmp_path / "a.npy")
+        assert "is no single autoencoder" in fails(capsys, "encode", trained["anomaly"], tmp_path / "a.npy")
         assert "must be .npy, .npz or .csv" in fails(capsys, "encode", trained["plain"], "a.npy", "--out", "a.txt")
         assert "learns no distribution" in fails(capsys, "generate", trained["plain"])
         assert "images of no class" in fails(capsys, "generate", trained["variational"], "--prompt", "3")
@@ -153,6 +153,7 @@ class TestAnomaly:
         assert "normal='x' is no class" in fails(capsys, "train", "anomaly", "--data", "digits", "--normal", "x")
 
 
+@pytest.mark.slow
 class TestImageGeneration:
     def test_what_is_drawn_is_measured_for_each_seed(self, trained):
         got = result(trained["gan"])
@@ -168,6 +169,8 @@ class TestImageGeneration:
         out = tmp_path / "sevens.png"
         assert cli.main(["generate", str(trained["gan"]), "--prompt", "7", "--length", "4", "--out", str(out)]) == 0
         assert is_a_picture(out)
+        np.save(tmp_path / "a.npy", np.zeros((2, 8, 8, 1), np.uint8))
+        assert "is no single autoencoder" in fails(capsys, "encode", trained["gan"], tmp_path / "a.npy")
         assert "prompt='x' is no class; use one of 0, 1" in fails(capsys, "generate", trained["gan"], "--prompt", "x")
 
     def test_refuses(self, capsys):

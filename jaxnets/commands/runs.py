@@ -153,8 +153,9 @@ def encode(
     learner = found.build(found.config, spec)
     state, *_ = each_member(opened.train_state(members(learner, opened.config)))
     example = jax.ShapeDtypeStruct((1, *spec["inputs"].shape), spec["inputs"].dtype)
-    if not isinstance(jax.eval_shape(learner.predict, state, example), Autoencoded):
-        raise InputError(f"{run}: {opened.config.recipe} is no autoencoder, and has no codes")
+    predicted = jax.eval_shape(learner.predict, state, example)
+    if not isinstance(predicted, Autoencoded) or predicted.codes.ndim != 2:
+        raise InputError(f"{run}: {opened.config.recipe} is no single autoencoder, and has no code for each example")
     names, inputs = _read(given, spec, invert)
     use_compile_cache()
     codes = predict_data(learner, state, inputs).codes
