@@ -211,7 +211,10 @@ def _with_targets(learner: Learner, target: Target) -> Learner:
         return kept | {"labels": target(batch.get("clean", batch["inputs"]))}
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
-        learner.check(labelled(arrays) if "inputs" in arrays else arrays)
+        if "inputs" in arrays:
+            arrays = labelled(arrays)
+            arrays |= {"labels": arrays["labels"].astype(jax.dtypes.canonicalize_dtype(arrays["labels"].dtype))}
+        learner.check(arrays)
 
     return learner._replace(
         step=lambda state, batch, key: learner.step(state, labelled(batch), key),

@@ -80,8 +80,9 @@ class TestAutoencoding:
 
     def test_predict_tells_the_error_of_a_reconstruction(self, trained, tmp_path, capsys):
         np.save(tmp_path / "a.npy", np.stack([digits().test["inputs"][0], np.full((8, 8, 1), 16, np.uint8)]))
+        run = trained["plain"]
         capsys.readouterr()
-        assert cli.main(["predict", str(trained["plain"]), str(tmp_path / "a.npy"), "--json"]) == 0
+        assert cli.main(["predict", str(run), str(tmp_path / "a.npy"), "--json"]) == 0
         digit, white = (row["mse"] for row in json.loads(capsys.readouterr().out))
         assert 0 < digit < white
 
@@ -144,8 +145,9 @@ class TestAnomaly:
 
     def test_predict_scores_by_each_detector(self, trained, tmp_path, capsys):
         np.save(tmp_path / "a.npy", digits().test["inputs"][:2])
+        run = trained["anomaly"]
         capsys.readouterr()
-        assert cli.main(["predict", str(trained["anomaly"]), str(tmp_path / "a.npy"), "--json"]) == 0
+        assert cli.main(["predict", str(run), str(tmp_path / "a.npy"), "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)
         assert len(rows) == 2 and set(rows[0]) == {"file", "row", "unlike 3", "unlike 0"}
 
