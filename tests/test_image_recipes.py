@@ -136,6 +136,12 @@ class TestAnomaly:
             assert sorted(kept.reshape(len(kept), -1).tolist()) == sorted(own.reshape(len(own), -1).tolist())
         np.testing.assert_array_equal(splits.test["mask"][:, 1], raw.test["labels"] == 0)
 
+    def test_scores(self):
+        inputs = np.array([[[[16], [0]]], [[[4], [0]]], [[[0], [0]]]], np.uint8)  # norms 1, 0.25 and 0
+        made = np.stack([np.full((3, 1, 2, 1), value) for value in (0.0, -50.0)], 1)  # all grey, and all black
+        scores = anomaly.anomaly_scores(inputs, made, 16.0)
+        np.testing.assert_allclose(scores, [[0.5, 1.0], [0.3125, 0.0625], [0.5, 0.0]], atol=1e-6)
+
     def test_areas_stand_beside_isolation_forests(self, trained):
         got = result(trained["anomaly"])
         assert len(got["metrics"]["test/AUROC"]["values"]) == 2

@@ -132,16 +132,25 @@ def build(config: Config, spec: Spec) -> Learner:
 
 
 def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
-    """Return each image's anomaly score under each detector: its reconstruction's mean squared error."""
+    """Return each image's anomaly score under each detector."""
     names = spec["inputs"].classes
     scores = anomaly_scores(inputs, outputs(inputs, link=lambda coded: np.asarray(coded.outputs)), spec["inputs"].high)
     return [{f"unlike {name}": float(score) for name, score in zip(names, row, strict=True)} for row in scores]
 
 
 def anomaly_scores(inputs: np.ndarray, made: np.ndarray, high: float) -> np.ndarray:
-    """Return mean squared errors [N, detectors] of images [N, ...] and the logits [N, detectors, ...] made of them."""
-    errors = np.square(np.asarray(jax.nn.sigmoid(made)) - (inputs / np.float32(high))[:, None])
-    return errors.reshape(*made.shape[:2], -1).mean(-1)
+    """Return how unlike the normal images are, [N, detectors]: the squared error over the norm of each image's pixels.
+
+    Without the norm, an image with little in it, such as a 1, would be like everything: there is little to get wrong.
+
+    Args:
+        inputs: images [N, ...].
+        made: the logits that each detector makes of them, [N, detectors, ...].
+        high: the pixels' highest value.
+    """
+    pixels = (inputs / np.float32(high))[:, None]
+    errors = np.square(np.asarray(jax.nn.sigmoid(made)) - pixels).reshape(*made.shape[:2], -1).sum(-1)
+    return errors / np.maximum(np.linalg.norm(pixels.reshape(len(inputs), 1, -1), axis=-1), 1.0)
 
 
 def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[TrainState], folder: Path) -> Finished:
