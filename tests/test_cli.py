@@ -217,7 +217,7 @@ class TestRefuses:
     def test_names(self, capsys, tmp_path):
         assert "no command 'tran' (did you mean 'train'?)" in fails(capsys, "tran")
         assert "no recipe 'digits-cn' (did you mean 'digits-cnn'?)" in fails(capsys, "train", "digits-cn")
-        assert "needs a recipe first: forecast-gru, " in fails(capsys, "train", "--seeds", 2)
+        assert "needs a recipe first: anomaly, " in fails(capsys, "train", "--seeds", 2)
         printed = fails(capsys, "train", "digits-cnn", "--lerning-rate", "1")
         assert "Unrecognized options: --lerning-rate" in printed and "--learning-rate FLOAT" in printed
         assert "no such recipe file" in fails(capsys, "train", tmp_path / "gone.py")

@@ -8,7 +8,7 @@ import pytest
 from test_images import write, zipped
 
 from jaxnets import InputError, cli, data
-from jaxnets.data import Data
+from jaxnets.data import Data, catalogue
 from jaxnets.network import num_parameters
 from jaxnets.recipes import image_classification as recipe
 
@@ -60,7 +60,7 @@ def test_own_validation_part_is_used(name, tmp_path, monkeypatch):
 
 def test_cifar10_is_a_choice(monkeypatch):
     wanted = data.Splits(Data(inputs=np.zeros((500, 32, 32, 3), np.uint8), labels=np.arange(500) % 10))
-    monkeypatch.setattr(data, "cifar10", lambda folder: wanted)
+    monkeypatch.setattr(catalogue, "cifar10", lambda folder: wanted)
     splits = recipe.load(CIFAR10)
     assert splits.train.num_examples == 490 and splits.validation.num_examples == 10
 

@@ -3,6 +3,7 @@
 from jaxnets.data import augment, datasets, music, tokens
 from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
+from jaxnets.data.catalogue import labelled_images
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.datasets import Splits, digits, fetch, find_path, idx_folder, mnist, npz_splits
 from jaxnets.data.formats import (
@@ -16,7 +17,6 @@ from jaxnets.data.formats import (
     write_table,
 )
 from jaxnets.data.images import image_splits
-from jaxnets.data.labelled_images import labelled_images
 from jaxnets.data.series import Series, read_series, split_series
 
 __all__ = [

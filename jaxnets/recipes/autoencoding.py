@@ -222,15 +222,18 @@ def _draw(config: Config, test: Data, learner: Learner, state: TrainState, folde
         rows["what it was"] = test["clean"][:12] / high
     plots.save_image_rows(folder / "reconstructions.png", rows)
     coded = predicted(learner, state, test["inputs"][:1000])
+    half = min(6, len(coded.codes) // 2)
     share = np.linspace(0.0, 1.0, 12, dtype=np.float32)[:, None]
     walks = {
-        f"from the code of image {i + 1} to that of image {i + 7}": _images(
-            predicted(learner, state, Coded((1 - share) * coded.codes[i] + share * coded.codes[i + 6]))
+        f"from the code of image {i + 1} to that of image {i + half + 1}": _images(
+            predicted(learner, state, Coded((1 - share) * coded.codes[i] + share * coded.codes[i + half]))
         )
-        for i in range(6)
+        for i in range(half)
     }
-    plots.save_image_rows(folder / "walk.png", walks)
-    plots.save_map(folder / "codes.png", coded.codes, test["labels"][:1000], test.classes)
+    if walks:
+        plots.save_image_rows(folder / "walk.png", walks)
+    if len(coded.codes) >= 10:  # of fewer there is no map
+        plots.save_map(folder / "codes.png", coded.codes, test["labels"][:1000], test.classes)
     if config.kind == "variational":
         generate(config, test.spec, learner, state, GenerateOptions(out=folder / "samples", length=100))
 
