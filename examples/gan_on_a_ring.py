@@ -35,7 +35,7 @@ def main() -> None:
     )
     learner = jn.averaged(learner, 0.99)
     many = jn.population(learner, SEEDS, "vmap")
-    state = jn.fit(many, ring(4000), duration=4000, batch_size=256, seed=range(SEEDS)).state
+    state = jn.fit(many, ring(4000), duration=3000, batch_size=256, seed=range(SEEDS)).state
     codes = jax.random.normal(jax.random.key(1), (2000, CODE_DIM))
     for seed, points in enumerate(jn.predict(many, state, jn.Coded(codes))):
         corner = np.round(np.arctan2(points[:, 1], points[:, 0]) / (np.pi / 4)).astype(int) % 8

@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState
+from jaxnets.learner import Batch, Learner, Metrics, TrainState, check_key
 from jaxnets.metrics import mean_of
 from jaxnets.network import Coded, Key, Network, PyTree, example_keys
 
@@ -22,7 +22,8 @@ class Game(NamedTuple):
     Attributes:
         discriminator: ``discriminator(real_scores, fake_scores) -> losses``, [B] each.
         generator: ``generator(fake_scores) -> losses``, [B] each.
-        penalty: weight of ``(|gradient of the score| - 1) ** 2`` at points between real and generated examples.
+        penalty: weight of ``(|gradient of the score| - 1) ** 2`` at points between real and generated examples. It
+            is of single examples: a discriminator with batch normalisation, which mixes them, does not suit it.
     """
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]
@@ -54,11 +55,12 @@ def adversarial(
 ) -> Learner:
     """Return the learner of a generative adversarial network (Goodfellow et al., 2014).
 
-    A step updates the discriminator, then the generator. Params, optimizer states and model states are
-    ``{"generator": ..., "discriminator": ...}``. Metrics are the two losses ("loss" is the discriminator's, of which
-    neither falls steadily in a game that goes well) and "fooled", the share of generated examples with scores above 0.
-    ``predict`` returns images for ``Coded`` codes (standard normal, then, if conditional, a one-hot class), and for
-    images the discriminator's scores [B], if conditional those of the likeliest class.
+    A step updates the discriminator, then the generator, by as many examples as are in the discriminator's last part.
+    Params, optimizer states and model states are ``{"generator": ..., "discriminator": ...}``. Metrics are the two
+    losses ("loss" is the discriminator's, of its last update and without a penalty; neither falls steadily in a game
+    that goes well) and "fooled", the share of generated examples with scores above 0. ``predict`` returns images for
+    ``Coded`` codes (standard normal, then, if conditional, a one-hot class), and for images the discriminator's scores
+    [B], if conditional those of the likeliest class.
 
     Args:
         generator: codes [B, code_dim + num_classes] to examples.
@@ -92,8 +94,7 @@ class _Players:
     discriminator_steps: int
 
     def init(self, key: Key) -> TrainState:
-        if key.ndim:
-            raise InputError(f"{key.shape[0]} seeds for a learner of one; train population(learner, {key.shape[0]})")
+        check_key(key)
         made = {
             player: network.init(jax.random.fold_in(key, i))
             for i, (player, network) in enumerate(self.networks.items())
@@ -149,7 +150,10 @@ class _Players:
         if missing:
             raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
         if self.num_classes:
-            low, high = arrays["labels"].min(), arrays["labels"].max()
+            labels = arrays["labels"]
+            if labels.ndim != 1 or labels.dtype.kind not in "iu":
+                raise InputError(f"labels are {labels.dtype}{list(labels.shape)}; give the number of each class, [N]")
+            low, high = labels.min(), labels.max()
             if low < 0 or high >= self.num_classes:
                 raise InputError(f"labels range from {low} to {high}, outside 0..{self.num_classes - 1}")
         state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
@@ -172,10 +176,14 @@ class _Players:
     ) -> tuple[jax.Array, PyTree]:
         """Return the discriminator's scores [B] and model state; a class is given as planes of zeros and a one."""
         if labels is not None:
-            planes = jax.nn.one_hot(labels, self.num_classes)[:, None, None]
+            planes = jax.nn.one_hot(labels, self.num_classes).reshape(len(x), *(1,) * (x.ndim - 2), -1)
             x = jnp.concatenate([x, jnp.broadcast_to(planes, (*x.shape[:-1], self.num_classes))], -1)
         params, model_state = state.params["discriminator"], state.model_state["discriminator"]
         outputs, model_state = self.networks["discriminator"].apply(params, model_state, x, **options)
+        if outputs.shape != (len(x), 1):
+            raise InputError(
+                f"the discriminator makes outputs of shape {outputs.shape}, not one score each, {(len(x), 1)}"
+            )
         return outputs.astype(jnp.float32)[:, 0], model_state
 
     def _generated(self, state: TrainState, size: int, labels: jax.Array | None, key: Key) -> tuple[jax.Array, PyTree]:

@@ -10,6 +10,7 @@ import optax
 from jax import lax
 
 from jaxnets import losses
+from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Learner, Metrics, TrainState, supervised
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import mean_of
@@ -126,6 +127,8 @@ class _Variational(NamedTuple):
     def moments(self, params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
         """Return mean and logarithm of the variance of each code, [B, D] both, in float32."""
         outputs, model_state = self.encoder.apply(params, model_state, inputs, **options)
+        if outputs.ndim != 2 or outputs.shape[1] % 2:
+            raise InputError(f"the encoder makes outputs of shape {outputs.shape}; it must make moments, [B, 2 * D]")
         return jnp.split(outputs.astype(jnp.float32), 2, axis=-1), model_state
 
     def means(self, params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
@@ -151,7 +154,14 @@ class _Variational(NamedTuple):
 
     def distortion(self, drawn: _Drawn, targets: jax.Array) -> jax.Array:
         """Return the negative log-likelihood of each example given its code, [B]."""
-        return self.nll(*(values.reshape(values.shape[0], -1) for values in (drawn.outputs, targets)))
+        if drawn.outputs.shape != targets.shape:
+            raise InputError(
+                f"the decoder makes outputs of shape {drawn.outputs.shape}, not the targets' {targets.shape}"
+            )
+        values = self.nll(*(values.reshape(values.shape[0], -1) for values in (drawn.outputs, targets)))
+        if values.shape != targets.shape[:1]:
+            raise InputError(f"nll gives {values.shape} values for a batch; it must give one an example: bernoulli_nll")
+        return values
 
     def loss(self, drawn: _Drawn, targets: jax.Array) -> jax.Array:
         """Return the negative evidence lower bound of each example, [B]."""

@@ -80,8 +80,7 @@ def supervised(
         return {name: mean_of(f(outputs, batch["labels"]), batch.get("mask")) for name, f in measures.items()}
 
     def init(key: Key) -> TrainState:
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim:
-            raise InputError(f"{key.shape[0]} seeds for a learner of one; train population(learner, {key.shape[0]})")
+        check_key(key)
         params, model_state = network.init(key)
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), model_state)
 
@@ -145,6 +144,16 @@ def autoregressive(learner: Learner) -> Learner:
         evaluate=lambda state, batch: learner.evaluate(state, shifted(batch)),
         check=lambda arrays: learner.check(shifted(arrays)),
     )
+
+
+def check_key(key: Key) -> None:
+    """Check that a learner of one is given one key.
+
+    Raises:
+        InputError: if it is given several.
+    """
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim:
+        raise InputError(f"{key.shape[0]} seeds for a learner of one; train population(learner, {key.shape[0]})")
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:

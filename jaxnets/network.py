@@ -1,6 +1,7 @@
 """A model as two pure functions: the one place where Flax modules are split and merged."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx, struct
 from jax import lax
+
+from jaxnets.errors import InputError
 
 Key = jax.Array
 PyTree = Any
@@ -158,7 +161,9 @@ def reshaped(network: Network, shape: Sequence[int]) -> Network:
         params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
     ) -> tuple[Any, PyTree]:
         outputs, model_state = network.apply(params, model_state, inputs, train=train, key=key)
-        return outputs.reshape(-1, *shape), model_state
+        if math.prod(outputs.shape[1:]) != math.prod(shape):
+            raise InputError(f"outputs of shape {outputs.shape} cannot be examples of shape {tuple(shape)}")
+        return outputs.reshape(outputs.shape[0], *shape), model_state
 
     return network._replace(apply=apply)
 

@@ -197,6 +197,7 @@ class Run:
             plots.save_curves(self.path / "curves.png", {self.config.recipe: self.history()})
             examples = event.step * training.batch_size * len(self.config.seeds)
             result = self._result(learner, splits, event, examples)
+            to_json(self.path / "result.json", result | {"baselines": {}})  # what follows may take long, or fail
             metrics, result["baselines"] = finish(event.run_state.train)
             result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
             to_json(self.path / "result.json", result)

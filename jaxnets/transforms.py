@@ -10,7 +10,7 @@ from flax import struct
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, apart
+from jaxnets.learner import Batch, Learner, Metrics, TrainState, apart, check_key
 from jaxnets.network import Key, PyTree
 
 Augment = Callable[[Key, jax.Array], jax.Array]
@@ -84,12 +84,17 @@ def grouped(learner: Learner, size: int) -> Learner:
         for name, array in batch.items():
             if name != "mask" and array.shape[1:2] != (size,):
                 raise InputError(f"a group of {size} was given {name} of shape {array.shape}, not [B, {size}, ...]")
+        if "mask" in batch and _as_rows(batch["mask"]).shape[1:] not in ((1,), (size,)):
+            raise InputError(
+                f"a group of {size} was given a mask of shape {batch['mask'].shape}, not [B] or [B, {size}]"
+            )
         mask = (
             {"mask": jnp.broadcast_to(_as_rows(batch["mask"]), (len(batch["mask"]), size))} if "mask" in batch else {}
         )
         return {**batch, **mask}
 
     def init(key: Key) -> TrainState:
+        check_key(key)
         return outer(jax.vmap(learner.init)(jax.random.split(key, size)))
 
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
@@ -105,7 +110,8 @@ def grouped(learner: Learner, size: int) -> Learner:
         return jax.vmap(learner.predict, (0, None), 1)(inner(state), inputs)
 
     def check(arrays: Any) -> None:
-        learner.check({name: array[:, 0] if array.ndim > 1 else array for name, array in whole(arrays).items()})
+        for member in range(size):
+            learner.check({name: array[:, member] for name, array in whole(arrays).items()})
 
     return Learner(init, step, evaluate, predict, check)
 

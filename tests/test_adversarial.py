@@ -59,6 +59,57 @@ def test_a_step_is_the_one_by_hand(game, discriminator_steps):
     assert metrics["loss"].count == len(REAL) // discriminator_steps
 
 
+def linear(size: int, weights: np.ndarray) -> Network:
+    """Return a product with [size, D] weights, its parameters."""
+    return Network(
+        lambda key: ({"w": jnp.asarray(weights, jnp.float32).reshape(size, -1)}, {}),
+        lambda p, s, x, **_: (x @ p["w"], s),
+    )
+
+
+def test_a_conditional_step_is_the_one_by_hand():
+    """Scores that depend on point and class, and a generator that makes one point a class (its codes count for 0)."""
+    labels = np.array([0, 1, 1, 0, 1, 1, 1, 0])
+    w, points = np.array([0.5, -2.0, 1.0, -0.7]), np.array([[0.3, -1.0], [1.2, 0.4]])
+    generator, discriminator = linear(5, np.concatenate([np.zeros((3, 2)), points])), linear(4, w)
+    learner = adversarial(generator, discriminator, 3, optax.sgd(RATE), optax.sgd(RATE), num_classes=2)
+    batch = {"inputs": REAL, "labels": labels}
+    state, _ = learner.step(learner.init(jax.random.key(0)), batch, jax.random.key(1))
+    real, fake = (np.concatenate([x, np.eye(2)[labels]], 1) for x in (REAL.astype(np.float64), points[labels]))
+    w = w - RATE * (-expit(-(real @ w))[:, None] * real + expit(fake @ w)[:, None] * fake).mean(0)
+    slopes = -expit(-(fake @ w))[:, None] * w[:2]
+    for number in (0, 1):
+        points[number] -= RATE * slopes[labels == number].sum(0) / len(labels)
+    np.testing.assert_allclose(state.params["discriminator"]["w"][:, 0], w, rtol=1e-5)
+    np.testing.assert_allclose(state.params["generator"]["w"][3:], points, rtol=1e-5)
+
+
+def test_the_penalty_is_of_points_between_real_and_generated_ones():
+    """With score s |x|^2 / 2, real points at 0 and generated ones at b, slopes are s |b| t, t uniform in 0 to 1."""
+    s = 0.8
+    score = Network(
+        lambda key: ({"s": jnp.float32(s)}, {}),
+        lambda p, m, x, **_: (p["s"] * jnp.square(x).sum(1, keepdims=True) / 2, m),
+    )
+    learner = adversarial(POINT, score, 3, optax.sgd(RATE), optax.sgd(RATE), game=WASSERSTEIN)
+    batch = {"inputs": np.zeros((20_000, 2), np.float32)}
+    state, _ = learner.step(learner.init(jax.random.key(0)), batch, jax.random.key(1))
+    size = np.linalg.norm(B)
+    slope = size**2 / 2 + 10 * 2 * (s * size**2 / 3 - size / 2)
+    np.testing.assert_allclose(state.params["discriminator"]["s"], s - RATE * slope, rtol=5e-3)
+
+
+def test_batch_statistics_are_each_players_own():
+    """The generator's move once a step; the discriminator's by real and by generated images, not for the generator."""
+    learner = images_learner()
+    before = learner.init(jax.random.key(0))
+    after, _ = learner.step(before, {"inputs": IMAGES[:8]}, jax.random.key(1))
+    mean = after.model_state["generator"]["first"]["norm"]["mean"]
+    assert np.abs(mean - before.model_state["generator"]["first"]["norm"]["mean"]).max() > 0
+    variances = after.model_state["discriminator"]["convs"][1]["norm"]["var"] - 0.99**2  # two moves of a hundredth
+    assert (variances > 0).all() and np.abs(variances).max() < 0.01 * 100
+
+
 def images_learner(num_classes: int = 0, **options) -> jn.Learner:
     generator = jn.network(StridedDecoder, 4 + num_classes, (8, 8, 1), (6, 4), out_activation=jnp.tanh)
     discriminator = jn.network(StridedEncoder, (8, 8, 1 + num_classes), (4, 6), 1, norm="batch", dropout=0.2)
@@ -112,6 +163,10 @@ def test_refuses():
         learner.step(state, {"inputs": IMAGES[:6], "mask": np.ones(6)}, jax.random.key(0))
     with pytest.raises(InputError, match=r"makes examples of shape \(8, 8, 1\), but the data's are \(4, 4, 1\)"):
         learner.check({"inputs": IMAGES[:, :4, :4]})
+    with pytest.raises(InputError, match=r"outputs of shape \(1, 2\), not one score each, \(1, 1\)"):
+        adversarial(POINT, linear(2, np.zeros((2, 2))), 3, optax.sgd(1.0), optax.sgd(1.0)).check({"inputs": REAL})
+    with pytest.raises(InputError, match="give the number of each class"):
+        images_learner(num_classes=3).check({"inputs": IMAGES, "labels": LABELS + 0.5})
     with pytest.raises(InputError, match="discriminator_steps=0"):
         images_learner(discriminator_steps=0)
     with pytest.raises(InputError, match=r"population\(learner, 2\)"):

@@ -111,6 +111,7 @@ class TestVariational:
         for name in whole:
             np.testing.assert_allclose(whole[name], parts[name], rtol=1e-5)
 
+    @pytest.mark.slow
     def test_gradients_against_finite_differences(self):
         with jax.enable_x64(True):
             encoder, decoder = (jn.network(MLP, a, (4,), b, dtype=jnp.float64) for a, b in ((16, 4), (2, 16)))
@@ -142,6 +143,20 @@ class TestVariational:
         with pytest.raises(InputError, match=r"labels range from .*outside 0\.\.1"):
             small_vae().check({"inputs": GREY})
 
+    def test_refuses_what_would_broadcast(self):
+        encoder, decoder = networks(3, 6)
+        flat = jn.network(MLP, 3, (8,), 16)
+        cases = {
+            r"outputs of shape \(1, 16\), not the targets' \(1, 4, 4, 1\)": variational(encoder, flat, optax.sgd(1.0)),
+            "it must make moments": variational(networks(3, 5)[0], decoder, optax.sgd(1.0)),
+            "it must give one an example": variational(
+                encoder, decoder, optax.sgd(1.0), nll=jn.losses.sigmoid_cross_entropy
+            ),
+        }
+        for message, learner in cases.items():
+            with pytest.raises(InputError, match=message):
+                learner.check({"inputs": X})
+
 
 def test_an_example_has_its_own_key():
     for x in (X, X.astype(np.float32) + 0.5, X.astype(np.int32)):
@@ -150,3 +165,9 @@ def test_an_example_has_its_own_key():
         np.testing.assert_array_equal(jax.random.key_data(example_keys(jnp.asarray(x[7:9]))), keys[7:9])
     swapped = X[:1].reshape(1, -1)[:, ::-1].reshape(1, *SHAPE)  # the same numbers in another order
     assert (jax.random.key_data(example_keys(swapped)) != jax.random.key_data(example_keys(X[:1]))).any()
+
+
+def test_outputs_are_not_reshaped_across_examples():
+    network = reshaped(jn.network(MLP, 3, (), 16), (2, 2, 1))
+    with pytest.raises(InputError, match=r"outputs of shape \(5, 16\) cannot be examples of shape \(2, 2, 1\)"):
+        network.apply(*network.init(jax.random.key(0)), np.zeros((5, 3), np.float32))

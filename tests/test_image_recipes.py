@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sklearn.decomposition
 from helpers import fails
 from PIL import Image
 
@@ -59,9 +58,10 @@ class TestAutoencoding:
         splits = labelled_images("digits")
         train, _ = splits.train.split(0.05)
         flat = [np.asarray(part["inputs"], np.float64).reshape(-1, 64) / 16 for part in (train, splits.test)]
-        pca = sklearn.decomposition.PCA(8).fit(flat[0])
-        expected = np.square(pca.inverse_transform(pca.transform(flat[1])) - flat[1]).mean()
-        np.testing.assert_allclose(got["baselines"]["test/mse of PCA with 8 components"], expected, rtol=1e-6)
+        mean = flat[0].mean(0)
+        basis = np.linalg.svd(flat[0] - mean, full_matrices=False)[2][:8]
+        expected = np.square((flat[1] - mean) @ basis.T @ basis + mean - flat[1]).mean()
+        np.testing.assert_allclose(got["baselines"]["test/mse of PCA with 8 components"], expected, rtol=1e-4)
         own = got["metrics"]["test/mse"]["values"]
         np.testing.assert_allclose(got["metrics"]["test/mse over PCA's"]["values"], np.array(own) / expected, rtol=1e-5)
 
@@ -117,6 +117,9 @@ class TestAutoencoding:
         assert "nothing to encode" in fails(capsys, "encode", trained["plain"])
         assert "is no single autoencoder" in fails(capsys, "encode", trained["anomaly"], tmp_path / "a.npy")
         assert "must be .npy, .npz or .csv" in fails(capsys, "encode", trained["plain"], "a.npy", "--out", "a.txt")
+        full = ["--code", 64, "--hidden", 8, "--duration", 2]
+        assert cli.main(["train", "mnist-autoencoder", *QUICK, *map(str, full), "--out", str(tmp_path / "full")]) == 0
+        assert not [name for name in result(tmp_path / "full")["metrics"] if "PCA" in name]  # it leaves nothing out
         assert "learns no distribution" in fails(capsys, "generate", trained["plain"])
         assert "images of no class" in fails(capsys, "generate", trained["variational"], "--prompt", "3")
         assert "code=0 must be 1 or more" in fails(capsys, "train", "mnist-vae", "--code", 0)
@@ -157,7 +160,11 @@ class TestAnomaly:
         rows = json.loads(capsys.readouterr().out)
         assert len(rows) == 2 and set(rows[0]) == {"file", "row", "unlike 3", "unlike 0"}
 
-    def test_refuses(self, capsys):
+    def test_refuses(self, capsys, tmp_path):
+        assert "names a class twice" in fails(capsys, "train", "anomaly", "--data", "digits", "--normal", 3, 3)
+        np.savez(tmp_path / "a.npz", inputs=np.random.default_rng(0).normal(size=(60, 8, 8)), labels=np.arange(60) % 2)
+        for preset in ("anomaly", "mnist-vae", "mnist-gan"):
+            assert "shift them to begin at 0" in fails(capsys, "train", preset, "--data", tmp_path / "a.npz")
         assert "normal='x' is no class" in fails(capsys, "train", "anomaly", "--data", "digits", "--normal", "x")
 
 
@@ -165,13 +172,20 @@ class TestAnomaly:
 class TestImageGeneration:
     def test_what_is_drawn_is_measured_for_each_seed(self, trained):
         got = result(trained["gan"])
-        for name in ("fid", "smallest class share", "largest class share", "share of clear images"):
+        for name in ("fid of 360", "smallest class share", "largest class share", "share of clear images"):
             assert len(got["metrics"][f"test/{name}"]["values"]) == 2
         baselines = got["baselines"]
-        assert baselines["test/fid of real images"] < baselines["test/fid of an untrained generator"]
+        assert baselines["test/fid of 360 real images"] < 20 < baselines["test/fid of 360 of an untrained generator"]
         assert baselines["test/accuracy of the classifier that judges"] > 0.8
         assert len(list((trained["gan"] / "samples").glob("*.npy"))) == 2
         assert all(is_a_picture(trained["gan"] / f"{name}.png") for name in ("samples", "samples-by-step"))
+
+    def test_predict_tells_the_discriminators_score(self, trained, tmp_path, capsys):
+        np.save(tmp_path / "a.npy", digits().test["inputs"][:3])
+        run = trained["gan"]
+        capsys.readouterr()
+        assert cli.main(["predict", str(run), str(tmp_path / "a.npy"), "--json"]) == 0
+        assert [set(row) for row in json.loads(capsys.readouterr().out)] == [{"file", "row", "score"}] * 3
 
     def test_a_class_can_be_asked_for(self, trained, tmp_path, capsys):
         out = tmp_path / "sevens.png"
@@ -189,3 +203,33 @@ class TestImageGeneration:
         assert "norm='batch' mixes the images" in norm
         steps = fails(capsys, *gan, "--discriminator-steps", 3)
         assert "discriminator_steps=3 does not divide the batch of 64" in steps
+
+
+@pytest.mark.parametrize(
+    "flags", [["--game", "wasserstein"], ["--game", "hinge"], ["--conditional"], ["--penalty", "1"]]
+)
+def test_every_game_can_be_played(flags, capsys):
+    features = ["--data", "digits", "--features", "4", "8"]
+    assert cli.main(["train", "mnist-gan", *features, *flags, "--dry-run"]) == 0
+
+
+def test_a_run_that_diverged_keeps_its_result(tmp_path, capsys):
+    broken = ["--optimizer", "sgd", "--learning-rate", "1e20"]
+    assert cli.main(["train", "mnist-autoencoder", *DENSE, *broken, "--out", str(tmp_path / "run")]) == 1
+    assert result(tmp_path / "run")["stop_reason"].startswith("diverged")
+    assert "nothing is drawn" in capsys.readouterr().out
+
+
+def test_pixels_of_the_test_set_may_be_the_brightest(tmp_path, capsys):
+    images = np.random.default_rng(0).uniform(0, 1, (60, 8, 8, 1)).astype(np.float32)
+    arrays = {
+        "inputs": images,
+        "labels": np.arange(60) % 2,
+        "test_inputs": 2 * images,
+        "test_labels": np.arange(60) % 2,
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    splits = labelled_images(str(tmp_path / "a.npz"), validation=0.1)
+    assert {part.spec["inputs"].high for part in splits} == {2 * images.max().item()}
+    data = ["--data", str(tmp_path / "a.npz"), "--hidden", "8", "--code", "2", "--batch-size", "16"]
+    assert cli.main(["train", "mnist-autoencoder", *data, "--dry-run"]) == 0

@@ -31,7 +31,7 @@ ARROWS = {
     "summary": {"learner", "network"},
     "transforms": {"errors", "learner", "network"},
     "adversarial": {"errors", "learner", "metrics", "network"},
-    "autoencoding": {"learner", "losses", "metrics", "network", "transforms"},
+    "autoencoding": {"errors", "learner", "losses", "metrics", "network", "transforms"},
     "checkpoint": {"errors"},
     "stopping": {"errors", "learner"},
     "evaluation": {"data", "errors", "learner", "metrics"},

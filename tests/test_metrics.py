@@ -1,8 +1,10 @@
 """Metrics that are no means."""
 
 import numpy as np
+import pytest
 import scipy.linalg
 
+from jaxnets.errors import InputError
 from jaxnets.metrics import frechet_distance
 
 
@@ -22,3 +24,8 @@ def test_frechet_distance():
     np.testing.assert_allclose(frechet_distance(a, 3 * (a - a.mean(0)) + a.mean(0)), 4 * np.trace(cov_a), rtol=1e-6)
     constant = np.zeros((10, 6))  # a collapsed generator: no variance at all
     np.testing.assert_allclose(frechet_distance(constant, a), np.square(a.mean(0)).sum() + np.trace(cov_a), rtol=1e-8)
+    np.testing.assert_allclose(frechet_distance(a[:, :1], a[:, :1] + 2.0), 4.0, rtol=1e-8)
+    assert np.isnan(frechet_distance(a, np.full_like(a, np.nan)))
+    for wrong in (a[:, :3], a[:1], a[0]):
+        with pytest.raises(InputError, match="features of shapes"):
+            frechet_distance(a, wrong)

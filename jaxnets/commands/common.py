@@ -61,6 +61,9 @@ def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *
     def finish(state: TrainState) -> tuple[Mapping[str, Sequence[float]], Mapping[str, float]]:
         if recipe.finish is None:
             return Finished()
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
+            console.print("some weights are not finite: nothing is drawn of them")
+            return Finished()
         return recipe.finish(recipe.config, splits, alone, each_member(state), run.path)
 
     try:

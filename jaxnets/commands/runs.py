@@ -220,10 +220,11 @@ def _read(files: Sequence[Path], spec: Spec, invert: bool) -> tuple[list[tuple[s
 
 def _judge(spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
     """Return each example's class and probability, or its output."""
-    if classes := spec["labels"].classes:
+    classes, values = spec["labels"].classes, outputs(inputs)
+    if classes and values.shape[1:] == (len(classes),):
         probabilities = outputs(inputs, link=jax.nn.softmax)
         return [{"class": classes[row.argmax()], "probability": float(row.max())} for row in probabilities]
-    return [{"output": row.tolist()} for row in outputs(inputs)]
+    return [{"output": row.tolist()} for row in values]
 
 
 def _print_json(value: Any) -> None:

@@ -3,7 +3,7 @@
 from jaxnets.data import augment, datasets, music, tokens
 from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
-from jaxnets.data.catalogue import labelled_images
+from jaxnets.data.catalogue import check_pixels, labelled_images
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.datasets import Splits, digits, fetch, find_path, idx_folder, mnist, npz_splits
 from jaxnets.data.formats import (
@@ -28,6 +28,7 @@ __all__ = [
     "Splits",
     "augment",
     "check_alike",
+    "check_pixels",
     "check_table",
     "cifar10",
     "datasets",

@@ -1,9 +1,10 @@
 """Images with classes, whatever they come from: a named data set, or files of one's own."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from jaxnets.data.arrays import Data
+from jaxnets.data.arrays import Data, Spec
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.datasets import Splits, digits, find_path, idx_folder, mnist, npz_splits
 from jaxnets.data.images import image_splits
@@ -44,7 +45,26 @@ def labelled_images(
     parts = {part: _as_images(data) for part, data in named[name]()._asdict().items() if data is not None}
     if validation and "validation" not in parts:
         parts["train"], parts["validation"] = parts["train"].split(validation)
-    return Splits(**parts)
+    inputs = [part["inputs"] for part in parts.values()]
+    limits = {"low": min(array.min() for array in inputs).item(), "high": max(array.max() for array in inputs).item()}
+    return Splits(**{name: _with_range(part, limits) for name, part in parts.items()})
+
+
+def _with_range(part: Data, limits: Mapping[str, float]) -> Data:
+    """Return the same data, which know the range of the pixels of all parts if they know none yet."""
+    known = {**part.known, "inputs": {**limits, **part.known.get("inputs", {})}}
+    return Data(inputs=part["inputs"], labels=part["labels"], classes=part.classes, known=known)
+
+
+def check_pixels(spec: Spec) -> None:
+    """Check that pixels are in the range 0 to high, and not all 0.
+
+    Raises:
+        InputError: if they are not.
+    """
+    column = spec["inputs"]
+    if column.low < 0 or column.high <= 0:
+        raise InputError(f"pixels range from {column.low:g} to {column.high:g}; shift them to begin at 0, none below")
 
 
 def _as_images(part: Data) -> Data:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets import losses, plots
 from jaxnets.autoencoding import reconstructing
 from jaxnets.choices import ACTIVATIONS, ActivationName
-from jaxnets.data import Data, Spec, Splits, augment, labelled_images
+from jaxnets.data import Data, Spec, Splits, augment, check_pixels, labelled_images
 from jaxnets.errors import InputError, check_field, nearest
 from jaxnets.evaluation import predict as predicted
 from jaxnets.learner import Learner, TrainState
@@ -73,10 +73,13 @@ def load(config: Config) -> Splits:
     All test images are every detector's; the mask tells the normal ones.
     """
     splits = labelled_images(config.data, config.data_dir, config.image_size, config.validation)
+    check_pixels(splits.train.spec)
     classes = splits.train.classes
     for name in config.normal:
         if name not in classes:
             raise InputError(f"normal={name!r} is no class{nearest(name, classes)}; there are {', '.join(classes)}")
+    if len(set(config.normal)) < len(config.normal):
+        raise InputError(f"normal={config.normal} names a class twice; name each once")
     numbers = np.array([classes.index(name) for name in config.normal or classes])
     known = {
         "inputs": {
@@ -134,7 +137,7 @@ def build(config: Config, spec: Spec) -> Learner:
 def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
     """Return each image's anomaly score under each detector."""
     names = spec["inputs"].classes
-    scores = anomaly_scores(inputs, outputs(inputs, link=lambda coded: np.asarray(coded.outputs)), spec["inputs"].high)
+    scores = outputs(inputs, link=lambda coded: anomaly_scores(inputs, coded.outputs, spec["inputs"].high))
     return [{f"unlike {name}": float(score) for name, score in zip(names, row, strict=True)} for row in scores]
 
 
@@ -144,12 +147,12 @@ def anomaly_scores(inputs: np.ndarray, made: np.ndarray, high: float) -> np.ndar
     Without the norm, an image with little in it, such as a 1, would be like everything: there is little to get wrong.
 
     Args:
-        inputs: images [N, ...].
-        made: the logits that each detector makes of them, [N, detectors, ...].
+        inputs: images [N, H, W, C].
+        made: the logits that each detector makes of them, [..., N, detectors, H, W, C].
         high: the pixels' highest value.
     """
     pixels = (inputs / np.float32(high))[:, None]
-    errors = np.square(np.asarray(jax.nn.sigmoid(made)) - pixels).reshape(*made.shape[:2], -1).sum(-1)
+    errors = np.square(np.asarray(jax.nn.sigmoid(made)) - pixels).sum((-3, -2, -1))
     return errors / np.maximum(np.linalg.norm(pixels.reshape(len(inputs), 1, -1), axis=-1), 1.0)
 
 
@@ -179,10 +182,14 @@ def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[Tr
     metrics = {"test/AUROC": areas.mean(1).tolist(), "test/AUROC of the worst class": areas.min(1).tolist()}
     rows = {}
     for i, name in enumerate(train.spec["inputs"].classes):
-        order = np.argsort(np.where(normal[:, i], of_seeds[0][:, i], -np.inf))[::-1][:6]
-        missed = np.argsort(np.where(normal[:, i], np.inf, of_seeds[0][:, i]))[:6]
-        title = f"normal: {name} (AUROC {areas[0, i]:.3f}, Isolation Forest {baseline[i]:.3f}). Six normal images that "
-        rows[title + "look odd, six others that look normal"] = images[[*order, *missed]] / train.spec["inputs"].high
+        order = np.argsort(np.where(normal[:, i], of_seeds[0][:, i], -np.inf))[::-1][: min(6, normal[:, i].sum())]
+        missed = np.argsort(np.where(normal[:, i], np.inf, of_seeds[0][:, i]))[: min(6, (~normal[:, i]).sum())]
+        title = (
+            f"normal: {name} (AUROC {areas[0, i]:.3f}, Isolation Forest {baseline[i]:.3f}). Normal images that look "
+        )
+        rows[f"{title}odd ({len(order)}), others that look normal"] = (
+            images[[*order, *missed]] / train.spec["inputs"].high
+        )
     plots.save_image_rows(folder / "anomalies.png", rows)
     return Finished(metrics, {"test/AUROC of Isolation Forest": float(baseline.mean())})
 

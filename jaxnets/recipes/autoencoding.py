@@ -13,7 +13,7 @@ import numpy as np
 from jaxnets import losses, plots
 from jaxnets.autoencoding import Autoencoded, reconstructing, variational
 from jaxnets.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
-from jaxnets.data import Data, Spec, Splits, augment, labelled_images
+from jaxnets.data import Data, Spec, Splits, augment, check_pixels, labelled_images
 from jaxnets.errors import InputError, check_field
 from jaxnets.evaluation import evaluate
 from jaxnets.evaluation import predict as predicted
@@ -103,6 +103,7 @@ PRESETS = {
 def load(config: Config) -> Splits:
     """Return the images; of held-out ones, noise or binary pixels are drawn once and for all."""
     splits = labelled_images(config.data, config.data_dir, config.image_size, config.validation)
+    check_pixels(splits.train.spec)
     high = splits.train.spec["inputs"].high
 
     def held_out(part: Data | None, seed: int) -> Data | None:
@@ -162,8 +163,8 @@ def _corruption(config: Config, high: float) -> augment.Augment:
 
 def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
     """Return the mean squared error of each image's reconstruction, pixels being 0 to 1."""
-    made = outputs(inputs, link=_images)
-    errors = np.square(made - inputs / np.float32(spec["inputs"].high)).reshape(len(inputs), -1).mean(1)
+    pixels = inputs / np.float32(spec["inputs"].high)
+    errors = outputs(inputs, link=lambda coded: np.square(_images(coded) - pixels).mean((-3, -2, -1)))
     return [{"mse": float(error)} for error in errors]
 
 
@@ -200,22 +201,19 @@ def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[Tr
         measured = _learner(config, train.spec, config.importance_samples)
         name = f"test/nll from {config.importance_samples} codes"
         metrics[name] = [float(evaluate(measured, state, test)["nll"]) for state in states]
-    else:
+    elif config.code < min(train.num_examples, math.prod(clean.shape[1:])):  # else PCA leaves nothing out
         own = [float(evaluate(learner, state, test)["mse"]) for state in states]
-        pca = float(
-            np.square(principal_components(train["inputs"] / high, test["inputs"] / high, config.code) - clean).mean()
-        )
-        baselines[f"test/mse of PCA with {config.code} components"] = pca
+        made = principal_components(train["inputs"] / high, test["inputs"] / high, config.code)
+        baselines[f"test/mse of PCA with {config.code} components"] = pca = float(np.square(made - clean).mean())
         metrics["test/mse over PCA's"] = [mse / pca for mse in own]
     if config.kind == "denoising":
         baselines["test/mse of the noisy images"] = float(np.square(test["inputs"] / high - clean).mean())
-    _draw(config, test, learner, states[0], folder)
+    _draw(config, test, float(high), learner, states[0], folder)
     return Finished(metrics, baselines)
 
 
-def _draw(config: Config, test: Data, learner: Learner, state: TrainState, folder: Path) -> None:
+def _draw(config: Config, test: Data, high: float, learner: Learner, state: TrainState, folder: Path) -> None:
     """Write reconstructions.png, walk.png, codes.png and, of a variational autoencoder, samples.png."""
-    high = test.spec["inputs"].high
     some = test["inputs"][:12]
     rows = {"given": some / high, "made of it": _images(predicted(learner, state, some))}
     if "clean" in test:
@@ -240,8 +238,8 @@ def _draw(config: Config, test: Data, learner: Learner, state: TrainState, folde
 
 def principal_components(train: np.ndarray, inputs: np.ndarray, number: int) -> np.ndarray:
     """Return the inputs [N, ...] as a principal component analysis of the training data reconstructs them."""
-    flat, given = (array.reshape(len(array), -1).astype(np.float64) for array in (train, inputs))
-    mean = flat.mean(0)
-    _, vectors = np.linalg.eigh(np.cov(flat - mean, rowvar=False))
-    basis = vectors[:, -min(number, flat.shape[1]) :]  # [D, number], the largest last
-    return ((given - mean) @ basis @ basis.T + mean).reshape(inputs.shape)
+    from sklearn.decomposition import PCA  # noqa: PLC0415  (slow to import)
+
+    method = PCA(number, random_state=0).fit(train.reshape(len(train), -1))
+    codes = method.transform(inputs.reshape(len(inputs), -1))
+    return method.inverse_transform(codes).reshape(inputs.shape)

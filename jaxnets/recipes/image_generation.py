@@ -4,16 +4,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import losses, plots
-from jaxnets.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, adversarial
+from jaxnets.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, Game, adversarial
 from jaxnets.choices import DTYPES, Precision
-from jaxnets.data import Data, Spec, Splits, labelled_images
+from jaxnets.data import Data, Spec, Splits, check_pixels, labelled_images
 from jaxnets.duration import Duration
 from jaxnets.errors import InputError, check_field
 from jaxnets.evaluation import predict as predicted
@@ -24,7 +24,7 @@ from jaxnets.models import CNN, StridedDecoder, StridedEncoder
 from jaxnets.network import Coded, Network, network, standardized
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Finished, Generated, Preset
+from jaxnets.recipes import Finished, Generated, Outputs, Preset
 from jaxnets.transforms import averaged
 
 GAMES = {"non-saturating": NON_SATURATING, "hinge": HINGE, "wasserstein": WASSERSTEIN}
@@ -52,8 +52,8 @@ class Config:
     """numbers in a code"""
     features: tuple[int, ...] = (32, 64)
     """channels of the discriminator's convolutions, and, reversed, of the generator's; each halves the image"""
-    norm: Literal["none", "batch", "layer"] = "none"
-    """normalisation in the discriminator; not batch with a gradient penalty, which is of single images"""
+    norm: Literal["auto", "none", "batch", "layer"] = "auto"
+    """normalisation in the discriminator; auto is batch, or layer with a gradient penalty, which is of single images"""
     dropout: float = 0.0
     """probability that one of the discriminator's last features is dropped in training"""
     discriminator_steps: int = 1
@@ -75,17 +75,25 @@ class Config:
         check_field(self, "features", min(self.features, default=0) >= 1, "widths of 1 or more, at least one")
         for name in ("code", "discriminator_steps"):
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
-        if self.norm == "batch" and (GAMES[self.game].penalty if self.penalty is None else self.penalty):
-            raise InputError("norm='batch' mixes the images that a gradient penalty looks at one by one; use 'layer'")
+        if self.norm == "batch" and self.rules.penalty:
+            raise InputError(
+                f"norm='batch' mixes the images that the gradient penalty of {self.rules.penalty:g} looks at singly; "
+                "use --norm layer, or --penalty 0"
+            )
         if self.training.patience is not None:
             raise InputError("patience waits for a falling loss, which a game of two players does not have")
         if self.optimizer.accumulate != 1:
             raise InputError("accumulate is not for games of two players; use a smaller --batch-size")
 
+    @property
+    def rules(self) -> Game:
+        """The game that is played."""
+        game = GAMES[self.game]
+        return game if self.penalty is None else game._replace(penalty=self.penalty)
+
 
 _MNIST = Config(
     code=32,
-    norm="batch",
     training=TrainingConfig(duration="8ep", batch_size=64),
     optimizer=OptimizerConfig(optimizer="adam", momentum=0.5, learning_rate=1e-3, schedule="constant", average=0.999),
 )
@@ -94,13 +102,16 @@ PRESETS = {"mnist-gan": Preset(_MNIST, "a DCGAN of digits (--conditional, --game
 
 def load(config: Config) -> Splits:
     """Return the images and their classes."""
-    return labelled_images(config.data, config.data_dir, config.image_size)
+    splits = labelled_images(config.data, config.data_dir, config.image_size)
+    check_pixels(splits.train.spec)
+    return splits
 
 
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for images like those of ``spec``."""
     shape, high = spec["inputs"].shape, spec["inputs"].high
     num_classes = len(spec["labels"].classes) if config.conditional else 0
+    norms = {"none": None, "auto": "layer" if config.rules.penalty else "batch"}
     dtype, start = DTYPES[config.precision], jax.nn.initializers.normal(0.02)  # DCGAN's
     generator = network(
         StridedDecoder,
@@ -116,26 +127,30 @@ def build(config: Config, spec: Spec) -> Learner:
         (*shape[:2], shape[2] + num_classes),
         config.features,
         1,
-        norm=None if config.norm == "none" else config.norm,
+        norm=norms.get(config.norm, config.norm),
         dropout=config.dropout,
         kernel_init=start,
         dtype=dtype,
     )
     num_steps = config.training.num_steps(spec.num_examples)
     rival = replace(config.optimizer, learning_rate=config.discriminator_rate * config.optimizer.learning_rate)
-    game = GAMES[config.game]
     learner = adversarial(
         generator,
         discriminator,
         config.code,
         make_optimizer(config.optimizer, num_steps),
         make_optimizer(rival, num_steps and num_steps * config.discriminator_steps),
-        game=game if config.penalty is None else game._replace(penalty=config.penalty),
+        game=config.rules,
         target=lambda images: images / np.float32(high / 2) - 1,
         num_classes=num_classes,
         discriminator_steps=config.discriminator_steps,
     )
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
+
+
+def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, Any]]:
+    """Return the discriminator's score of each image: the higher, the more it holds the image for real."""
+    return [{"score": float(score)} for score in outputs(inputs)]
 
 
 def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
@@ -185,24 +200,31 @@ def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[Tr
     plots.save_image_rows(folder / "samples-by-step.png", {name: steps[name] for name in _spread(list(steps), 12)})
     generate(config, train.spec, learner, states[0], GenerateOptions(out=folder / "samples", length=100))
 
-    judge = _judge(train)
+    judged_by = _train_judge(train)
     labels = np.arange(NUM_MEASURED) % len(train.classes)
     high = np.float32(train.spec["inputs"].high)
-    real = judge(test["inputs"] / high)
-    names = ("fid", "smallest class share", "largest class share", "share of clear images")
-    metrics: dict[str, list[float]] = {f"test/{name}": [] for name in names}
+    real = judged_by(test["inputs"] / high)
+    number = min(NUM_MEASURED, test.num_examples, train.num_examples)  # of each side: distances of fewer are larger
+    fid = f"test/fid of {number:,}"
+
+    def distance(judged: _Judged) -> float:
+        return frechet_distance(judged.features[:number], real.features)
+
+    names = (fid, "test/smallest class share", "test/largest class share", "test/share of clear images")
+    metrics: dict[str, list[float]] = {name: [] for name in names}
     for state in states:
-        judged = judge(_drawn(config, train.spec, learner, state, labels, seed=2))
+        judged = judged_by(_drawn(config, train.spec, learner, state, labels, seed=2))
         shares = np.bincount(judged.classes, minlength=len(train.classes)) / len(labels)
-        values = frechet_distance(judged.features, real.features), shares.min(), shares.max(), judged.clear
+        values = distance(judged), shares.min(), shares.max(), judged.clear
         for name, value in zip(metrics, values, strict=True):
             metrics[name].append(float(value))
-    untrained = judge(_drawn(config, train.spec, learner, learner.init(jax.random.key(0)), labels, seed=2))
-    others = judge(train["inputs"][: test.num_examples] / high)
+    untrained = judged_by(_drawn(config, train.spec, learner, learner.init(jax.random.key(0)), labels, seed=2))
+    rows = np.random.default_rng(0).choice(train.num_examples, number, replace=False)  # data may be in order
+    others = judged_by(train["inputs"][rows] / high)
     baselines = {
         "test/accuracy of the classifier that judges": float((real.classes == test["labels"]).mean()),
-        "test/fid of real images": frechet_distance(others.features, real.features),
-        "test/fid of an untrained generator": frechet_distance(untrained.features, real.features),
+        f"{fid} real images": distance(others),
+        f"{fid} of an untrained generator": distance(untrained),
         "test/share of clear real images": real.clear,
     }
     return Finished(metrics, baselines)
@@ -216,8 +238,11 @@ class _Judged(NamedTuple):
     clear: float
 
 
-def _judge(train: Data) -> Callable[[np.ndarray], _Judged]:
-    """Return a function that judges images, pixels 0 to 1, by a small CNN that is trained here, in three epochs."""
+def _train_judge(train: Data) -> Callable[[np.ndarray], _Judged]:
+    """Return a function that judges images, pixels 0 to 1, by a small CNN that is trained here.
+
+    It is trained for three epochs, or 500 steps if these are more.
+    """
     column, num_classes, width = train.spec["inputs"], len(train.classes), 128
 
     def classifier(out_features: int, dropout: float = 0.0) -> Network:
@@ -229,7 +254,7 @@ def _judge(train: Data) -> Callable[[np.ndarray], _Judged]:
     num_steps = max(500, Duration.parse("3ep").steps(train.num_examples, batch_size) or 0)
     tx = make_optimizer(optimizer, num_steps)
     learner = supervised(classifier(num_classes, dropout=0.4), losses.softmax_cross_entropy, tx)
-    state = fit(learner, train, duration=num_steps, batch_size=batch_size).state
+    state = fit(learner, train, duration=num_steps, batch_size=batch_size, progress=False).state
     # With the identity in place of its last layer, the network returns what stands before it.
     head = {**state.params["head"], "out": {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}}
     before_last = state.replace(params={**state.params, "head": head})
