@@ -64,6 +64,7 @@ def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
             console.print("some weights are not finite: nothing is drawn of them")
             return Finished()
+        console.print("drawing and measuring what was learned ...")
         return recipe.finish(recipe.config, splits, alone, each_member(state), run.path)
 
     try:

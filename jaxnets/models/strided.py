@@ -29,7 +29,8 @@ class StridedEncoder(nnx.Module):
         activation: the non-linearity.
         norm: "batch" or "layer" normalisation after each convolution but the first, or none.
         dropout: probability that a unit before the dense layer is dropped in training.
-        kernel_init: initialiser of the weights; the default draws with variance 2 / fan-in (He et al., 2015).
+        kernel_init: initialiser of all weights but the last layer's; the default draws with variance 2 / fan-in (He et
+            al., 2015).
         dtype: of the computation; parameters stay float32.
         rngs: where initial values come from.
 
@@ -86,7 +87,8 @@ class StridedDecoder(nnx.Module):
         activation: the non-linearity.
         norm: "batch" or "layer" normalisation of each image on the way, or none.
         out_activation: of the last layer; none by default, "tanh" is DCGAN's.
-        kernel_init: initialiser of the weights; the default draws with variance 2 / fan-in (He et al., 2015).
+        kernel_init: initialiser of all weights but the last layer's; the default draws with variance 2 / fan-in (He et
+            al., 2015).
         dtype: of the computation; parameters stay float32.
         rngs: where initial values come from.
 
