@@ -128,9 +128,10 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What came of it; None if it has not ended."""
+        """What came of it; None if it has not ended, or was stopped while it was measured."""
         path = self.path / "result.json"
-        return from_json(path) if path.exists() else None
+        result = from_json(path) if path.exists() else {}
+        return result if "baselines" in result else None
 
     def history(self) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl; a last line that was cut off is left out."""
@@ -194,13 +195,13 @@ class Run:
             self._cut_history(step)
         with _signals() as received:
             event = event or self._follow(events(learner, splits.train, **options), display, watch, received)
-            plots.save_curves(self.path / "curves.png", {self.config.recipe: self.history()})
-            examples = event.step * training.batch_size * len(self.config.seeds)
-            result = self._result(learner, splits, event, examples)
-            to_json(self.path / "result.json", result | {"baselines": {}})  # what follows may take long, or fail
-            metrics, result["baselines"] = finish(event.run_state.train)
-            result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
-            to_json(self.path / "result.json", result)
+        plots.save_curves(self.path / "curves.png", {self.config.recipe: self.history()})
+        examples = event.step * training.batch_size * len(self.config.seeds)
+        result = self._result(learner, splits, event, examples)
+        to_json(self.path / "result.json", result)  # without baselines: what follows may take long, or fail
+        metrics, result["baselines"] = finish(event.run_state.train)
+        result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
+        to_json(self.path / "result.json", result)
         return result
 
     def _follow(

@@ -213,6 +213,23 @@ def test_every_game_can_be_played(flags, capsys):
     assert cli.main(["train", "mnist-gan", *features, *flags, "--dry-run"]) == 0
 
 
+def test_a_run_that_is_stopped_while_it_is_measured_is_measured_again(tmp_path, capsys, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    command = ["train", "mnist-autoencoder", *DENSE, "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(autoencoding, "finish", stopped)
+        assert cli.main(command) == 130
+    before = result(tmp_path / "run")
+    assert "test/mse" in before["metrics"]
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0
+    after = result(tmp_path / "run")
+    assert after["steps"] == before["steps"] and "test/mse over PCA's" in after["metrics"]
+    assert cli.main(["resume", str(tmp_path / "run")]) == 0
+    assert "has ended" in capsys.readouterr().out
+
+
 def test_a_run_that_diverged_keeps_its_result(tmp_path, capsys):
     broken = ["--optimizer", "sgd", "--learning-rate", "1e20"]
     assert cli.main(["train", "mnist-autoencoder", *DENSE, *broken, "--out", str(tmp_path / "run")]) == 1
