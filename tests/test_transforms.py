@@ -184,7 +184,7 @@ def test_a_group_refuses_what_is_not_for_each_member():
         group.evaluate(group.init(jax.random.key(0)), batch)
     with pytest.raises(jn.InputError, match="size=0"):
         jn.grouped(small_learner(), 0)
-    labels = np.array([[0, 1], [2, 7]])  # the second member's are not in range
+    labels = np.array([[0, 1], [2, 7]], np.int32)  # the second member's are not in range
     with pytest.raises(jn.InputError, match="labels range from 1 to 7"):
         group.check({"inputs": np.zeros((2, 2, 4), np.float32), "labels": labels})
     batch = {"inputs": np.zeros((4, 2, 4), np.float32), "labels": np.zeros((4, 2), np.int32), "mask": np.ones((4, 3))}
