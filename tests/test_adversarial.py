@@ -99,6 +99,7 @@ def test_the_penalty_is_of_points_between_real_and_generated_ones():
     np.testing.assert_allclose(state.params["discriminator"]["s"], s - RATE * slope, rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_each_players_own():
     """The generator's move once a step; the discriminator's by real and by generated images, not for the generator."""
     learner = images_learner()
@@ -123,10 +124,8 @@ IMAGES = np.random.default_rng(0).integers(0, 17, (48, 8, 8, 1)).astype(np.uint8
 LABELS = np.arange(48) % 3
 
 
-@pytest.mark.parametrize(
-    "game",
-    [NON_SATURATING, pytest.param(HINGE, marks=pytest.mark.slow), pytest.param(WASSERSTEIN, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("game", GAMES.values())
 def test_it_trains_like_any_learner(game):
     """The same loop, population, average and resume, with batch statistics and dropout on the way."""
     learner = averaged(images_learner(game=game), 0.9)

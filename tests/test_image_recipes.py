@@ -106,6 +106,7 @@ class TestAutoencoding:
         assert is_a_picture(out)
         assert "9 images of 8 x 8 x 1" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_pictures(self, trained):
         for kind in ("plain", "denoising", "variational"):
             assert all(is_a_picture(trained[kind] / f"{name}.png") for name in ("reconstructions", "walk", "codes"))
