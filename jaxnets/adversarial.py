@@ -112,12 +112,12 @@ class _Players:
             raise InputError(f"discriminator_steps={parts} does not divide the batch of {size} examples")
         cut = {name: jnp.asarray(array).reshape(parts, -1, *array.shape[1:]) for name, array in batch.items()}
 
-        def judge(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
+        def train(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
             real, labels = self._real({name: array[i] for name, array in cut.items()})
             return self._train_discriminator(carry[0], real, labels, jax.random.fold_in(key, i))
 
-        start = judge(jnp.int32(0), (state, jnp.zeros(size // parts)))
-        state, lost = lax.fori_loop(1, parts, judge, start) if parts > 1 else start
+        start = train(jnp.int32(0), (state, jnp.zeros(size // parts)))
+        state, lost = lax.fori_loop(1, parts, train, start) if parts > 1 else start
         real, labels = self._real({name: array[0] for name, array in cut.items()})
         state, (values, fooled) = self._train_generator(state, real, labels, jax.random.fold_in(key, parts))
         metrics = {"loss": mean_of(lost), "generator_loss": mean_of(values), "fooled": mean_of(fooled)}

@@ -81,17 +81,16 @@ def grouped(learner: Learner, size: int) -> Learner:
         return jax.tree.map(lambda leaf: leaf.sum(0), sums)
 
     def whole(batch: Batch) -> Batch:
-        for name, array in batch.items():
-            if name != "mask" and array.shape[1:2] != (size,):
+        arrays = dict(batch)
+        if "mask" in arrays:
+            mask = batch["mask"] if batch["mask"].ndim > 1 else batch["mask"][:, None]
+            if mask.shape[1:] not in ((1,), (size,)):
+                raise InputError(f"a group of {size} was given a mask of shape {mask.shape}, not [B] or [B, {size}]")
+            arrays["mask"] = jnp.broadcast_to(mask, (len(mask), size))
+        for name, array in arrays.items():
+            if array.shape[1:2] != (size,):
                 raise InputError(f"a group of {size} was given {name} of shape {array.shape}, not [B, {size}, ...]")
-        if "mask" in batch and _as_rows(batch["mask"]).shape[1:] not in ((1,), (size,)):
-            raise InputError(
-                f"a group of {size} was given a mask of shape {batch['mask'].shape}, not [B] or [B, {size}]"
-            )
-        mask = (
-            {"mask": jnp.broadcast_to(_as_rows(batch["mask"]), (len(batch["mask"]), size))} if "mask" in batch else {}
-        )
-        return {**batch, **mask}
+        return arrays
 
     def init(key: Key) -> TrainState:
         check_key(key)
@@ -114,10 +113,6 @@ def grouped(learner: Learner, size: int) -> Learner:
             learner.check({name: array[:, member] for name, array in whole(arrays).items()})
 
     return Learner(init, step, evaluate, predict, check)
-
-
-def _as_rows(mask: Any) -> Any:
-    return mask if mask.ndim > 1 else mask[:, None]
 
 
 def augmented(learner: Learner, augment: Augment) -> Learner:

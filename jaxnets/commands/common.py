@@ -1,7 +1,7 @@
 """What several commands do."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ def members(learner: Learner, config: RunConfig) -> Learner:
     return members._replace(step=jax.jit(members.step))
 
 
-def each_member(state: TrainState) -> list[TrainState]:
-    """Return the states of a population's members, or the one of a learner that is none."""
+def each_member(state: TrainState) -> Iterator[TrainState]:
+    """Yield the states of a population's members, or the one of a learner that is none."""
     if not np.ndim(state.step):
-        return [state]
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(len(state.step))]
+        yield state
+        return
+    for i in range(len(state.step)):
+        yield jax.tree.map(lambda leaf, i=i: leaf[i], state)
 
 
 def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *, resume: bool = False) -> int:
@@ -56,7 +58,7 @@ def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *
 
     def watch(state: TrainState, step: int) -> None:
         if recipe.watch is not None:
-            recipe.watch(recipe.config, splits, alone, each_member(state)[0], step, run.path)
+            recipe.watch(recipe.config, splits, alone, next(each_member(state)), step, run.path)
 
     def finish(state: TrainState) -> tuple[Mapping[str, Sequence[float]], Mapping[str, float]]:
         if recipe.finish is None:
@@ -65,7 +67,7 @@ def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *
             console.print("some weights are not finite: nothing is drawn of them")
             return Finished()
         console.print("drawing and measuring what was learned ...")
-        return recipe.finish(recipe.config, splits, alone, each_member(state), run.path)
+        return recipe.finish(recipe.config, splits, alone, list(each_member(state)), run.path)
 
     try:
         with Display() as display:

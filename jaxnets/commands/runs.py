@@ -151,7 +151,7 @@ def encode(
     opened, found = open_run(run, recipe)
     spec = opened.spec
     learner = found.build(found.config, spec)
-    state, *_ = each_member(opened.train_state(members(learner, opened.config)))
+    state = next(each_member(opened.train_state(members(learner, opened.config))))
     example = jax.ShapeDtypeStruct((1, *spec["inputs"].shape), spec["inputs"].dtype)
     predicted = jax.eval_shape(learner.predict, state, example)
     if not isinstance(predicted, Autoencoded) or predicted.codes.ndim != 2:
@@ -176,7 +176,7 @@ def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOpti
     if found.generate is None:
         raise InputError(f"{run}: {opened.config.recipe} is no model that generates")
     learner = found.build(found.config, opened.spec)
-    state, *_ = each_member(opened.train_state(members(learner, opened.config)))
+    state = next(each_member(opened.train_state(members(learner, opened.config))))
     options = replace(options, out=options.out or run / "generated")
     use_compile_cache()
     drawn = found.generate(found.config, opened.spec, learner, state, options)

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxnets import plots
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Learner, TrainState
@@ -59,6 +60,14 @@ class Generated(NamedTuple):
 
     text: str
     files: tuple[Path, ...]
+
+
+def pictured(images: np.ndarray, options: GenerateOptions) -> Generated:
+    """Return images that were drawn, [N, H, W, C], pixels 0 to 1, also written to ``options.out`` (.png)."""
+    files = options.files(".png")
+    for file in files:
+        plots.save_image_grid(file, images)
+    return Generated(f"{len(images)} images of {' x '.join(map(str, images.shape[1:]))}", files)
 
 
 class Finished(NamedTuple):

@@ -22,7 +22,7 @@ from jaxnets.models import MLP, StridedDecoder, StridedEncoder
 from jaxnets.network import Coded, Network, network, reshaped, standardized
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Finished, Generated, Outputs, Preset
+from jaxnets.recipes import Finished, Generated, Outputs, Preset, pictured
 from jaxnets.transforms import augmented, averaged
 
 
@@ -183,10 +183,7 @@ def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, op
     key = jax.random.key(options.seed)
     codes = options.temperature * np.asarray(jax.random.normal(key, (number, config.code)))
     images = _images(predicted(learner, state, Coded(codes)))
-    files = options.files(".png")
-    for file in files:
-        plots.save_image_grid(file, images)
-    return Generated(f"{number} images of {' x '.join(map(str, images.shape[1:]))}", files)
+    return pictured(images, options)
 
 
 def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[TrainState], folder: Path) -> Finished:

@@ -24,7 +24,7 @@ from jaxnets.models import CNN, StridedDecoder, StridedEncoder
 from jaxnets.network import Coded, Network, network, standardized
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
 from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Finished, Generated, Outputs, Preset
+from jaxnets.recipes import Finished, Generated, Outputs, Preset, pictured
 from jaxnets.transforms import averaged
 
 GAMES = {"non-saturating": NON_SATURATING, "hinge": HINGE, "wasserstein": WASSERSTEIN}
@@ -162,10 +162,7 @@ def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, op
         raise InputError(f"prompt={options.prompt!r} is no class; use one of {', '.join(classes)}")
     labels = np.full(number, classes.index(options.prompt)) if options.prompt else np.arange(number) % len(classes)
     images = _drawn(config, spec, learner, state, labels, options.seed, options.temperature)
-    files = options.files(".png")
-    for file in files:
-        plots.save_image_grid(file, images)
-    return Generated(f"{number} images of {' x '.join(map(str, images.shape[1:]))}", files)
+    return pictured(images, options)
 
 
 def _drawn(
@@ -204,7 +201,9 @@ def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[Tr
     labels = np.arange(NUM_MEASURED) % len(train.classes)
     high = np.float32(train.spec["inputs"].high)
     real = judged_by(test["inputs"] / high)
-    number = min(NUM_MEASURED, test.num_examples, train.num_examples)  # of each side: distances of fewer are larger
+    number = min(
+        NUM_MEASURED, test.num_examples, train.num_examples
+    )  # generated or real alike: of fewer, distances are larger
     fid = f"test/fid of {number:,}"
 
     def distance(judged: _Judged) -> float:
