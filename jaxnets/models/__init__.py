@@ -4,7 +4,23 @@ from jaxnets.models.cnn import CNN
 from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.mlp import MLP
 from jaxnets.models.resnet import ResNet
-from jaxnets.models.rnn import RNN, Continued
+from jaxnets.models.rnn import RNN
+from jaxnets.models.sequences import Continued
 from jaxnets.models.strided import StridedDecoder, StridedEncoder
+from jaxnets.models.transformer import EncoderDecoder, SourceTarget, Transformer
+from jaxnets.models.vit import ViT
 
-__all__ = ["CNN", "MLP", "RNN", "Continued", "Forecaster", "ResNet", "StridedDecoder", "StridedEncoder"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "RNN",
+    "Continued",
+    "EncoderDecoder",
+    "Forecaster",
+    "ResNet",
+    "SourceTarget",
+    "StridedDecoder",
+    "StridedEncoder",
+    "Transformer",
+    "ViT",
+]

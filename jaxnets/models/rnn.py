@@ -1,7 +1,7 @@
 """Recurrent networks over sequences of numbers or tokens: Elman, LSTM and GRU, stacked, in one direction or both."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +9,8 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.errors import InputError
+from jaxnets.models.sequences import Continued, Pool, check_tokens, pooled
 from jaxnets.nn import LSTM, Cell, Recurrent
-
-Pool = Literal["last", "max", "mean"]
-
-
-class Continued(NamedTuple):
-    """Inputs that go on from a state. A model that is given them returns ``(outputs, state)``.
-
-    Attributes:
-        inputs: what the model takes.
-        carry: the state that it returned before; None at the beginning.
-    """
-
-    inputs: jax.Array
-    carry: Any = None
 
 
 class RNN(nnx.Module):
@@ -85,24 +72,9 @@ class RNN(nnx.Module):
         self.out = nnx.Linear(width, out_features, dtype=dtype, rngs=rngs)
 
     def check(self, inputs: np.ndarray) -> None:
-        """Check tokens on the host: JAX would take the nearest one in silence.
-
-        Raises:
-            InputError: if a token is outside the vocabulary, or a sequence is nothing but padding.
-        """
-        if self.embed is None:
-            return
-        if inputs.dtype.kind not in "iu":
-            raise InputError(f"inputs are {inputs.dtype}, not tokens; give whole numbers from 0")
-        low, high = inputs.min(), inputs.max()
-        if low < 0 or high >= self.in_features:
-            raise InputError(
-                f"tokens range from {low} to {high}, outside the vocabulary's 0..{self.in_features - 1}; "
-                "build the vocabulary from the training data, and map what is unknown to a token of its own"
-            )
-        if self.padding is not None and (empty := (inputs == self.padding).all(-1)).any():
-            row = int(np.argmax(empty))
-            raise InputError(f"row {row} is nothing but padding (token {self.padding}); leave empty sequences out")
+        """Check tokens on the host, as ``check_tokens`` does; numbers of any kind will do."""
+        if self.embed is not None:
+            check_tokens(inputs, self.in_features, self.padding)
 
     def __call__(self, inputs: jax.Array | Continued, *, rngs: nnx.Rngs | None = None) -> Any:
         """Return the outputs; ``rngs`` is what dropout draws from."""
@@ -122,7 +94,7 @@ class RNN(nnx.Module):
         if self.pool == "last":
             x = self.dropout(jnp.concatenate([carry[0] for carry in last[-1]], -1).astype(x.dtype), rngs=rngs)
         elif self.pool is not None:
-            x = _pooled(x, mask, self.pool)
+            x = pooled(x, mask, self.pool)
         outputs = self.out(x)
         return (outputs, tuple(last)) if continued else outputs
 
@@ -135,11 +107,3 @@ class RNN(nnx.Module):
         if inputs.ndim != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise InputError(f"RNN(embedding=...) got inputs of {inputs.dtype}{list(inputs.shape)}, not tokens [B, T]")
         return self.embed(inputs), None if self.padding is None else inputs != self.padding
-
-
-def _pooled(x: jax.Array, mask: jax.Array | None, pool: Pool) -> jax.Array:
-    """Return the largest or the mean over the steps that count, [B, T, H] -> [B, H]; 0 where none does."""
-    keep = jnp.ones((*x.shape[:2], 1), bool) if mask is None else mask[..., None]  # [B, T, 1]
-    if pool == "max":
-        return jnp.where(keep.any(1), jnp.where(keep, x, -jnp.inf).max(1), 0)
-    return jnp.where(keep, x, 0).sum(1) / jnp.maximum(keep.sum(1), 1).astype(x.dtype)

@@ -1,5 +1,6 @@
 """Layers that Flax lacks, or that are slow on some backend."""
 
+from jaxnets.nn.attention import Attention, KVCache, dot_product_attention, rotary
 from jaxnets.nn.conv import Conv, conv_general_dilated
 from jaxnets.nn.pooling import avg_pool, max_pool
 from jaxnets.nn.recurrent import ELMAN, GRU, LSTM, Cell, Recurrent
@@ -9,13 +10,17 @@ __all__ = [
     "ELMAN",
     "GRU",
     "LSTM",
+    "Attention",
     "Cell",
     "Conv",
     "ConvTranspose",
+    "KVCache",
     "Recurrent",
     "avg_pool",
     "conv_general_dilated",
     "conv_transpose",
+    "dot_product_attention",
     "max_pool",
+    "rotary",
     "upsample",
 ]

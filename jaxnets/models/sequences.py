@@ -1,0 +1,55 @@
+"""Parts that models of sequences share: what they are given, checks of tokens, and one vector for a sequence."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets.errors import InputError
+
+Pool = Literal["last", "max", "mean"]
+
+
+class Continued(NamedTuple):
+    """Inputs that go on from a state. A model that is given them returns ``(outputs, state)``.
+
+    Attributes:
+        inputs: what the model takes.
+        carry: the state that it returned before; None at the beginning.
+    """
+
+    inputs: Any
+    carry: Any = None
+
+
+def check_tokens(inputs: np.ndarray, size: int, padding: int | None) -> None:
+    """Check tokens on the host: JAX would take the nearest one in silence.
+
+    Args:
+        inputs: tokens, [..., T].
+        size: of the vocabulary.
+        padding: the token that fills up short sequences, if one does.
+
+    Raises:
+        InputError: if a token is outside the vocabulary, or a sequence is nothing but padding.
+    """
+    if inputs.dtype.kind not in "iu":
+        raise InputError(f"inputs are {inputs.dtype}, not tokens; give whole numbers from 0")
+    low, high = inputs.min(), inputs.max()
+    if low < 0 or high >= size:
+        raise InputError(
+            f"tokens range from {low} to {high}, outside the vocabulary's 0..{size - 1}; "
+            "build the vocabulary from the training data, and map what is unknown to a token of its own"
+        )
+    if padding is not None and (empty := (inputs == padding).all(-1)).any():
+        row = int(np.argmax(empty))
+        raise InputError(f"row {row} is nothing but padding (token {padding}); leave empty sequences out")
+
+
+def pooled(x: jax.Array, mask: jax.Array | None, pool: Literal["max", "mean"]) -> jax.Array:
+    """Return the largest or the mean over the steps that count, [B, T, H] -> [B, H]; 0 where none does."""
+    keep = jnp.ones((*x.shape[:2], 1), bool) if mask is None else mask[..., None]  # [B, T, 1]
+    if pool == "max":
+        return jnp.where(keep.any(1), jnp.where(keep, x, -jnp.inf).max(1), 0)
+    return jnp.where(keep, x, 0).sum(1) / jnp.maximum(keep.sum(1), 1).astype(x.dtype)

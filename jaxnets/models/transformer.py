@@ -1,0 +1,321 @@
+"""Transformers: encoders that classify, decoders that continue (GPT), and encoder-decoders."""
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from jaxnets.errors import InputError
+from jaxnets.models.sequences import Continued, check_tokens, pooled
+from jaxnets.models.transformer_block import TransformerBlock, layer_norm
+from jaxnets.nn import KVCache
+
+Positions = Literal["rotary", "learned", "sinusoidal"] | None
+
+
+class Seen(NamedTuple):
+    """What a transformer remembers of a sequence that is to go on.
+
+    Attributes:
+        caches: each block's keys and values.
+        inputs: what it was given, as far as it remembers, [B, L, ...].
+        memory: each block's keys and values of the memory, if there is one, and which of them count.
+    """
+
+    caches: tuple[KVCache, ...]
+    inputs: jax.Array
+    memory: tuple[tuple[KVCache, ...], jax.Array | None] | None = None
+
+
+class Transformer(nnx.Module):
+    """Blocks of attention over tokens or numbers, [B, T] or [B, T, in_features] -> [B, T, out_features], or pooled.
+
+    A causal one over tokens is a GPT. Given ``Continued(inputs, seen)``, a causal one returns the outputs and what it
+    remembers, from which the next inputs go on; of a sequence that outgrows ``max_length`` it forgets the older half,
+    and takes what is left for the beginning.
+
+    Args:
+        in_features: numbers of each element, or of tokens in the vocabulary.
+        features: D, the width of the blocks.
+        num_layers: how many blocks.
+        num_heads: of their attention.
+        out_features: width of the output (classes, tokens, or targets); None for the blocks' own.
+        max_length: the longest sequence.
+        tokens: whether the inputs are tokens.
+        padding: the token that fills up short sequences: nothing attends to it.
+        positions: how an element's place is known: "rotary", "learned" or "sinusoidal" (added to the inputs), or None.
+        causal: an element sees only those up to itself.
+        pool: one output a sequence, of the largest or the mean of the elements', or of all in a row ("all").
+        tied: the output layer's weights are the tokens' embedding.
+        embed: the tokens' embedding, to share another model's.
+        dropout: probability that a number is dropped in training, in the blocks and of what goes into the first.
+        use_bias: whether dense layers and norms have biases.
+        kernel_init: initialiser of the weights, and of embeddings and learned positions.
+        dtype: of the computation; parameters stay float32.
+        rngs: where initial values come from.
+        **block_options: handed to each ``TransformerBlock``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        num_layers: int,
+        num_heads: int,
+        out_features: int | None,
+        *,
+        max_length: int,
+        tokens: bool = False,
+        padding: int | None = None,
+        positions: Positions = "rotary",
+        causal: bool = False,
+        pool: Literal["max", "mean", "all"] | None = None,
+        tied: bool = False,
+        embed: nnx.Embed | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        kernel_init: nnx.Initializer = nnx.initializers.normal(0.02),
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+        **block_options: Any,
+    ):
+        if min(in_features, features, num_layers, max_length) < 1:
+            raise InputError(f"{in_features=}, {features=}, {num_layers=} and {max_length=} must all be 1 or more")
+        if positions not in (None, "rotary", "learned", "sinusoidal") or pool not in (None, "max", "mean", "all"):
+            raise InputError(
+                f"{positions=}, {pool=}: use 'rotary', 'learned', 'sinusoidal' or None; 'max', 'mean', 'all' or None"
+            )
+        if (tied or padding is not None or embed is not None) and not tokens:
+            raise InputError(f"{tied=}, {padding=} and embed= are for tokens; give tokens=True")
+        if tied and out_features != in_features:
+            raise InputError(
+                f"{tied=} makes an output of each token, {in_features}, but {out_features=}; give the same"
+            )
+        options = {"dtype": dtype, "rngs": rngs}
+        self.in_features, self.max_length, self.tokens, self.padding = in_features, max_length, tokens, padding
+        self.causal, self.pool, self.positions, self.tied = causal, pool, positions, tied
+        if tokens:
+            self.embed = embed or nnx.Embed(in_features, features, embedding_init=kernel_init, **options)
+        else:
+            self.embed = nnx.Linear(in_features, features, kernel_init=kernel_init, use_bias=use_bias, **options)
+        places = kernel_init(rngs.params(), (max_length, features)) if positions == "learned" else None
+        self.places = nnx.data(None if places is None else nnx.Param(places))
+
+        def scaled(*args: Any) -> jax.Array:
+            # Each block adds twice to the residual path: so the sum keeps its size at any depth (Radford et al., 2019).
+            return kernel_init(*args) / math.sqrt(2 * num_layers)
+
+        options |= {"use_bias": use_bias}
+        self.blocks = nnx.List(
+            TransformerBlock(
+                features,
+                num_heads,
+                rotary=positions == "rotary",
+                dropout=dropout,
+                kernel_init=kernel_init,
+                out_init=scaled,
+                **options,
+                **block_options,
+            )
+            for _ in range(num_layers)
+        )
+        norm_first = self.blocks[0].norm_first
+        self.norm = nnx.data(layer_norm(features, **options) if norm_first else None)
+        self.dropout = nnx.Dropout(dropout)
+        width = features * (max_length if pool == "all" else 1)
+        made = out_features is not None and not tied
+        self.out = nnx.data(nnx.Linear(width, out_features, kernel_init=kernel_init, **options) if made else None)
+
+    def check(self, inputs: np.ndarray) -> None:
+        """Check inputs on the host.
+
+        Raises:
+            InputError: if sequences are too long, a token is outside the vocabulary, or a row is nothing but padding.
+        """
+        if inputs.ndim > 1 and inputs.shape[1] > self.max_length:
+            raise InputError(f"sequences of {inputs.shape[1]} exceed max_length={self.max_length}; shorten them")
+        if self.tokens:
+            check_tokens(inputs, self.in_features, self.padding)
+
+    def __call__(
+        self,
+        inputs: jax.Array | Continued,
+        memory: jax.Array | None = None,
+        memory_mask: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> Any:
+        """Return the outputs.
+
+        Args:
+            inputs: tokens [B, T], or numbers [B, T, in_features].
+            memory: what blocks with ``cross`` attend to, [B, S, D]; of ``Continued`` inputs, at their beginning.
+            memory_mask: which of it counts, [B, S].
+            rngs: what dropout draws from.
+        """
+        if isinstance(inputs, Continued):
+            return self._continue(*inputs, memory, memory_mask, rngs)
+        memories = [memory] * len(self.blocks)
+        x, _ = self._through(inputs, [None] * len(self.blocks), memories, memory_mask, rngs)
+        return self._out(x, self._mask(inputs), rngs)
+
+    def _continue(
+        self,
+        inputs: jax.Array,
+        seen: Seen | None,
+        memory: jax.Array | None,
+        memory_mask: jax.Array | None,
+        rngs: nnx.Rngs | None,
+    ) -> tuple[jax.Array, Seen]:
+        size, length = inputs.shape[:2]
+        if not self.causal or self.pool or self.padding is not None:
+            raise InputError("only a causal transformer goes on from what it has seen, without pool= and padding=")
+        if length > self.max_length:
+            raise InputError(f"{length} elements exceed max_length={self.max_length}; give the last of them")
+        if seen is None:
+            caches = tuple(block.attention.empty_cache(size, self.max_length) for block in self.blocks)
+            room = jnp.zeros((size, self.max_length, *inputs.shape[2:]), inputs.dtype)
+            known = None
+            if memory is not None:
+                known = tuple(block.cross.of_memory(memory) for block in self.blocks), memory_mask
+            seen = Seen(caches, room, known)
+        else:
+            keep = min(self.max_length // 2, self.max_length - length)
+            full = seen.caches[0].length + length > self.max_length
+            seen = lax.cond(full, lambda seen: self._forget(seen, keep), lambda seen: seen, seen)
+        return self._extend(seen, inputs, rngs)
+
+    def _extend(self, seen: Seen, inputs: jax.Array, rngs: nnx.Rngs | None = None) -> tuple[jax.Array, Seen]:
+        memories, memory_mask = seen.memory or ([None] * len(self.blocks), None)
+        x, caches = self._through(inputs, seen.caches, memories, memory_mask, rngs)
+        place = (0, seen.caches[0].length) + (0,) * (inputs.ndim - 2)
+        room = lax.dynamic_update_slice(seen.inputs, inputs.astype(seen.inputs.dtype), place)
+        return self._out(x, None, rngs), Seen(caches, room, seen.memory)
+
+    def _forget(self, seen: Seen, keep: int) -> Seen:
+        """Return what would be remembered had the sequence begun ``keep`` elements ago."""
+        empty = tuple(cache._replace(length=jnp.int32(0)) for cache in seen.caches)
+        if not keep:
+            return seen._replace(caches=empty)
+        last = lax.dynamic_slice_in_dim(seen.inputs, seen.caches[0].length - keep, keep, 1)
+        return self._extend(seen._replace(caches=empty), last)[1]
+
+    def _through(
+        self, inputs: jax.Array, caches: Any, memories: Any, memory_mask: jax.Array | None, rngs: nnx.Rngs | None
+    ) -> tuple[jax.Array, tuple[KVCache | None, ...]]:
+        """Return what the blocks make of the inputs, [B, T, D], and their caches."""
+        x, mask = self._embedded(inputs, 0 if caches[0] is None else caches[0].length), self._mask(inputs)
+        x, new = self.dropout(x, rngs=rngs), []
+        for block, cache, memory in zip(self.blocks, caches, memories, strict=True):
+            options = {"mask": mask, "memory_mask": memory_mask, "causal": self.causal, "cache": cache, "rngs": rngs}
+            x, longer = block(x, memory, **options)
+            new.append(longer)
+        return (x if self.norm is None else self.norm(x)), tuple(new)
+
+    def _embedded(self, inputs: jax.Array, start: jax.Array | int) -> jax.Array:
+        """Return the inputs as vectors that know their places, [B, T, D]."""
+        wanted = 2 if self.tokens else 3
+        if inputs.ndim != wanted or jnp.issubdtype(inputs.dtype, jnp.floating) == self.tokens:
+            kind = "tokens [B, T]" if self.tokens else f"numbers [B, T, {self.in_features}]"
+            raise InputError(f"Transformer got inputs of {inputs.dtype}{list(inputs.shape)}, not {kind}")
+        if inputs.shape[1] > self.max_length:
+            raise InputError(f"sequences of {inputs.shape[1]} exceed max_length={self.max_length}; shorten them")
+        x = self.embed(inputs)
+        if self.places is not None:
+            x += lax.dynamic_slice_in_dim(self.places[...].astype(x.dtype), start, inputs.shape[1])
+        if self.positions == "sinusoidal":
+            x = x * math.sqrt(x.shape[-1]) + sinusoidal(start + jnp.arange(inputs.shape[1]), x.shape[-1]).astype(
+                x.dtype
+            )
+        return x
+
+    def _mask(self, inputs: jax.Array) -> jax.Array | None:
+        return None if self.padding is None else inputs != self.padding
+
+    def _out(self, x: jax.Array, mask: jax.Array | None, rngs: nnx.Rngs | None) -> jax.Array:
+        if self.pool == "all":
+            if x.shape[1] != self.max_length:
+                raise InputError(f"pool='all' takes sequences of max_length={self.max_length}, not {x.shape[1]}")
+            x = x.reshape(len(x), -1)
+        elif self.pool is not None:
+            x = self.dropout(pooled(x, mask, self.pool), rngs=rngs)
+        if self.tied:
+            return self.embed.attend(x)
+        return x if self.out is None else self.out(x)
+
+
+class SourceTarget(NamedTuple):
+    """What an encoder-decoder is given.
+
+    Attributes:
+        source: tokens to be read, [B, S].
+        target: tokens of what is written, up to the last known, [B, T].
+    """
+
+    source: jax.Array
+    target: jax.Array
+
+
+class EncoderDecoder(nnx.Module):
+    """A transformer that reads one sequence and writes another (Vaswani et al., 2017), logits [B, T, V].
+
+    Source and target share a vocabulary, whose embedding is the output layer's too. Given ``Continued``, of a
+    ``SourceTarget`` to begin with and then of tokens [B, T] of the target alone, it returns what it remembers too.
+
+    Args:
+        in_features: V, of tokens in the vocabulary.
+        features: D, the width of the blocks.
+        num_layers: blocks of the encoder, and of the decoder.
+        num_heads: of their attention.
+        max_length: the longest sequence.
+        padding: the token that fills up short sequences.
+        rngs: where initial values come from.
+        **options: handed to both ``Transformer``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        num_layers: int,
+        num_heads: int,
+        *,
+        max_length: int,
+        padding: int,
+        rngs: nnx.Rngs,
+        **options: Any,
+    ):
+        options |= {"max_length": max_length, "tokens": True, "rngs": rngs}
+        sizes = in_features, features, num_layers, num_heads
+        self.padding = padding
+        self.encoder = Transformer(*sizes, None, padding=padding, **options)
+        embed = self.encoder.embed
+        self.decoder = Transformer(*sizes, in_features, causal=True, cross=True, tied=True, embed=embed, **options)
+
+    def check(self, inputs: Any) -> None:
+        """Check source and target on the host."""
+        self.encoder.check(inputs.source)
+        self.decoder.check(inputs.target)
+
+    def __call__(self, inputs: SourceTarget | Continued, *, rngs: nnx.Rngs | None = None) -> Any:
+        """Return the logits of each next token of the target; ``rngs`` is what dropout draws from."""
+        given, carry = inputs if isinstance(inputs, Continued) else (inputs, None)
+        if carry is not None:
+            return self.decoder(Continued(given, carry), rngs=rngs)
+        memory = self.encoder(given.source, rngs=rngs)
+        target = Continued(given.target) if isinstance(inputs, Continued) else given.target
+        return self.decoder(target, memory, given.source != self.padding, rngs=rngs)
+
+
+def sinusoidal(places: jax.Array, features: int) -> jax.Array:
+    """Return sines and cosines of places [T] at falling frequencies, [T, D] (Vaswani et al., 2017).
+
+    Number 2 i is ``sin(place / 10000 ** (2 i / D))``, number 2 i + 1 the cosine of the same.
+    """
+    rates = 10000.0 ** (-jnp.arange(0, features, 2) / features)
+    angles = places[:, None] * rates
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(len(places), -1)[:, :features]

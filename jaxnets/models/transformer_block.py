@@ -1,0 +1,160 @@
+"""A transformer's block: attention and a feed-forward network, each with a norm and a residual path."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxnets.models.blocks import Activation
+from jaxnets.nn import Attention, KVCache
+
+
+class FeedForward(nnx.Module):
+    """Two dense layers with an activation between them, of each element by itself, [..., D] -> [..., D].
+
+    Args:
+        features: D.
+        hidden: width between the layers.
+        activation: the non-linearity.
+        gated: multiply it with a third dense layer's outputs (Shazeer, 2020): with ``nnx.silu``, SwiGLU.
+        dropout: probability that a hidden number is dropped in training.
+        use_bias: whether the layers have biases.
+        kernel_init: initialiser of the weights.
+        out_init: of the last layer's; ``kernel_init`` if absent.
+        dtype: of the computation; parameters stay float32.
+        rngs: where initial values come from.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        *,
+        activation: Activation = nnx.gelu,
+        gated: bool = False,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
+        out_init: nnx.Initializer | None = None,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        options = {"use_bias": use_bias, "dtype": dtype, "rngs": rngs}
+        self.up = nnx.Linear(features, hidden, kernel_init=kernel_init, **options)
+        self.gate = nnx.data(nnx.Linear(features, hidden, kernel_init=kernel_init, **options) if gated else None)
+        self.down = nnx.Linear(hidden, features, kernel_init=out_init or kernel_init, **options)
+        self.activation = activation
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Return the outputs; ``rngs`` is what dropout draws from."""
+        hidden = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
+        return self.down(self.dropout(hidden, rngs=rngs))
+
+
+class TransformerBlock(nnx.Module):
+    """Self-attention, (optionally) attention to a memory, and a feed-forward network, each with a residual path.
+
+    Args:
+        features: D.
+        num_heads: of the attention.
+        hidden: width of the feed-forward network; 4 D if absent.
+        cross: attend to a memory as well.
+        norm_first: normalise what goes into each part, and leave the residual path alone (pre-norm, which trains
+            without care); else what comes out (post-norm, as Vaswani et al., 2017).
+        activation: of the feed-forward network.
+        gated: give it a gate.
+        rotary: turn the self-attention's queries and keys by their places.
+        dropout: probability that a number is dropped in training: of each part's outputs, the feed-forward network's
+            hidden ones, and the attention's weights.
+        use_bias: whether dense layers and norms have biases.
+        kernel_init: initialiser of the weights.
+        out_init: of those of each part's last layer; ``kernel_init`` if absent.
+        dtype: of the computation; parameters stay float32.
+        rngs: where initial values come from.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_heads: int,
+        *,
+        hidden: int | None = None,
+        cross: bool = False,
+        norm_first: bool = True,
+        activation: Activation = nnx.gelu,
+        gated: bool = False,
+        rotary: bool = False,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
+        out_init: nnx.Initializer | None = None,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        options = {
+            "dropout": dropout,
+            "use_bias": use_bias,
+            "kernel_init": kernel_init,
+            "out_init": out_init,
+            "dtype": dtype,
+            "rngs": rngs,
+        }
+
+        def norm() -> nnx.LayerNorm:
+            return layer_norm(features, use_bias=use_bias, dtype=dtype, rngs=rngs)
+
+        self.norm_first = norm_first
+        self.attention, self.attention_norm = Attention(features, num_heads, rotary=rotary, **options), norm()
+        self.cross = nnx.data(Attention(features, num_heads, **options) if cross else None)
+        self.cross_norm = nnx.data(norm() if cross else None)
+        self.feed_forward = FeedForward(features, hidden or 4 * features, activation=activation, gated=gated, **options)
+        self.feed_forward_norm = norm()
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array | KVCache | None = None,
+        *,
+        mask: jax.Array | None = None,
+        memory_mask: jax.Array | None = None,
+        causal: bool = False,
+        cache: KVCache | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """Return the outputs [B, T, D], and the cache with the new elements in it.
+
+        Args:
+            x: [B, T, D].
+            memory: what is attended to beside, [B, S, D], or its keys and values.
+            mask: which elements count, [B, T] or [B, T, T].
+            memory_mask: which of the memory's count, [B, S].
+            causal: an element sees only those up to itself.
+            cache: what was seen before.
+            rngs: what dropout draws from.
+        """
+
+        def attend(x: jax.Array) -> jax.Array:
+            nonlocal cache
+            x, cache = self.attention(x, mask=mask, causal=causal, cache=cache, rngs=rngs)
+            return x
+
+        x = self._add(x, attend, self.attention_norm, rngs)
+        if self.cross is not None:
+            recall = partial(self.cross, memory=memory, mask=memory_mask, rngs=rngs)
+            x = self._add(x, lambda x: recall(x)[0], self.cross_norm, rngs)
+        return self._add(x, lambda x: self.feed_forward(x, rngs=rngs), self.feed_forward_norm, rngs), cache
+
+    def _add(self, x: jax.Array, part: Callable[[jax.Array], jax.Array], norm: Any, rngs: nnx.Rngs | None) -> jax.Array:
+        """Return a part's outputs added to what they are made of."""
+        if self.norm_first:
+            return x + self.dropout(part(norm(x)), rngs=rngs)
+        return norm(x + self.dropout(part(x), rngs=rngs))
+
+
+def layer_norm(features: int, *, use_bias: bool, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Return the norm of a transformer: over the last axis, with PyTorch's epsilon."""
+    return nnx.LayerNorm(features, epsilon=1e-5, use_bias=use_bias, dtype=dtype, rngs=rngs)

@@ -1,0 +1,178 @@
+"""Attention: scaled dot products over heads, with rotary positions, masks and a cache, written once."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from jaxnets.errors import InputError
+
+
+class KVCache(NamedTuple):
+    """Keys and values of the elements that were seen, so that the next ones need not compute them again.
+
+    Attributes:
+        k: keys, [B, L, N, H]; rotary positions are in them.
+        v: values, [B, L, N, H].
+        length: how many of the L places are taken, int32.
+    """
+
+    k: jax.Array
+    v: jax.Array
+    length: jax.Array
+
+
+def dot_product_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    causal: bool = False,
+    offset: jax.Array | int = 0,
+    dropout: nnx.Dropout | None = None,
+    rngs: nnx.Rngs | None = None,
+) -> jax.Array:
+    """Return ``softmax(q k' / sqrt(H)) v`` of each head, [B, T, N, H] (Vaswani et al., 2017); the softmax in float32.
+
+    Args:
+        q: queries, [B, T, N, H].
+        k: keys, [B, S, N, H].
+        v: values, [B, S, N, H].
+        mask: which keys count, [B, S], or for which queries, [B, T, S]. A query for which none counts gets the mean of
+            all values.
+        causal: a query sees only the keys up to its own place.
+        offset: the place of the first query among the keys.
+        dropout: of the weights.
+        rngs: what dropout draws from.
+    """
+    logits = jnp.einsum("btnh,bsnh->bnts", q * (1 / math.sqrt(q.shape[-1])), k, preferred_element_type=jnp.float32)
+    seen = None
+    if causal:
+        places = offset + jnp.arange(q.shape[1])
+        seen = (jnp.arange(k.shape[1]) <= places[:, None])[None, None]  # [1, 1, T, S]
+    if mask is not None:
+        counted = mask[:, None, None] if mask.ndim == 2 else mask[:, None]  # [B, 1, T or 1, S]
+        seen = counted.astype(bool) if seen is None else seen & counted.astype(bool)
+    if seen is not None:
+        logits = jnp.where(seen, logits, jnp.finfo(logits.dtype).min)
+    weights = jax.nn.softmax(logits, -1).astype(v.dtype)
+    if dropout is not None:
+        weights = dropout(weights, rngs=rngs)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+def rotary(x: jax.Array, start: jax.Array | int = 0) -> jax.Array:
+    """Return [B, T, N, H] with each pair of numbers turned by an angle in proportion to its place (Su et al., 2021).
+
+    The pairs are number i and number i + H / 2; their angles at place t are ``t / 10000 ** (2 i / H)``.
+
+    Args:
+        x: queries or keys, H even.
+        start: the place of the first.
+    """
+    half = x.shape[-1] // 2
+    rates = 10000.0 ** (-jnp.arange(half) / half)
+    angles = (start + jnp.arange(x.shape[1]))[:, None] * rates  # [T, H / 2]
+    cos, sin = (f(angles)[:, None].astype(x.dtype) for f in (jnp.cos, jnp.sin))  # [T, 1, H / 2]
+    first, second = jnp.split(x, 2, -1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention, [B, T, D] -> [B, T, D], to itself or to a memory [B, S, D].
+
+    Args:
+        features: D; each head has D / num_heads of them.
+        num_heads: N.
+        rotary: turn queries and keys by their places; of a memory, which has places of its own, neither.
+        dropout: probability that a weight is dropped in training.
+        use_bias: whether the projections have biases.
+        kernel_init: initialiser of the projections' weights.
+        out_init: of the last projection's; ``kernel_init`` if absent.
+        dtype: of the computation; parameters stay float32.
+        rngs: where initial values come from.
+
+    Raises:
+        InputError: if the heads do not divide the features, or rotary positions have no pairs to turn.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_heads: int,
+        *,
+        rotary: bool = False,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
+        out_init: nnx.Initializer | None = None,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        if num_heads < 1 or features % num_heads:
+            raise InputError(f"{num_heads=} does not divide {features=}; the heads share the features evenly")
+        if rotary and (features // num_heads) % 2:
+            raise InputError(
+                f"rotary positions turn pairs, but a head has {features // num_heads} features ({features=}, "
+                f"{num_heads=}); give an even number"
+            )
+        options = {"use_bias": use_bias, "dtype": dtype, "rngs": rngs}
+        self.num_heads, self.rotary = num_heads, rotary
+        self.q = nnx.Linear(features, features, kernel_init=kernel_init, **options)
+        self.k = nnx.Linear(features, features, kernel_init=kernel_init, **options)
+        self.v = nnx.Linear(features, features, kernel_init=kernel_init, **options)
+        self.out = nnx.Linear(features, features, kernel_init=out_init or kernel_init, **options)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array | KVCache | None = None,
+        *,
+        mask: jax.Array | None = None,
+        causal: bool = False,
+        cache: KVCache | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """Return what each element of ``x`` gathers, and the cache with the new elements in it.
+
+        Args:
+            x: [B, T, D].
+            memory: what is attended to, [B, S, D], or its keys and values (``of_memory``); ``x`` itself if absent.
+            mask: which elements to attend to, [B, S] or [B, T, S].
+            causal: an element sees only those up to itself.
+            cache: what was seen before; its places must suffice, and go with ``causal``.
+            rngs: what dropout draws from.
+        """
+        q, start = self._heads(self.q(x)), 0
+        if memory is not None:
+            k, v, _ = memory if isinstance(memory, KVCache) else self.of_memory(memory)
+        else:
+            k, v = self._heads(self.k(x)), self._heads(self.v(x))
+            start = 0 if cache is None else cache.length
+            if self.rotary:
+                q, k = rotary(q, start), rotary(k, start)
+            if cache is not None:
+                place = (0, start, 0, 0)
+                k, v = (lax.dynamic_update_slice(old, new, place) for old, new in ((cache.k, k), (cache.v, v)))
+                cache = KVCache(k, v, start + x.shape[1])
+        x = dot_product_attention(q, k, v, mask=mask, causal=causal, offset=start, dropout=self.dropout, rngs=rngs)
+        return self.out(x.reshape(*x.shape[:2], -1)), cache
+
+    def of_memory(self, memory: jax.Array) -> KVCache:
+        """Return keys and values of a memory [B, S, D], for all elements that will attend to it."""
+        k, v = self._heads(self.k(memory)), self._heads(self.v(memory))
+        return KVCache(k, v, jnp.int32(memory.shape[1]))
+
+    def empty_cache(self, batch_size: int, length: int) -> KVCache:
+        """Return a cache with room for so many elements."""
+        features = self.q.out_features
+        zeros = jnp.zeros((batch_size, length, self.num_heads, features // self.num_heads), self.q.dtype or jnp.float32)
+        return KVCache(zeros, zeros, jnp.int32(0))
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.num_heads, -1)  # [B, T, N, H]
