@@ -1,7 +1,8 @@
-"""Generation: sequences drawn from a learner element by element, in one compiled loop."""
+"""Generation: sequences drawn from a learner element by element, or searched for, in one compiled loop."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +11,27 @@ from jax.tree_util import Partial
 
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
-from jaxnets.models import Continued
-from jaxnets.network import Key
+from jaxnets.models import Continued, SourceTarget
+from jaxnets.network import Key, PyTree
 
 Draw = Callable[[Key, jax.Array], jax.Array]
 
 
 def generate(
-    learner: Learner, state: TrainState, prompt: jax.Array, length: int, key: Key, draw: Draw | None = None
+    learner: Learner,
+    state: TrainState,
+    prompt: jax.Array | SourceTarget,
+    length: int,
+    key: Key,
+    draw: Draw | None = None,
 ) -> jax.Array:
     """Return what follows the prompts, [B, P, ...] -> [B, length, ...].
 
     Args:
         learner: an ``autoregressive`` one, whose model takes and returns a state (``Continued``).
         state: its weights.
-        prompt: what the sequences begin with, at least one element.
+        prompt: what the sequences begin with, at least one element, or, for an encoder-decoder, sources and what the
+            targets begin with.
         length: elements to draw.
         key: of the draws.
         draw: ``draw(key, outputs) -> element``: the next elements, given the outputs [B, ...] for them;
@@ -33,20 +40,19 @@ def generate(
     Raises:
         InputError: if the prompt is empty or the length is not positive.
     """
-    if prompt.ndim < 2 or prompt.shape[1] < 1 or length < 1:
-        raise InputError(f"a prompt of shape {prompt.shape} and {length=}: give [B, P, ...] and 1 or more of each")
+    _check_prompt(prompt, length)
     draw = draw or categorical()
     draw = draw if isinstance(draw, Partial) else Partial(draw)  # a pytree: its numbers are arguments of the program
     return _generated(learner, length, draw, state, prompt, key)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _generated(learner: Learner, length: int, draw: Draw, state: TrainState, prompt: jax.Array, key: Key) -> jax.Array:
+def _generated(learner: Learner, length: int, draw: Draw, state: TrainState, prompt: Any, key: Key) -> jax.Array:
     outputs, carry = learner.predict(state, Continued(prompt))
 
     def step(last: tuple, i: jax.Array) -> tuple[tuple, jax.Array]:
         outputs, carry = last
-        element = draw(jax.random.fold_in(key, i), outputs).astype(prompt.dtype)
+        element = draw(jax.random.fold_in(key, i), outputs).astype(_written(prompt).dtype)
         outputs, carry = learner.predict(state, Continued(element[:, None], carry))
         return (outputs[:, -1], carry), element
 
@@ -54,12 +60,145 @@ def _generated(learner: Learner, length: int, draw: Draw, state: TrainState, pro
     return jnp.swapaxes(elements, 0, 1)
 
 
-def categorical(temperature: float = 1.0) -> Draw:
-    """Return the draw of one token from logits [B, V] divided by ``temperature``; 0 takes the likeliest."""
+class Found(NamedTuple):
+    """What a beam search found, the best first.
+
+    Attributes:
+        tokens: [B, K, length], filled up with the end's.
+        scores: their log-probabilities over the length penalty, [B, K].
+    """
+
+    tokens: jax.Array
+    scores: jax.Array
+
+
+def beam_search(
+    learner: Learner,
+    state: TrainState,
+    prompt: jax.Array | SourceTarget,
+    length: int,
+    *,
+    end: int,
+    num_beams: int = 4,
+    length_penalty: float = 0.6,
+) -> Found:
+    """Return the likeliest sequences of tokens that follow the prompts, as far as a beam search finds them.
+
+    At each step the ``num_beams`` likeliest unfinished sequences are gone on with; finished ones are kept by
+    ``log p / ((5 + n) / 6) ** length_penalty``, n their tokens (Wu et al., 2016). The search ends when nothing that is
+    unfinished can be better. Where nothing has finished, the best unfinished is returned.
+
+    Args:
+        learner: an ``autoregressive`` one, whose model takes and returns a state (``Continued``).
+        state: its weights.
+        prompt: as ``generate``'s.
+        length: the most tokens that may follow.
+        end: the token that finishes a sequence.
+        num_beams: K; 1 is greedy.
+        length_penalty: 0 is none, which favours short sequences.
+    """
+    _check_prompt(prompt, length)
+    if num_beams < 1 or not 0 <= length_penalty < float("inf"):
+        raise InputError(f"{num_beams=} must be 1 or more, {length_penalty=} 0 or more")
+    return _searched(learner, length, num_beams, state, prompt, end, length_penalty)
+
+
+class _Search(NamedTuple):
+    """Sequences of a beam search: ``live`` ones go on, ``done`` ones have ended, whose scores are penalised."""
+
+    step: jax.Array
+    live: jax.Array  # [B, K, length]
+    live_scores: jax.Array
+    done: jax.Array  # [B, K, length]
+    done_scores: jax.Array
+    outputs: jax.Array  # logits of the live ones' next tokens, [B, K, V]
+    carry: PyTree
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _searched(
+    learner: Learner, length: int, num_beams: int, state: TrainState, prompt: Any, end: int, length_penalty: float
+) -> Found:
+    batch, dtype = _written(prompt).shape[0], _written(prompt).dtype
+
+    def beams(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_beams, 0) if leaf.ndim else leaf, tree)
+
+    def penalty(count: jax.Array | int) -> jax.Array:
+        return ((5.0 + count) / 6.0) ** length_penalty
+
+    def unsettled(search: _Search) -> jax.Array:
+        reachable = search.live_scores.max(-1) / penalty(length)  # a score is below 0: the longest loses least
+        return (search.step < length) & (search.done_scores.min(-1) < reachable).any()
+
+    def advance(search: _Search) -> _Search:
+        logs = search.live_scores[..., None] + jax.nn.log_softmax(search.outputs)  # [B, K, V]
+        # Twice as many as there are beams: however many of these end, as many beams go on.
+        scores, places = lax.top_k(logs.reshape(batch, -1), min(2 * num_beams, logs[0].size))
+        parents, tokens = places // logs.shape[-1], (places % logs.shape[-1]).astype(dtype)
+        grown = _rows(search.live, parents).at[:, :, search.step].set(tokens)
+        ends = tokens == end
+        done, done_scores = _best(
+            num_beams,
+            jnp.concatenate([search.done, grown], 1),
+            jnp.concatenate([search.done_scores, jnp.where(ends, scores / penalty(search.step + 1), -jnp.inf)], 1),
+        )
+        live_scores, kept = lax.top_k(jnp.where(ends, -jnp.inf, scores), num_beams)
+        live, parents = _rows(grown, kept), _rows(parents, kept)
+        flat = (parents + num_beams * jnp.arange(batch)[:, None]).reshape(-1)
+        carry = jax.tree.map(lambda leaf: leaf[flat] if leaf.ndim else leaf, search.carry)
+        newest = lax.dynamic_index_in_dim(live, search.step, 2).reshape(-1, 1)
+        outputs, carry = learner.predict(state, Continued(newest, carry))
+        outputs = outputs[:, -1].reshape(batch, num_beams, -1)
+        return _Search(search.step + 1, live, live_scores, done, done_scores, outputs, carry)
+
+    outputs, carry = learner.predict(state, Continued(prompt))
+    empty = jnp.full((batch, num_beams, length), end, dtype)
+    nothing = jnp.full((batch, num_beams), -jnp.inf)
+    outputs = beams(outputs[:, -1]).reshape(batch, num_beams, -1)
+    start = _Search(jnp.int32(0), empty, nothing.at[:, 0].set(0.0), empty, nothing, outputs, beams(carry))
+    search = lax.while_loop(unsettled, advance, start)
+    ended = jnp.isfinite(search.done_scores).any(-1)[:, None]
+    tokens = jnp.where(ended[..., None], search.done, search.live)
+    return Found(tokens, jnp.where(ended, search.done_scores, search.live_scores / penalty(length)))
+
+
+def _rows(array: jax.Array, rows: jax.Array) -> jax.Array:
+    """Return rows [B, M] of each example, [B, K, ...] -> [B, M, ...]."""
+    return jax.vmap(lambda one, rows: one[rows])(array, rows)
+
+
+def _best(number: int, sequences: jax.Array, scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the sequences [B, K, ...] of the highest scores [B, K], the best first, and these."""
+    scores, rows = lax.top_k(scores, number)
+    return _rows(sequences, rows), scores
+
+
+def _written(prompt: jax.Array | SourceTarget) -> jax.Array:
+    return prompt.target if isinstance(prompt, SourceTarget) else prompt
+
+
+def _check_prompt(prompt: jax.Array | SourceTarget, length: int) -> None:
+    shape = _written(prompt).shape
+    if len(shape) < 2 or shape[1] < 1 or length < 1:
+        raise InputError(f"a prompt of shape {shape} and {length=}: give [B, P, ...] and 1 or more of each")
+
+
+def categorical(temperature: float = 1.0, *, top_k: int | None = None, top_p: float = 1.0) -> Draw:
+    """Return the draw of one token from logits [B, V] divided by ``temperature``; 0 takes the likeliest.
+
+    Args:
+        temperature: below 1 likelier and duller.
+        top_k: draw from so many of the likeliest tokens only.
+        top_p: draw from the fewest tokens, the likeliest first, that have this probability together (nucleus sampling,
+            Holtzman et al., 2020).
+    """
     _check_temperature(temperature)
+    if (top_k is not None and top_k < 1) or not 0 < top_p <= 1:
+        raise InputError(f"{top_k=} must be 1 or more, and {top_p=} in (0, 1]")
     if temperature == 0:
         return _likeliest
-    return Partial(_categorical, temperature)
+    return Partial(_categorical(top_k, top_p < 1), temperature, top_p)
 
 
 def bernoulli(temperature: float = 1.0) -> Draw:
@@ -70,8 +209,24 @@ def bernoulli(temperature: float = 1.0) -> Draw:
     return Partial(_bernoulli, temperature)
 
 
-def _categorical(temperature: float, key: Key, logits: jax.Array) -> jax.Array:
-    return jax.random.categorical(key, (logits - logits.max(-1, keepdims=True)) / temperature)
+@cache
+def _categorical(top_k: int | None, nucleus: bool) -> Callable[..., jax.Array]:
+    """Return a draw of ``(temperature, top_p, key, logits)``, the same for the same arguments: so it compiles once."""
+
+    def draw(temperature: float, top_p: float, key: Key, logits: jax.Array) -> jax.Array:
+        logits = (logits - logits.max(-1, keepdims=True)) / temperature
+        if top_k is not None:
+            least = lax.top_k(logits, min(top_k, logits.shape[-1]))[0][..., -1:]
+            logits = jnp.where(logits < least, -jnp.inf, logits)
+        if nucleus:
+            falling = -jnp.sort(-logits, -1)
+            share = jax.nn.softmax(falling)
+            before = jnp.cumsum(share, -1) - share  # of likelier tokens
+            least = jnp.where(before < top_p, falling, jnp.inf).min(-1, keepdims=True)
+            logits = jnp.where(logits < least, -jnp.inf, logits)
+        return jax.random.categorical(key, logits)
+
+    return draw
 
 
 def _bernoulli(temperature: float, key: Key, logits: jax.Array) -> jax.Array:

@@ -33,7 +33,9 @@ class TestDotProducts:
         each = RNG.random((2, 3, 5)) < 0.7
         each[..., 0] = True
         causal = np.arange(5) <= np.arange(3)[:, None] + 2
-        np.testing.assert_allclose(dot_product_attention(q, k, v), expected(q, k, v, np.ones((2, 3, 5), bool)), atol=1e-6)
+        np.testing.assert_allclose(
+            dot_product_attention(q, k, v), expected(q, k, v, np.ones((2, 3, 5), bool)), atol=1e-6
+        )
         options = [({"mask": rows}, rows[:, None] & np.ones((2, 3, 5), bool)), ({"mask": each}, each)]
         options += [({"causal": True, "offset": 2}, np.broadcast_to(causal, (2, 3, 5)))]
         options += [({"causal": True, "offset": 2, "mask": rows}, causal & rows[:, None])]

@@ -9,9 +9,9 @@ import pytest
 import jaxnets as jn
 from jaxnets import generation
 from jaxnets.errors import InputError
-from jaxnets.generation import bernoulli, categorical, generate
+from jaxnets.generation import beam_search, bernoulli, categorical, generate
 from jaxnets.learner import autoregressive
-from jaxnets.models import RNN
+from jaxnets.models import RNN, EncoderDecoder, SourceTarget, Transformer
 from jaxnets.nn import GRU
 
 
@@ -79,3 +79,89 @@ def test_refuses(trained):
         generate(*trained, jnp.zeros((1, 1), jnp.int32), 0, jax.random.key(0))
     with pytest.raises(InputError, match="temperature=-1 must be 0"):
         categorical(-1)
+
+
+def test_draws_from_the_likeliest_only():
+    probabilities = np.array([0.1, 0.4, 0.05, 0.3, 0.15])
+    logits = jnp.tile(jnp.log(probabilities), (20_000, 1))
+    for options, kept in (({"top_k": 2}, [1, 3]), ({"top_p": 0.75}, [1, 3, 4]), ({"top_p": 0.7}, [1, 3])):
+        shares = np.bincount(categorical(**options)(jax.random.key(0), logits), minlength=5) / 20_000
+        wanted = np.where(np.isin(np.arange(5), kept), probabilities, 0)
+        np.testing.assert_allclose(shares, wanted / wanted.sum(), atol=0.015)
+    both = categorical(top_k=3, top_p=0.6)(jax.random.key(0), logits)  # of 0.47, 0.35 and 0.18
+    assert set(np.unique(both)) == {1, 3}
+    # Temperature comes first: at 0.5 the shares are as their squares, 0.58 for the likeliest.
+    assert set(np.unique(categorical(0.5, top_p=0.55)(jax.random.key(0), logits))) == {1}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Return a learner of 4 tokens, random, and its state."""
+    options = {"max_length": 8, "tokens": True, "causal": True, "kernel_init": jax.nn.initializers.normal(0.5)}
+    network = jn.network(Transformer, 4, 8, 1, 2, 4, **options)
+    learner = autoregressive(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1)))
+    return learner, learner.init(jax.random.key(5))
+
+
+class TestBeamSearch:
+    """Against every sequence there is, of a random GPT of 4 tokens."""
+
+    LENGTH, END = 5, 3
+
+    def every(self, model, prompt, penalty):
+        """Return score and tokens of each sequence that ends in time, the best first, in float64."""
+        learner, state = model
+        grid = np.stack(np.meshgrid(*[range(4)] * self.LENGTH, indexing="ij"), -1).reshape(-1, self.LENGTH)
+        whole = np.concatenate([np.tile(prompt, (len(grid), 1)), grid], 1)
+        logits = np.asarray(jax.jit(learner.predict)(state, whole[:, :-1]), np.float64)[:, len(prompt) - 1 :]
+        logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        each = np.take_along_axis(logs, grid[..., None], 2)[..., 0]
+        found = {}
+        for tokens, values in zip(grid, each, strict=True):
+            if self.END in tokens:
+                count = int(np.argmax(tokens == self.END)) + 1
+                kept = (*tokens[:count].tolist(), *[self.END] * (self.LENGTH - count))
+                found[kept] = values[:count].sum() / ((5 + count) / 6) ** penalty
+        return sorted(((score, tokens) for tokens, score in found.items()), reverse=True)
+
+    @pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
+    def test_wide_enough_it_finds_the_best_of_all(self, model, penalty):
+        prompts = np.array([[0, 1], [2, 0]])
+        found = beam_search(
+            *model, jnp.asarray(prompts), self.LENGTH, end=self.END, num_beams=81, length_penalty=penalty
+        )
+        for row, prompt in enumerate(prompts):
+            wanted = self.every(model, prompt, penalty)[:5]
+            np.testing.assert_allclose(found.scores[row, :5], [score for score, _ in wanted], atol=1e-4)
+            assert [tuple(tokens.tolist()) for tokens in found.tokens[row, :5]] == [tokens for _, tokens in wanted]
+
+    def test_one_beam_is_greedy(self, model):
+        prompts = jnp.array([[0, 1], [2, 0], [1, 1]])
+        found = beam_search(*model, prompts, self.LENGTH, end=self.END, num_beams=1, length_penalty=0.0).tokens[:, 0]
+        greedy = np.asarray(generate(*model, prompts, self.LENGTH, jax.random.key(0), categorical(0.0)))
+        for got, wanted in zip(np.asarray(found), greedy, strict=True):
+            count = int(np.argmax(wanted == self.END)) + 1 if self.END in wanted else self.LENGTH
+            np.testing.assert_array_equal(got[:count], wanted[:count])
+
+    def test_refuses(self, model):
+        with pytest.raises(InputError, match="num_beams=0"):
+            beam_search(*model, jnp.zeros((1, 1), int), 3, end=3, num_beams=0)
+        with pytest.raises(InputError, match=r"top_p=0\.0"):
+            categorical(top_p=0.0)
+
+
+def test_an_encoder_decoder_goes_on_with_what_it_has_written():
+    network = jn.network(
+        EncoderDecoder, 7, 8, 1, 2, max_length=9, padding=0, kernel_init=jax.nn.initializers.normal(0.5)
+    )
+    learner = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1))
+    state = learner.init(jax.random.key(0))
+    source, target = jnp.array([[3, 4, 5, 0], [6, 1, 0, 0]]), jnp.array([[1], [1]])
+    drawn = generate(learner, state, SourceTarget(source, target), 6, jax.random.key(0), categorical(0.0))
+    for _ in range(6):
+        logits = learner.predict(state, SourceTarget(source, target))
+        target = jnp.concatenate([target, logits[:, -1:].argmax(-1)], 1)
+    assert drawn.tolist() == target[:, 1:].tolist()
+    found = beam_search(learner, state, SourceTarget(source, target[:, :1]), 6, end=2, num_beams=3)
+    alone = beam_search(learner, state, SourceTarget(source[1:], target[1:, :1]), 6, end=2, num_beams=3)
+    assert found.tokens[1].tolist() == alone.tokens[0].tolist()

@@ -16,7 +16,7 @@ from jax.test_util import check_grads
 
 import jaxnets as jn
 from jaxnets import checkpoint
-from jaxnets.models import CNN, MLP, RNN, Forecaster, ResNet, StridedDecoder, StridedEncoder
+from jaxnets.models import CNN, MLP, RNN, Forecaster, ResNet, StridedDecoder, StridedEncoder, Transformer, ViT
 from jaxnets.nn import ELMAN, GRU
 
 IMAGE = (8, 8, 1)
@@ -37,6 +37,10 @@ def gru_over_patches(num_patches: int, patch: int, horizon: int, **options: Any)
     return RNN(patch, (8,), horizon, cell=GRU, pool="last", dropout=0.5, **options)
 
 
+def transformer_over_patches(num_patches: int, patch: int, horizon: int, **options: Any) -> nnx.Module:
+    return Transformer(patch, 8, 1, 2, horizon, max_length=num_patches, pool="all", gated=True, **options)
+
+
 def dense(num_patches: int, patch: int, horizon: int, **options: Any) -> nnx.Module:
     return MLP(num_patches * patch, (), horizon, **options)
 
@@ -53,6 +57,8 @@ def there_and_back(shape: tuple[int, ...], code: int, out_features: int, **optio
 
 
 TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
+WORDS = {"tokens": True, "padding": 0, "max_length": 9, "pool": "mean", "dropout": 0.2}
+GPT = {"tokens": True, "causal": True, "tied": True, "max_length": 7, "positions": "learned"}
 MODELS = {
     "mlp": Case(MLP, (5, (8, 6), 3), {}, (5,), (3,)),
     "mlp without hidden layers": Case(MLP, (5, (), 3), {}, (5,), (3,)),
@@ -81,10 +87,19 @@ MODELS = {
     "forecaster, gru over patches, dropout": Case(
         Forecaster, (12, 4, gru_over_patches), {"patch": 3, "linear": True}, (12, 3), (4, 3)
     ),
+    "transformer, tokens, mean": Case(Transformer, (6, 8, 2, 2, 3), {**WORDS, "norm_first": False}, (7,), (3,), 6),
+    "gpt": Case(Transformer, (6, 8, 1, 2, 6), GPT, (7,), (7, 6), 6),
+    "transformer over patches, gated": Case(
+        Forecaster, (12, 4, transformer_over_patches), {"patch": 3}, (12, 3), (4, 3)
+    ),
+    "vision transformer": Case(ViT, (IMAGE, 4, 8, 1, 2, 3), {"dropout": 0.2}, IMAGE, (3,)),
     "forecaster, linear": Case(Forecaster, (12, 4, dense), {}, (12, 3), (4, 3)),
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
+    "transformer over patches, gated",
+    "vision transformer",
+    "transformer, tokens, mean",
     "mlp",
     "mlp, batch norm, tanh",
     "lstm, every step",

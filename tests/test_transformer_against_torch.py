@@ -53,6 +53,7 @@ def test_blocks(kind, activation, norm_first):
     params = jax.tree.map(np.asarray, params)
     args = [MEMORY] if cross else []
     options = {"mask": COUNTS, "causal": causal} | ({"memory_mask": MEMORY_COUNTS} if cross else {})
+
     def run(params):
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(graph, state, rest)(X, *args, **options)[0]
