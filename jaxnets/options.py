@@ -52,6 +52,30 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class TransformerConfig:
+    """What a transformer is made of, where a recipe's model is one."""
+
+    num_layers: int = 4
+    """blocks (transformer)"""
+    num_heads: int = 4
+    """heads of the attention (transformer)"""
+    model_dim: int = 128
+    """width of the blocks, which the heads share (transformer)"""
+    positions: Literal["rotary", "learned", "sinusoidal"] = "rotary"
+    """how it is known where in a sequence an element stands (transformer)"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("num_layers", "num_heads", "model_dim"):
+            check_field(self, name, getattr(self, name) >= 1, "1 or more")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Width, blocks and heads, as ``Transformer`` takes them."""
+        return self.model_dim, self.num_layers, self.num_heads
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """How a recipe is run."""
 
@@ -93,6 +117,10 @@ class GenerateOptions:
     """how much to draw; the recipe's own measure if absent"""
     temperature: float = 1.0
     """below 1 likelier and duller, 0 always the likeliest; 1 as the model was trained"""
+    top_k: int | None = None
+    """draw each token from so many of the likeliest only"""
+    top_p: float = 1.0
+    """draw each token from the fewest, the likeliest first, that have this probability together"""
     seed: int = 0
     """of the draws"""
     out: Path | None = None
@@ -103,7 +131,19 @@ class GenerateOptions:
         check_field(self, "length", self.length is None or self.length >= 1, "1 or more")
         if self.out is not None and not self.out.parent.is_dir():
             raise InputError(f"out={self.out}: there is no folder {self.out.parent}")
+        check_field(self, "top_k", self.top_k is None or self.top_k >= 1, "1 or more")
+        check_field(self, "top_p", 0 < self.top_p <= 1, "in (0, 1]")
         check_field(self, "temperature", 0 <= self.temperature < math.inf, "0 (always the likeliest) or more")
+
+    def check_no_tokens(self) -> None:
+        """Refuse what is about tokens, where none are drawn.
+
+        Raises:
+            InputError: if it is asked for.
+        """
+        for name, asked in (("top_k", self.top_k is not None), ("top_p", self.top_p < 1)):
+            if asked:
+                raise InputError(f"{name}={getattr(self, name)} is for models that draw tokens, one out of many")
 
     def files(self, *suffixes: str) -> tuple[Path, ...]:
         """Return ``out`` with each suffix, in place of one of them that it may have; none if there is no ``out``."""

@@ -1,11 +1,12 @@
 """Transformations that take a learner and return a learner, as Optax chains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 
@@ -124,6 +125,23 @@ def augmented(learner: Learner, augment: Augment) -> Learner:
         return learner.step(state, {**batch, "inputs": augment(augment_key, batch["inputs"])}, step_key)
 
     return learner._replace(step=step)
+
+
+def windowed(learner: Learner, length: int) -> Learner:
+    """Return a learner that evaluates the last ``length`` elements of each sequence, of every array [B, T, ...].
+
+    For models that take no more, where data hold longer sequences for ``augmented(learner, augment.crop(length))``.
+    """
+
+    def last(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: array[:, -length:] if array.ndim > 1 else array for name, array in arrays.items()}
+
+    def check(arrays: Mapping[str, np.ndarray]) -> None:
+        stop = max((array.shape[1] for array in arrays.values() if array.ndim > 1), default=length)
+        for end in (*range(length, stop, length), stop):  # every element is looked at
+            learner.check(last({name: array[:, :end] if array.ndim > 1 else array for name, array in arrays.items()}))
+
+    return learner._replace(evaluate=lambda state, batch: learner.evaluate(state, last(batch)), check=check)
 
 
 def _check_single(state: TrainState, name: str) -> None:

@@ -58,6 +58,8 @@ class TestLanguageModelling:
     def test_refuses(self, written, capsys, tmp_path):
         assert "'K', 'Q': not among the 15 characters" in fails(capsys, "generate", written, "--prompt", "QK")
         assert "length=-1 must be 1 or more" in fails(capsys, "generate", written, "--length", "-1")
+        assert "top_k=0 must be 1 or more" in fails(capsys, "generate", written, "--top-k", "0")
+        assert "top_p=0.0 must be in (0, 1]" in fails(capsys, "generate", written, "--top-p", "0")
         assert "temperature=-1.0 must be 0" in fails(capsys, "generate", written, "--temperature", "-1")
         assert "'a' is too short to judge" in fails(capsys, "predict", written, "a")
         assert "--invert is for images" in fails(capsys, "predict", written, "the", "--invert")
@@ -70,6 +72,33 @@ class TestLanguageModelling:
         assert "cannot be read as UTF-8 text" in fails(capsys, *train, tmp_path / "b.txt")
         assert "validation=1.0 must be in (0, 1)" in fails(capsys, *train[:2], "--validation", "1")
         assert "window=0" in fails(capsys, *train[:2], "--window", "0")
+
+    @pytest.mark.slow
+    def test_a_transformer(self, tmp_path, capsys):
+        (tmp_path / "a.txt").write_text("the cat sat on the mat; the dog sat on the cat.\n" * 40)
+        sizes = ["--num-layers", "1", "--num-heads", "2", "--model-dim", "16", "--window", "16", "--duration", "150"]
+        run = train("shakespeare-gpt", tmp_path / "a.txt", tmp_path / "run", *sizes, "--warmup", "4")
+        result = json.loads((run / "result.json").read_text())
+        assert result["metrics"]["validation/loss"]["mean"] < 1.5
+        flags = ["--prompt", "the ", "--length", "60", "--temperature", "0"]
+        assert cli.main(["generate", str(run), *flags]) == 0  # longer than its window
+        assert len(greedy := capsys.readouterr().out) == 4 + 60 + 1
+        for narrow in (["--top-k", "1"], ["--top-p", "1e-6"]):
+            assert cli.main(["generate", str(run), *flags[:4], *narrow]) == 0
+            assert capsys.readouterr().out == greedy
+        assert cli.main(["predict", str(run), "the cat sat", "tac tas", "--json"]) == 0
+        likely, unlikely = json.loads(capsys.readouterr().out)
+        assert likely["loss"] < unlikely["loss"]
+        assert "exceed max_length=16" in fails(capsys, "predict", run, "the cat sat on the mat")
+        assert "exceed max_length=16" in fails(capsys, "generate", run, "--prompt", "the cat sat on the mat")
+
+    def test_a_transformer_fits(self, tmp_path, capsys):
+        (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 40)
+        train = ["train", "shakespeare-gpt", "--data", str(tmp_path / "a.txt"), "--window", "8", "--dry-run"]
+        for flags in (["--positions", "learned"], ["--positions", "sinusoidal"], ["--precision", "bfloat16"]):
+            assert cli.main([*train, *flags]) == 0
+        assert "num_heads=3 does not divide features=128" in fails(capsys, *train, "--num-heads", "3")
+        assert "num_layers=0 must be 1 or more" in fails(capsys, *train, "--num-layers", "0")
 
     def test_every_held_out_character_counts_once(self, tmp_path):
         text = "".join(random.Random(0).choices("abcdef", k=1003))

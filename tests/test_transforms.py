@@ -80,6 +80,24 @@ def test_augmented_changes_inputs_in_training_only(batch):
     np.testing.assert_allclose(sums["loss"].total, blank["loss"].total, rtol=1e-6)
 
 
+def test_windowed_evaluates_the_last_elements():
+    network = jn.network(jn.models.RNN, 5, (4,), 5, embedding=3)
+    inner = jn.autoregressive(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1)))
+    learner = jn.transforms.windowed(inner, 4)
+    state = learner.init(jax.random.key(0))
+    rows = jnp.asarray(np.random.default_rng(0).integers(0, 5, (3, 9)))
+    mask = jnp.ones((3, 9)).at[0, -2:].set(0)
+    whole = learner.evaluate(state, {"inputs": rows, "mask": mask})
+    cut = inner.evaluate(state, {"inputs": rows[:, -4:], "mask": mask[:, -4:]})
+    assert float(whole["loss"].total) == float(cut["loss"].total) and float(whole["loss"].count) == 7
+    learner.check({"inputs": np.asarray(rows)})
+    for place in range(9):  # wherever a token is that the vocabulary lacks
+        bad = np.asarray(rows).copy()
+        bad[1, place] = 7
+        with pytest.raises(jn.InputError, match="outside the vocabulary"):
+            learner.check({"inputs": bad})
+
+
 def test_averaged_weights_follow_the_formula(batch):
     plain, learner = small_learner(tx=optax.sgd(0.5)), jn.averaged(small_learner(tx=optax.sgd(0.5)), 0.9)
     state, other = learner.init(jax.random.key(0)), plain.init(jax.random.key(0))

@@ -78,10 +78,8 @@ class RNN(nnx.Module):
 
     def __call__(self, inputs: jax.Array | Continued, *, rngs: nnx.Rngs | None = None) -> Any:
         """Return the outputs; ``rngs`` is what dropout draws from."""
-        continued, carries = isinstance(inputs, Continued), None
-        if isinstance(inputs, Continued):
-            inputs, carries = inputs
-        x, mask = self._features(inputs)
+        given, carries = inputs if isinstance(inputs, Continued) else (inputs, None)
+        x, mask = self._features(given)
         if self.embed is not None:
             x = self.dropout(x, rngs=rngs)
         last = []
@@ -96,7 +94,7 @@ class RNN(nnx.Module):
         elif self.pool is not None:
             x = pooled(x, mask, self.pool)
         outputs = self.out(x)
-        return (outputs, tuple(last)) if continued else outputs
+        return (outputs, tuple(last)) if isinstance(inputs, Continued) else outputs
 
     def _features(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """Return [B, T, D], and which steps count."""

@@ -97,7 +97,9 @@ class Transformer(nnx.Module):
             )
         options = {"dtype": dtype, "rngs": rngs}
         self.in_features, self.max_length, self.tokens, self.padding = in_features, max_length, tokens, padding
-        self.causal, self.pool, self.positions, self.tied = causal, pool, positions, tied
+        self.causal, self.positions, self.tied = causal, positions, tied
+        self.pool: Literal["max", "mean", "all"] | None = pool
+        self.embed: Any  # an nnx.Embed or an nnx.Linear
         if tokens:
             self.embed = embed or nnx.Embed(in_features, features, embedding_init=kernel_init, **options)
         else:
@@ -127,8 +129,9 @@ class Transformer(nnx.Module):
         self.norm = nnx.data(layer_norm(features, **options) if norm_first else None)
         self.dropout = nnx.Dropout(dropout)
         width = features * (max_length if pool == "all" else 1)
-        made = out_features is not None and not tied
-        self.out = nnx.data(nnx.Linear(width, out_features, kernel_init=kernel_init, **options) if made else None)
+        self.out = nnx.data(None)
+        if out_features is not None and not tied:
+            self.out = nnx.data(nnx.Linear(width, out_features, kernel_init=kernel_init, **options))
 
     def check(self, inputs: np.ndarray) -> None:
         """Check inputs on the host.
@@ -171,23 +174,28 @@ class Transformer(nnx.Module):
         memory_mask: jax.Array | None,
         rngs: nnx.Rngs | None,
     ) -> tuple[jax.Array, Seen]:
-        size, length = inputs.shape[:2]
+        length = inputs.shape[1]
         if not self.causal or self.pool or self.padding is not None:
             raise InputError("only a causal transformer goes on from what it has seen, without pool= and padding=")
         if length > self.max_length:
             raise InputError(f"{length} elements exceed max_length={self.max_length}; give the last of them")
-        if seen is None:
-            caches = tuple(block.attention.empty_cache(size, self.max_length) for block in self.blocks)
-            room = jnp.zeros((size, self.max_length, *inputs.shape[2:]), inputs.dtype)
-            known = None
-            if memory is not None:
-                known = tuple(block.cross.of_memory(memory) for block in self.blocks), memory_mask
-            seen = Seen(caches, room, known)
-        else:
-            keep = min(self.max_length // 2, self.max_length - length)
-            full = seen.caches[0].length + length > self.max_length
-            seen = lax.cond(full, lambda seen: self._forget(seen, keep), lambda seen: seen, seen)
+        seen = self._begin(inputs, memory, memory_mask) if seen is None else self._make_room(seen, length)
         return self._extend(seen, inputs, rngs)
+
+    def _begin(self, inputs: jax.Array, memory: jax.Array | None, memory_mask: jax.Array | None) -> Seen:
+        """Return what is remembered before anything was seen."""
+        caches = tuple(block.attention.empty_cache(len(inputs), self.max_length) for block in self.blocks)
+        room = jnp.zeros((len(inputs), self.max_length, *inputs.shape[2:]), inputs.dtype)
+        if memory is None:
+            return Seen(caches, room)
+        known = tuple(block.cross.of_memory(memory) for block in self.blocks if block.cross is not None)
+        return Seen(caches, room, (known, memory_mask))
+
+    def _make_room(self, seen: Seen, length: int) -> Seen:
+        """Return what is remembered, less its older half if so many elements would have no place beside it."""
+        keep = min(self.max_length // 2, self.max_length - length)
+        full = seen.caches[0].length + length > self.max_length
+        return lax.cond(full, lambda seen: self._forget(seen, keep), lambda seen: seen, seen)
 
     def _extend(self, seen: Seen, inputs: jax.Array, rngs: nnx.Rngs | None = None) -> tuple[jax.Array, Seen]:
         memories, memory_mask = seen.memory or ([None] * len(self.blocks), None)
@@ -206,7 +214,7 @@ class Transformer(nnx.Module):
 
     def _through(
         self, inputs: jax.Array, caches: Any, memories: Any, memory_mask: jax.Array | None, rngs: nnx.Rngs | None
-    ) -> tuple[jax.Array, tuple[KVCache | None, ...]]:
+    ) -> tuple[jax.Array, Any]:
         """Return what the blocks make of the inputs, [B, T, D], and their caches."""
         x, mask = self._embedded(inputs, 0 if caches[0] is None else caches[0].length), self._mask(inputs)
         x, new = self.dropout(x, rngs=rngs), []
@@ -241,7 +249,7 @@ class Transformer(nnx.Module):
             if x.shape[1] != self.max_length:
                 raise InputError(f"pool='all' takes sequences of max_length={self.max_length}, not {x.shape[1]}")
             x = x.reshape(len(x), -1)
-        elif self.pool is not None:
+        elif self.pool:
             x = self.dropout(pooled(x, mask, self.pool), rngs=rngs)
         if self.tied:
             return self.embed.attend(x)

@@ -22,7 +22,7 @@ class KVCache(NamedTuple):
 
     k: jax.Array
     v: jax.Array
-    length: jax.Array
+    length: jax.Array | int
 
 
 def dot_product_attention(

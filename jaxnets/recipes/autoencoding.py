@@ -175,6 +175,7 @@ def _images(coded: Autoencoded) -> Any:
 
 def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
     """Draw images from a variational autoencoder, a picture of all (.png)."""
+    options.check_no_tokens()
     if config.kind != "variational":
         raise InputError(f"kind={config.kind!r} learns no distribution to draw from; train with --kind variational")
     if options.prompt:

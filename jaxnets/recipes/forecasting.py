@@ -13,10 +13,10 @@ from jaxnets.data import Data, Spec, Splits, datasets, read_series, split_series
 from jaxnets.data.series import Fill, following
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner, TrainState, supervised
-from jaxnets.models import MLP, RNN, Forecaster
+from jaxnets.models import MLP, RNN, Forecaster, Transformer
 from jaxnets.network import network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig
+from jaxnets.options import TrainingConfig, TransformerConfig
 from jaxnets.recipes import Finished, Outputs, Preset
 from jaxnets.transforms import averaged
 
@@ -49,14 +49,17 @@ class Config:
     split: tuple[float, float, float] | None = None
     """training, validation and test rows, in the order of time: fractions, or counts; 0.7 0.1 0.2 if absent, and for
     etth1 the usual 8640 2880 2880"""
-    model: Literal["rnn", "mlp"] = "rnn"
-    """what is shared by the columns: a recurrent network over patches, with a linear path beside it, or dense layers"""
+    model: Literal["rnn", "mlp", "transformer"] = "rnn"
+    """what is shared by the columns: a recurrent network or a transformer over patches, with a linear path beside it,
+    or dense layers"""
     cell: CellName = "gru"
     """the recurrent cell: rnn (Elman), lstm or gru"""
     hidden: tuple[int, ...] = (64,)
     """widths of the recurrent or dense hidden layers"""
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    """how large a transformer"""
     patch: int = 12
-    """rows of one step of the recurrent network; divides the history"""
+    """rows of one step of the recurrent network or transformer; divides the history"""
     dropout: float = 0.1
     """probability that a feature is dropped in training"""
     loss: Literal["mse", "mae", "huber"] = "huber"
@@ -88,6 +91,10 @@ class Config:
 _ETTH1_GRU = Config(training=TrainingConfig(duration="10ep", patience=5), optimizer=OptimizerConfig(learning_rate=2e-3))
 PRESETS = {
     "forecast-gru": Preset(_ETTH1_GRU, "ETTh1, or your own CSV file: a GRU over patches, shared by the columns"),
+    "forecast-transformer": Preset(
+        replace(_ETTH1_GRU, model="transformer", transformer=TransformerConfig(num_layers=2, model_dim=64)),
+        "the same by a transformer over patches (--history 336 sees more)",
+    ),
     "forecast-linear": Preset(
         replace(_ETTH1_GRU, model="mlp", hidden=(), dropout=0.0),
         "the same with one dense layer (with --hidden 64, two)",
@@ -109,10 +116,13 @@ def load(config: Config) -> Splits:
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner; the errors are those of standardised values."""
 
-    def backbone(num_patches: int, patch: int, horizon: int, **options: Any) -> RNN | MLP:
+    def backbone(num_patches: int, patch: int, horizon: int, **options: Any) -> RNN | MLP | Transformer:
         options |= {"dropout": config.dropout}
         if config.model == "mlp":
             return MLP(num_patches * patch, config.hidden, horizon, **options)
+        if config.model == "transformer":
+            options |= {"max_length": num_patches, "positions": config.transformer.positions, "pool": "all"}
+            return Transformer(patch, *config.transformer.sizes, horizon, **options)
         return RNN(patch, config.hidden, horizon, cell=CELLS[config.cell], pool="last", **options)
 
     options = {"linear": config.model != "mlp", "patch": config.patch, "dtype": DTYPES[config.precision]}

@@ -11,10 +11,10 @@ from jaxnets.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
 from jaxnets.data import Spec, Splits, augment, labelled_images
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner, supervised
-from jaxnets.models import CNN, MLP, ResNet
+from jaxnets.models import CNN, MLP, ResNet, ViT
 from jaxnets.network import Network, network, standardized
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig
+from jaxnets.options import TrainingConfig, TransformerConfig
 from jaxnets.recipes import Preset
 from jaxnets.transforms import augmented, averaged
 
@@ -31,8 +31,8 @@ class Config:
     """height and width to resize a folder's or zip's images to; they must all have one size without it"""
     validation: float = 0.1
     """fraction of the training data held out to choose by, if they have no validation part; 0 for none"""
-    model: Literal["cnn", "separable", "mlp", "resnet"] = "cnn"
-    """the family of the network; separable is a cnn of depthwise-separable convolutions"""
+    model: Literal["cnn", "separable", "mlp", "resnet", "vit"] = "cnn"
+    """the family of the network; separable is a cnn of depthwise-separable convolutions, vit a vision transformer"""
     depth: Literal[10, 18, 34, 50] = 18
     """layers (resnet)"""
     width: int = 64
@@ -41,8 +41,12 @@ class Config:
     """channels of each convolution, and pool for a 2x2 max-pooling (cnn, separable)"""
     hidden: tuple[int, ...] = (128,)
     """widths of the dense hidden layers (cnn, separable, mlp)"""
+    patch: int = 4
+    """height and width of a patch in pixels, which divide the image's (vit)"""
+    transformer: TransformerConfig = field(default_factory=lambda: TransformerConfig(positions="learned"))
+    """how large a transformer (vit)"""
     activation: ActivationName = "relu"
-    """the non-linearity"""
+    """the non-linearity (cnn, separable, mlp, resnet)"""
     norm: Literal["none", "batch", "layer"] = "none"
     """normalisation after each hidden layer; a resnet has batch normalisation in any case"""
     dropout: float = 0.0
@@ -68,7 +72,11 @@ class Config:
         """Check the ranges."""
         for name in ("dropout", "validation", "label_smoothing"):
             check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        for name, values in {"width": (self.width,), "image_size": self.image_size or ()}.items():
+        for name, values in {
+            "width": (self.width,),
+            "patch": (self.patch,),
+            "image_size": self.image_size or (),
+        }.items():
             check_field(self, name, all(value >= 1 for value in values), "1 or more")
         for name in ("shift", "rotate", "cutout"):
             check_field(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
@@ -93,6 +101,16 @@ _MNIST_CNN = Config(
     training=TrainingConfig(duration="12ep", batch_size=128),
     optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=3e-2, warmup=200),
 )
+_MNIST_VIT = replace(
+    _MNIST_CNN,
+    model="vit",
+    patch=7,
+    activation="gelu",
+    norm="none",
+    dropout=0.1,
+    training=TrainingConfig(duration="15ep", batch_size=128),
+    optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=5e-2, warmup=400, clip_norm=1.0),
+)
 _CIFAR10_RESNET = Config(
     data="cifar10",
     model="resnet",
@@ -110,6 +128,7 @@ PRESETS = {
     "digits-mlp": Preset(_DIGITS_MLP, "an MLP on scikit-learn's 8x8 digits"),
     "mnist-cnn": Preset(_MNIST_CNN, "a small CNN on MNIST"),
     "mnist-mlp": Preset(replace(_MNIST_CNN, model="mlp", hidden=(512, 512)), "an MLP on MNIST"),
+    "mnist-vit": Preset(_MNIST_VIT, "a small vision transformer on MNIST"),
     "cifar10-resnet": Preset(_CIFAR10_RESNET, "ResNet-18 on CIFAR-10, for a GPU (the README has a schedule for a CPU)"),
 }
 
@@ -150,6 +169,9 @@ def classifier(config: Config, spec: Spec) -> Network:
     if config.model == "resnet":
         stem = "cifar" if max(inputs.shape[:2]) <= 64 else "imagenet"
         model = network(ResNet, inputs.shape, config.depth, num_classes, stem=stem, width=config.width, **options)
+    elif config.model == "vit":
+        sizes = inputs.shape, config.patch, *config.transformer.sizes, num_classes
+        model = network(ViT, *sizes, positions=config.transformer.positions, **options)
     elif config.model == "mlp":
         model = network(MLP, math.prod(inputs.shape), config.hidden, num_classes, norm=norm, **options)
     else:

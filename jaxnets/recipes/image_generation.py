@@ -155,6 +155,7 @@ def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> l
 
 def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
     """Draw images, of the class that the prompt names if the network is conditional; a picture of all (.png)."""
+    options.check_no_tokens()
     classes, number = spec["labels"].classes, options.length or 64
     if options.prompt and not config.conditional:
         raise InputError(f"prompt={options.prompt!r}: the network knows no classes; train with --conditional")

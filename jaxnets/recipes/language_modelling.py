@@ -1,9 +1,9 @@
 """Predict the next character of a text, and write more of it: Shakespeare, or a user's own file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ from jaxnets.errors import InputError, check_field
 from jaxnets.generation import categorical
 from jaxnets.generation import generate as generated
 from jaxnets.learner import Learner, TrainState, autoregressive, supervised
-from jaxnets.models import RNN
-from jaxnets.network import network
+from jaxnets.models import RNN, Transformer
+from jaxnets.network import Network, network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import GenerateOptions, TrainingConfig
+from jaxnets.options import GenerateOptions, TrainingConfig, TransformerConfig
 from jaxnets.recipes import Finished, Generated, Outputs, Preset
-from jaxnets.transforms import augmented, averaged
+from jaxnets.transforms import augmented, averaged, windowed
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,17 @@ class Config:
     validation: float = 0.1
     """fraction of the text, its end, that is held out"""
     window: int = 128
-    """characters that a training example predicts, and through which gradients run"""
+    """characters that a training example predicts, and through which gradients run; the most that a transformer sees"""
+    model: Literal["rnn", "transformer"] = "rnn"
+    """the family: a recurrent network, or a causal transformer (GPT)"""
     cell: CellName = "lstm"
-    """the recurrent cell: rnn (Elman), lstm or gru"""
+    """the recurrent cell: rnn (Elman), lstm or gru (rnn)"""
     hidden: tuple[int, ...] = (256, 256)
-    """widths of the recurrent layers"""
+    """widths of the recurrent layers (rnn)"""
     embedding: int = 64
-    """width of a character's embedding"""
+    """width of a character's embedding (rnn)"""
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    """how large a transformer"""
     dropout: float = 0.1
     """probability that a feature is dropped in training"""
     precision: Precision = "float32"
@@ -55,8 +59,8 @@ class Config:
         """Check the ranges."""
         check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         check_field(self, "validation", 0 < self.validation < 1, "in (0, 1): the end of the text is held out")
-        check_field(self, "window", self.window >= 1, "1 or more")
-        check_field(self, "embedding", self.embedding >= 1, "1 or more")
+        for name in ("window", "embedding"):
+            check_field(self, name, getattr(self, name) >= 1, "1 or more")
         check_field(self, "hidden", min(self.hidden, default=0) >= 1, "widths of 1 or more")
 
 
@@ -65,7 +69,15 @@ _SHAKESPEARE = Config(
     training=TrainingConfig(duration="1500", batch_size=32, evaluate_every="500"),
     optimizer=OptimizerConfig("muon", learning_rate=1e-2, momentum=0.95, warmup=100, clip_norm=1.0),
 )
+_GPT = replace(
+    _SHAKESPEARE,
+    model="transformer",
+    dropout=0.0,
+    training=TrainingConfig(duration="2000", batch_size=12, evaluate_every="500"),
+    optimizer=replace(_SHAKESPEARE.optimizer, weight_decay=0.1),
+)
 PRESETS = {
+    "shakespeare-gpt": Preset(_GPT, "the same by a transformer, at nanoGPT's size for CPUs"),
     "shakespeare-lstm": Preset(_SHAKESPEARE, "characters of Shakespeare's plays (--cell gru, --cell rnn)"),
 }
 
@@ -81,29 +93,32 @@ def load(config: Config) -> Splits:
     encoded = tokens.encode_characters(text, vocabulary)
     cut = round(len(encoded) * (1 - config.validation))
     held_out, mask = tokens.contexts(encoded, cut, config.window)
-    known = {"inputs": {"classes": vocabulary}}
+    known = {"inputs": {"classes": vocabulary, "shape": (config.window,)}}
     train = Data(inputs=tokens.windows(encoded[:cut], config.window), known=known)
     return Splits(train, Data(inputs=held_out, mask=mask, known=known))
 
 
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for text with the vocabulary of ``spec``."""
-    size = len(spec["inputs"].classes)
-    model = network(
-        RNN,
-        size,
-        config.hidden,
-        size,
-        cell=CELLS[config.cell],
-        embedding=config.embedding,
-        dropout=config.dropout,
-        dtype=DTYPES[config.precision],
-    )
+    model = _model(config, len(spec["inputs"].classes))
     tx = make_optimizer(config.optimizer, config.training.num_steps(spec.num_examples))
     options = {"accumulate": config.optimizer.accumulate}
     learner = supervised(model, losses.softmax_cross_entropy, tx, {"accuracy": losses.accuracy}, **options)
-    learner = augmented(autoregressive(learner), augment.crop(config.window + 1))
+    learner = autoregressive(learner)
+    if config.model == "transformer":  # it has no room for what stands before a window; a recurrent network reads it
+        learner = windowed(learner, config.window + 1)
+    learner = augmented(learner, augment.crop(config.window + 1))
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
+
+
+def _model(config: Config, size: int) -> Network:
+    """Return the network over a vocabulary of so many characters."""
+    options: dict[str, Any] = {"dropout": config.dropout, "dtype": DTYPES[config.precision]}
+    if config.model == "rnn":
+        options |= {"cell": CELLS[config.cell], "embedding": config.embedding}
+        return network(RNN, size, config.hidden, size, **options)
+    options |= {"max_length": config.window, "positions": config.transformer.positions, "tied": True, "use_bias": False}
+    return network(Transformer, size, *config.transformer.sizes, size, tokens=True, causal=True, **options)
 
 
 def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
@@ -124,7 +139,7 @@ def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, op
     vocabulary = spec["inputs"].classes
     prompt = options.prompt or ("\n" if "\n" in vocabulary else vocabulary[0])
     encoded = jnp.asarray(tokens.encode_characters(prompt, vocabulary))[None]
-    key, draw = jax.random.key(options.seed), categorical(options.temperature)
+    key, draw = jax.random.key(options.seed), categorical(options.temperature, top_k=options.top_k, top_p=options.top_p)
     (drawn,) = np.asarray(generated(learner, state, encoded, options.length or 500, key, draw))
     text = options.prompt + "".join(vocabulary[token] for token in drawn)
     files = options.files(".txt")

@@ -111,6 +111,7 @@ def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) 
 
 def generate(config: Config, spec: Spec, learner: Learner, state: TrainState, options: GenerateOptions) -> Generated:
     """Return the chords of a piece, also written to ``options.out`` (.mid and .wav)."""
+    options.check_no_tokens()
     piece, files = _composed(learner, state, options)
     chords = (" ".join(str(pitch + music.LOWEST) for pitch in np.flatnonzero(frame)) for frame in piece)
     return Generated(", ".join(chords), files)

@@ -1,7 +1,7 @@
 """Classify sentences: the sentiment of film reviews, or a user's own labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +13,10 @@ from jaxnets.choices import CELLS, CellName
 from jaxnets.data import Data, Spec, Splits, augment, datasets, tokens
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner, supervised
-from jaxnets.models import RNN
-from jaxnets.network import network
+from jaxnets.models import RNN, Transformer
+from jaxnets.network import Network, network
 from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig
+from jaxnets.options import TrainingConfig, TransformerConfig
 from jaxnets.recipes import Outputs, Preset
 from jaxnets.transforms import augmented, averaged
 
@@ -35,16 +35,20 @@ class Config:
     """words that the training data hold less often are unknown"""
     max_words: int = 64
     """the longest sentence that is taken"""
+    model: Literal["rnn", "transformer"] = "rnn"
+    """the family: a recurrent network, or a transformer"""
     cell: CellName = "gru"
-    """the recurrent cell: rnn (Elman), lstm or gru"""
+    """the recurrent cell: rnn (Elman), lstm or gru (rnn)"""
     hidden: tuple[int, ...] = (100,)
-    """widths of the recurrent layers, of each direction"""
+    """widths of the recurrent layers, of each direction (rnn)"""
     embedding: int = 100
-    """width of a word's embedding"""
+    """width of a word's embedding (rnn)"""
     bidirectional: bool = True
-    """read each sentence in both directions"""
+    """read each sentence in both directions (rnn)"""
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    """how large a transformer"""
     pool: Literal["last", "max", "mean"] = "max"
-    """what stands for a sentence: the last state, the largest outputs over time, or their mean"""
+    """what stands for a sentence: the last state (rnn), the largest outputs over time, or their mean"""
     dropout: float = 0.5
     """probability that a feature is dropped in training"""
     word_dropout: float = 0.0
@@ -61,6 +65,8 @@ class Config:
         for name in ("min_count", "max_words", "embedding"):
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
         check_field(self, "hidden", min(self.hidden, default=0) >= 1, "widths of 1 or more")
+        if self.model == "transformer" and self.pool == "last":
+            raise InputError("pool='last' is a recurrent network's last state; use --pool max or --pool mean")
 
 
 _SST2 = Config(
@@ -68,7 +74,11 @@ _SST2 = Config(
     training=TrainingConfig(duration="6ep", batch_size=50, evaluate_every="35", patience=100),
     optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2),
 )
-PRESETS = {"sentiment-gru": Preset(_SST2, "positive or negative: sentences of film reviews (SST-2)")}
+_SST2_TRANSFORMER = replace(_SST2, model="transformer", transformer=TransformerConfig(num_layers=2))
+PRESETS = {
+    "sentiment-gru": Preset(_SST2, "positive or negative: sentences of film reviews (SST-2)"),
+    "sentiment-transformer": Preset(_SST2_TRANSFORMER, "the same by a transformer"),
+}
 
 _PARTS = ("train.tsv", "dev.tsv", "test.tsv")
 
@@ -95,24 +105,23 @@ def load(config: Config) -> Splits:
 
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for sentences with the vocabulary and the classes of ``spec``."""
-    model = network(
-        RNN,
-        len(spec["inputs"].classes),
-        config.hidden,
-        len(spec["labels"].classes),
-        cell=CELLS[config.cell],
-        embedding=config.embedding,
-        padding=tokens.PADDING,
-        bidirectional=config.bidirectional,
-        pool=config.pool,
-        dropout=config.dropout,
-    )
+    model = _model(config, len(spec["inputs"].classes), len(spec["labels"].classes))
     tx = make_optimizer(config.optimizer, config.training.num_steps(spec.num_examples))
     options = {"accumulate": config.optimizer.accumulate}
     learner = supervised(model, losses.softmax_cross_entropy, tx, {"accuracy": losses.accuracy}, **options)
     if config.word_dropout:
         learner = augmented(learner, augment.blank(config.word_dropout, tokens.UNKNOWN, tokens.PADDING))
     return averaged(learner, config.optimizer.average) if config.optimizer.average else learner
+
+
+def _model(config: Config, num_words: int, num_classes: int) -> Network:
+    """Return the network over a vocabulary of so many words."""
+    options: dict[str, Any] = {"padding": tokens.PADDING, "pool": config.pool, "dropout": config.dropout}
+    if config.model == "transformer":
+        options |= {"max_length": config.max_words, "positions": config.transformer.positions, "tokens": True}
+        return network(Transformer, num_words, *config.transformer.sizes, num_classes, **options)
+    options |= {"cell": CELLS[config.cell], "embedding": config.embedding, "bidirectional": config.bidirectional}
+    return network(RNN, num_words, config.hidden, num_classes, **options)
 
 
 def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
