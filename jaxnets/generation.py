@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from jaxnets.errors import InputError
@@ -40,7 +41,7 @@ def generate(
     Raises:
         InputError: if the prompt is empty or the length is not positive.
     """
-    _check_prompt(prompt, length)
+    _check_prompt(learner, state, prompt, length)
     draw = draw or categorical()
     draw = draw if isinstance(draw, Partial) else Partial(draw)  # a pytree: its numbers are arguments of the program
     return _generated(learner, length, draw, state, prompt, key)
@@ -94,10 +95,12 @@ def beam_search(
         prompt: as ``generate``'s.
         length: the most tokens that may follow.
         end: the token that finishes a sequence.
-        num_beams: K; 1 is greedy.
+        num_beams: K; 1, with no length penalty, is greedy.
         length_penalty: 0 is none, which favours short sequences.
     """
-    _check_prompt(prompt, length)
+    size = _check_prompt(learner, state, prompt, length)
+    if not 0 <= end < size:
+        raise InputError(f"{end=} is no token of 0..{size - 1}")
     if num_beams < 1 or not 0 <= length_penalty < float("inf"):
         raise InputError(f"{num_beams=} must be 1 or more, {length_penalty=} 0 or more")
     return _searched(learner, length, num_beams, state, prompt, end, length_penalty)
@@ -138,13 +141,14 @@ def _searched(
         parents, tokens = places // logs.shape[-1], (places % logs.shape[-1]).astype(dtype)
         grown = _rows(search.live, parents).at[:, :, search.step].set(tokens)
         ends = tokens == end
+        kept = ends & (jnp.arange(tokens.shape[1]) < num_beams)  # of what ends, too, only as many as there are beams
         done, done_scores = _best(
             num_beams,
             jnp.concatenate([search.done, grown], 1),
-            jnp.concatenate([search.done_scores, jnp.where(ends, scores / penalty(search.step + 1), -jnp.inf)], 1),
+            jnp.concatenate([search.done_scores, jnp.where(kept, scores / penalty(search.step + 1), -jnp.inf)], 1),
         )
-        live_scores, kept = lax.top_k(jnp.where(ends, -jnp.inf, scores), num_beams)
-        live, parents = _rows(grown, kept), _rows(parents, kept)
+        live_scores, rows = lax.top_k(jnp.where(ends, -jnp.inf, scores), num_beams)
+        live, parents = _rows(grown, rows), _rows(parents, rows)
         flat = (parents + num_beams * jnp.arange(batch)[:, None]).reshape(-1)
         carry = jax.tree.map(lambda leaf: leaf[flat] if leaf.ndim else leaf, search.carry)
         newest = lax.dynamic_index_in_dim(live, search.step, 2).reshape(-1, 1)
@@ -178,10 +182,23 @@ def _written(prompt: jax.Array | SourceTarget) -> jax.Array:
     return prompt.target if isinstance(prompt, SourceTarget) else prompt
 
 
-def _check_prompt(prompt: jax.Array | SourceTarget, length: int) -> None:
+def _check_prompt(learner: Learner, state: TrainState, prompt: jax.Array | SourceTarget, length: int) -> int:
+    """Check what is to be continued, tokens too, and return how many outputs each element has."""
     shape = _written(prompt).shape
     if len(shape) < 2 or shape[1] < 1 or length < 1:
         raise InputError(f"a prompt of shape {shape} and {length=}: give [B, P, ...] and 1 or more of each")
+    size = int(_num_outputs(learner, state, prompt))
+    for part in jax.tree.leaves(prompt):
+        if part.ndim == 2 and not isinstance(part, Tracer):
+            low, high = int(part.min()), int(part.max())
+            if low < 0 or high >= size:
+                raise InputError(f"the prompt's tokens range from {low} to {high}, outside 0..{size - 1}")
+    return size
+
+
+@partial(jax.jit, static_argnums=0)
+def _num_outputs(learner: Learner, state: TrainState, prompt: Any) -> jax.Array:
+    return jnp.int32(learner.predict(state, Continued(prompt))[0].shape[-1])
 
 
 def categorical(temperature: float = 1.0, *, top_k: int | None = None, top_p: float = 1.0) -> Draw:

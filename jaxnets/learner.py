@@ -114,7 +114,7 @@ def supervised(
             raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
         network.check(arrays["inputs"])
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
-        batch = {name: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
+        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), dict(arrays))
         jax.eval_shape(evaluate, state, batch)
         check_labels(loss, jax.eval_shape(predict, state, batch["inputs"]), arrays["labels"])
 

@@ -128,7 +128,7 @@ class TestBeamSearch:
     def test_wide_enough_it_finds_the_best_of_all(self, model, penalty):
         prompts = np.array([[0, 1], [2, 0]])
         found = beam_search(
-            *model, jnp.asarray(prompts), self.LENGTH, end=self.END, num_beams=81, length_penalty=penalty
+            *model, jnp.asarray(prompts), self.LENGTH, end=self.END, num_beams=256, length_penalty=penalty
         )
         for row, prompt in enumerate(prompts):
             wanted = self.every(model, prompt, penalty)[:5]
@@ -146,6 +146,10 @@ class TestBeamSearch:
     def test_refuses(self, model):
         with pytest.raises(InputError, match="num_beams=0"):
             beam_search(*model, jnp.zeros((1, 1), int), 3, end=3, num_beams=0)
+        with pytest.raises(InputError, match="end=4 is no token of 0"):
+            beam_search(*model, jnp.zeros((1, 1), int), 3, end=4)
+        with pytest.raises(InputError, match="range from 0 to 4, outside 0"):
+            generate(*model, jnp.array([[0, 4]]), 3, jax.random.key(0))
         with pytest.raises(InputError, match=r"top_p=0\.0"):
             categorical(top_p=0.0)
 

@@ -166,7 +166,9 @@ def test_gradients_are_finite_and_reach_every_parameter(case):
 
     for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(state.params)):
         assert jnp.isfinite(grad).all(), path
-        assert jnp.abs(grad).max() > 1e-6, f"{path} has no gradient"
+        # A softmax does not see what is added to every key alike, unless their places turn it.
+        blind = [getattr(part, "key", None) for part in path][-3:] == ["attention", "k", "bias"]
+        assert blind or jnp.abs(grad).max() > 1e-6, f"{path} has no gradient"
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ class TestLanguageModelling:
         train = ["train", "shakespeare-gpt", "--data", str(tmp_path / "a.txt"), "--window", "8", "--dry-run"]
         for flags in (["--positions", "learned"], ["--positions", "sinusoidal"], ["--precision", "bfloat16"]):
             assert cli.main([*train, *flags]) == 0
-        assert "num_heads=3 does not divide features=128" in fails(capsys, *train, "--num-heads", "3")
+        assert "num_heads=3 must be a divisor of model_dim=128" in fails(capsys, *train, "--num-heads", "3")
         assert "num_layers=0 must be 1 or more" in fails(capsys, *train, "--num-layers", "0")
 
     def test_every_held_out_character_counts_once(self, tmp_path):

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
-from jaxnets import InputError, network
+from jaxnets import InputError, losses, network, supervised
 from jaxnets.models import Continued, EncoderDecoder, SourceTarget, Transformer, ViT
 from jaxnets.models.transformer import sinusoidal
+from jaxnets.models.transformer_block import TransformerBlock
 from jaxnets.models.vit import patches
 from jaxnets.network import num_parameters
 
@@ -28,9 +31,11 @@ def tokens(*shape):
 
 
 class TestContinued:
-    @pytest.mark.parametrize("positions", POSITIONS)
-    def test_one_by_one_equals_all_at_once(self, positions):
-        model, given = gpt(positions=positions), tokens(2, 8)
+    @pytest.mark.parametrize(
+        "options", [{"positions": kind} for kind in POSITIONS] + [{"norm_first": False}, {"gated": True}]
+    )
+    def test_one_by_one_equals_all_at_once(self, options):
+        model, given = gpt(**options), tokens(2, 8)
         whole = model(given)
         outputs, seen = model(Continued(given[:, :3]))
         np.testing.assert_allclose(outputs, whole[:, :3], atol=1e-5)
@@ -39,7 +44,7 @@ class TestContinued:
             np.testing.assert_allclose(outputs[:, 0], whole[:, i], atol=1e-5)
         assert int(seen.caches[0].length) == 8
 
-    @pytest.mark.parametrize("positions", ["rotary", "learned"])
+    @pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal"])
     def test_of_what_outgrows_it_the_older_half_is_forgotten(self, positions):
         model, given = gpt(positions=positions), tokens(2, 15)
         _, seen = model(Continued(given[:, :6]))
@@ -50,6 +55,36 @@ class TestContinued:
                 begins = i - 4
             np.testing.assert_allclose(outputs[:, 0], model(given[:, begins : i + 1])[:, -1], atol=1e-5)
         assert begins == 8
+
+    def test_numbers_go_on_too(self):
+        model, given = gpt(tokens=False), RNG.normal(size=(2, 11, 7)).astype(np.float32)
+        _, seen = model(Continued(given[:, :8]))
+        outputs, seen = model(Continued(given[:, 8:9], seen))
+        np.testing.assert_allclose(outputs, model(given[:, 4:9])[:, 4:], atol=1e-5)
+        outputs, _ = model(Continued(given[:, 9:], seen))
+        np.testing.assert_allclose(outputs, model(given[:, 4:])[:, 5:], atol=1e-5)
+
+    @pytest.mark.parametrize("dtype", [jnp.bfloat16, None])
+    def test_through_a_learner_in_every_precision(self, dtype):
+        """``predict`` hands on a state in float32, whatever the model computes in."""
+        made = network(Transformer, 7, 12, 1, 3, 7, max_length=4, tokens=True, causal=True, dtype=dtype)
+        learner = supervised(made, losses.softmax_cross_entropy, optax.sgd(0.1))
+        state, given = learner.init(jax.random.key(0)), tokens(2, 6)
+        predict = jax.jit(learner.predict)
+        _, seen = predict(state, Continued(given[:, :3]))
+        for i in range(3, 6):
+            outputs, seen = predict(state, Continued(given[:, i : i + 1], seen))
+        whole = predict(state, given[:, 2:])
+        np.testing.assert_allclose(outputs[:, 0], whole[:, -1], atol=1e-5 if dtype is None else 2e-2)
+
+    def test_dropout_goes_on_too(self):
+        made = network(Transformer, 7, 12, 1, 3, 7, max_length=4, tokens=True, causal=True, dropout=0.5)
+        params, _ = made.init(jax.random.key(0))
+        run = lambda inputs, seed: made.apply(params, {}, inputs, train=True, key=jax.random.key(seed))[0]
+        _, seen = run(Continued(tokens(2, 4)), 0)
+        outputs = [run(Continued(tokens(2, 1) * 0, seen), seed)[0] for seed in (1, 1, 2)]
+        np.testing.assert_array_equal(outputs[0], outputs[1])
+        assert not np.allclose(outputs[0], outputs[2])
 
     def test_several_at_once_go_on_too(self):
         model, given = gpt(), tokens(1, 13)
@@ -117,6 +152,28 @@ class TestEncoderDecoder:
         other[0, -1] = 1 + other[0, -1] % 6
         assert not np.allclose(*(model(SourceTarget(x, target)) for x in (source, other)), atol=1e-3)
 
+    def test_forgets_what_it_wrote_and_not_what_it_read(self):
+        _, model = self.made()
+        source, target = tokens(2, 6), tokens(2, 9)
+        _, seen = model(Continued(SourceTarget(source, target[:, :8])))
+        outputs, _ = model(Continued(target[:, 8:], seen))
+        np.testing.assert_allclose(outputs, model(SourceTarget(source, target[:, 4:]))[:, 4:], atol=1e-5)
+
+    def test_learns(self):
+        made = network(EncoderDecoder, 7, 12, 1, 3, max_length=8, padding=0)
+        learner = supervised(made, losses.softmax_cross_entropy, optax.adam(1e-2))
+        state = learner.init(jax.random.key(0))
+        source = 1 + RNG.integers(0, 6, (8, 5))
+        pairs = SourceTarget(source, np.roll(source, 1, 1))
+        learner.check({"inputs": pairs, "labels": source})
+        step, lost = jax.jit(learner.step), []
+        for i in range(60):
+            state, sums = step(state, {"inputs": pairs, "labels": source}, jax.random.key(i))
+            lost.append(float(sums["loss"].total / sums["loss"].count))
+        assert lost[-1] < 0.5 * lost[0]
+        with pytest.raises(InputError, match="tokens range from 4 to 9"):
+            learner.check({"inputs": SourceTarget(source, source + 3), "labels": source})
+
     def test_one_embedding_serves_both_and_the_output(self):
         params, _ = self.made()
         assert ["embed" in params[part] for part in ("encoder", "decoder")].count(True) == 1
@@ -150,6 +207,13 @@ def test_gates():
     assert params["blocks"][0]["feed_forward"]["gate"]["kernel"].shape == (8, 12)
 
 
+def test_a_memory_and_what_attends_to_it_go_together():
+    x = jnp.ones((1, 2, 8))
+    for cross, memory in ((True, None), (False, x)):
+        with pytest.raises(InputError, match="cross=True needs a memory"):
+            TransformerBlock(8, 2, cross=cross, rngs=nnx.Rngs(0))(x, memory)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -157,6 +221,7 @@ def test_gates():
         ({"tied": True}, "are for tokens"),
         ({"positions": "absolute"}, "positions='absolute'"),
         ({"pool": "last"}, "pool='last'"),
+        ({"tied": True, "tokens": True, "pool": "all"}, "outputs of single elements"),
         ({"max_length": 0}, "max_length=0"),
     ],
 )
@@ -180,5 +245,8 @@ def test_refuses_inputs():
         made.apply(params, {}, np.ones((1, 3)))
     with pytest.raises(InputError, match="exceed max_length=4"):
         made.apply(params, {}, np.ones((1, 5), int))
+    numbers = network(Transformer, 5, 8, 1, 2, 3, max_length=4)
+    with pytest.raises(InputError, match=r"not numbers \[B, T, 5\]"):
+        numbers.apply(numbers.init(jax.random.key(0))[0], {}, np.ones((1, 3, 4)))
     with pytest.raises(InputError, match="patch=3 does not divide images of 8 x 8"):
         network(ViT, (8, 8, 1), 3, 8, 1, 2, 3)

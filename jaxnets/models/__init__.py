@@ -1,13 +1,14 @@
 """Models: one family a file; they know nothing of training."""
 
 from jaxnets.models.cnn import CNN
+from jaxnets.models.encoder_decoder import EncoderDecoder
 from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.mlp import MLP
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.rnn import RNN
-from jaxnets.models.sequences import Continued
+from jaxnets.models.sequences import Continued, SourceTarget
 from jaxnets.models.strided import StridedDecoder, StridedEncoder
-from jaxnets.models.transformer import EncoderDecoder, SourceTarget, Transformer
+from jaxnets.models.transformer import Transformer
 from jaxnets.models.vit import ViT
 
 __all__ = [

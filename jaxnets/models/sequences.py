@@ -23,8 +23,20 @@ class Continued(NamedTuple):
     carry: Any = None
 
 
+class SourceTarget(NamedTuple):
+    """What an encoder-decoder is given.
+
+    Attributes:
+        source: tokens to be read, [B, S].
+        target: tokens of what is written, up to the last known, [B, T].
+    """
+
+    source: jax.Array
+    target: jax.Array
+
+
 def check_tokens(inputs: np.ndarray, size: int, padding: int | None) -> None:
-    """Check tokens on the host: JAX would take the nearest one in silence.
+    """Check tokens on the host: JAX would make NaN of them, or count from the end, in silence.
 
     Args:
         inputs: tokens, [..., T].

@@ -1,4 +1,4 @@
-"""Transformers: encoders that classify, decoders that continue (GPT), and encoder-decoders."""
+"""Transformers: encoders that classify, and decoders that continue (GPT)."""
 
 import math
 from typing import Any, Literal, NamedTuple
@@ -52,7 +52,8 @@ class Transformer(nnx.Module):
         pool: one output a sequence, of the largest or the mean of the elements', or of all in a row ("all").
         tied: the output layer's weights are the tokens' embedding.
         embed: the tokens' embedding, to share another model's.
-        dropout: probability that a number is dropped in training, in the blocks and of what goes into the first.
+        dropout: probability that a number is dropped in training: in the blocks, of what goes into the first, and of
+            what was pooled.
         use_bias: whether dense layers and norms have biases.
         kernel_init: initialiser of the weights, and of embeddings and learned positions.
         dtype: of the computation; parameters stay float32.
@@ -91,6 +92,8 @@ class Transformer(nnx.Module):
             )
         if (tied or padding is not None or embed is not None) and not tokens:
             raise InputError(f"{tied=}, {padding=} and embed= are for tokens; give tokens=True")
+        if tied and pool == "all":
+            raise InputError(f"{tied=} makes outputs of single elements, {pool=} one of all; use one of the two")
         if tied and out_features != in_features:
             raise InputError(
                 f"{tied=} makes an output of each token, {in_features}, but {out_features=}; give the same"
@@ -174,12 +177,12 @@ class Transformer(nnx.Module):
         memory_mask: jax.Array | None,
         rngs: nnx.Rngs | None,
     ) -> tuple[jax.Array, Seen]:
-        length = inputs.shape[1]
+        inputs, length = jnp.asarray(inputs), inputs.shape[1]
         if not self.causal or self.pool or self.padding is not None:
             raise InputError("only a causal transformer goes on from what it has seen, without pool= and padding=")
         if length > self.max_length:
             raise InputError(f"{length} elements exceed max_length={self.max_length}; give the last of them")
-        seen = self._begin(inputs, memory, memory_mask) if seen is None else self._make_room(seen, length)
+        seen = self._begin(inputs, memory, memory_mask) if seen is None else self._make_room(seen, length, rngs)
         return self._extend(seen, inputs, rngs)
 
     def _begin(self, inputs: jax.Array, memory: jax.Array | None, memory_mask: jax.Array | None) -> Seen:
@@ -188,29 +191,33 @@ class Transformer(nnx.Module):
         room = jnp.zeros((len(inputs), self.max_length, *inputs.shape[2:]), inputs.dtype)
         if memory is None:
             return Seen(caches, room)
-        known = tuple(block.cross.of_memory(memory) for block in self.blocks if block.cross is not None)
-        return Seen(caches, room, (known, memory_mask))
+        crosses = [block.cross for block in self.blocks if block.cross is not None]
+        if not crosses:
+            raise InputError("a transformer made without cross=True takes no memory")
+        return Seen(caches, room, (tuple(cross.of_memory(memory) for cross in crosses), memory_mask))
 
-    def _make_room(self, seen: Seen, length: int) -> Seen:
+    def _make_room(self, seen: Seen, length: int, rngs: nnx.Rngs | None) -> Seen:
         """Return what is remembered, less its older half if so many elements would have no place beside it."""
         keep = min(self.max_length // 2, self.max_length - length)
         full = seen.caches[0].length + length > self.max_length
-        return lax.cond(full, lambda seen: self._forget(seen, keep), lambda seen: seen, seen)
+        key = None if rngs is None else rngs.dropout()  # drawn here, for streams do not advance inside a branch
+        return lax.cond(full, lambda seen: self._forget(seen, keep, key), lambda seen: seen, seen)
 
-    def _extend(self, seen: Seen, inputs: jax.Array, rngs: nnx.Rngs | None = None) -> tuple[jax.Array, Seen]:
+    def _extend(self, seen: Seen, inputs: jax.Array, rngs: nnx.Rngs | None) -> tuple[jax.Array, Seen]:
         memories, memory_mask = seen.memory or ([None] * len(self.blocks), None)
         x, caches = self._through(inputs, seen.caches, memories, memory_mask, rngs)
         place = (0, seen.caches[0].length) + (0,) * (inputs.ndim - 2)
         room = lax.dynamic_update_slice(seen.inputs, inputs.astype(seen.inputs.dtype), place)
         return self._out(x, None, rngs), Seen(caches, room, seen.memory)
 
-    def _forget(self, seen: Seen, keep: int) -> Seen:
+    def _forget(self, seen: Seen, keep: int, key: jax.Array | None) -> Seen:
         """Return what would be remembered had the sequence begun ``keep`` elements ago."""
         empty = tuple(cache._replace(length=jnp.int32(0)) for cache in seen.caches)
         if not keep:
             return seen._replace(caches=empty)
         last = lax.dynamic_slice_in_dim(seen.inputs, seen.caches[0].length - keep, keep, 1)
-        return self._extend(seen._replace(caches=empty), last)[1]
+        rngs = None if key is None else nnx.Rngs(dropout=key)
+        return self._extend(seen._replace(caches=empty), last, rngs)[1]
 
     def _through(
         self, inputs: jax.Array, caches: Any, memories: Any, memory_mask: jax.Array | None, rngs: nnx.Rngs | None
@@ -226,8 +233,11 @@ class Transformer(nnx.Module):
 
     def _embedded(self, inputs: jax.Array, start: jax.Array | int) -> jax.Array:
         """Return the inputs as vectors that know their places, [B, T, D]."""
-        wanted = 2 if self.tokens else 3
-        if inputs.ndim != wanted or jnp.issubdtype(inputs.dtype, jnp.floating) == self.tokens:
+        if self.tokens:
+            suits = inputs.ndim == 2 and jnp.issubdtype(inputs.dtype, jnp.integer)
+        else:
+            suits = inputs.ndim == 3 and inputs.shape[-1] == self.in_features
+        if not suits:
             kind = "tokens [B, T]" if self.tokens else f"numbers [B, T, {self.in_features}]"
             raise InputError(f"Transformer got inputs of {inputs.dtype}{list(inputs.shape)}, not {kind}")
         if inputs.shape[1] > self.max_length:
@@ -236,9 +246,8 @@ class Transformer(nnx.Module):
         if self.places is not None:
             x += lax.dynamic_slice_in_dim(self.places[...].astype(x.dtype), start, inputs.shape[1])
         if self.positions == "sinusoidal":
-            x = x * math.sqrt(x.shape[-1]) + sinusoidal(start + jnp.arange(inputs.shape[1]), x.shape[-1]).astype(
-                x.dtype
-            )
+            places = sinusoidal(start + jnp.arange(inputs.shape[1]), x.shape[-1])
+            x = x * math.sqrt(x.shape[-1]) + places.astype(x.dtype)
         return x
 
     def _mask(self, inputs: jax.Array) -> jax.Array | None:
@@ -256,74 +265,11 @@ class Transformer(nnx.Module):
         return x if self.out is None else self.out(x)
 
 
-class SourceTarget(NamedTuple):
-    """What an encoder-decoder is given.
-
-    Attributes:
-        source: tokens to be read, [B, S].
-        target: tokens of what is written, up to the last known, [B, T].
-    """
-
-    source: jax.Array
-    target: jax.Array
-
-
-class EncoderDecoder(nnx.Module):
-    """A transformer that reads one sequence and writes another (Vaswani et al., 2017), logits [B, T, V].
-
-    Source and target share a vocabulary, whose embedding is the output layer's too. Given ``Continued``, of a
-    ``SourceTarget`` to begin with and then of tokens [B, T] of the target alone, it returns what it remembers too.
-
-    Args:
-        in_features: V, of tokens in the vocabulary.
-        features: D, the width of the blocks.
-        num_layers: blocks of the encoder, and of the decoder.
-        num_heads: of their attention.
-        max_length: the longest sequence.
-        padding: the token that fills up short sequences.
-        rngs: where initial values come from.
-        **options: handed to both ``Transformer``.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        features: int,
-        num_layers: int,
-        num_heads: int,
-        *,
-        max_length: int,
-        padding: int,
-        rngs: nnx.Rngs,
-        **options: Any,
-    ):
-        options |= {"max_length": max_length, "tokens": True, "rngs": rngs}
-        sizes = in_features, features, num_layers, num_heads
-        self.padding = padding
-        self.encoder = Transformer(*sizes, None, padding=padding, **options)
-        embed = self.encoder.embed
-        self.decoder = Transformer(*sizes, in_features, causal=True, cross=True, tied=True, embed=embed, **options)
-
-    def check(self, inputs: Any) -> None:
-        """Check source and target on the host."""
-        self.encoder.check(inputs.source)
-        self.decoder.check(inputs.target)
-
-    def __call__(self, inputs: SourceTarget | Continued, *, rngs: nnx.Rngs | None = None) -> Any:
-        """Return the logits of each next token of the target; ``rngs`` is what dropout draws from."""
-        given, carry = inputs if isinstance(inputs, Continued) else (inputs, None)
-        if carry is not None:
-            return self.decoder(Continued(given, carry), rngs=rngs)
-        memory = self.encoder(given.source, rngs=rngs)
-        target = Continued(given.target) if isinstance(inputs, Continued) else given.target
-        return self.decoder(target, memory, given.source != self.padding, rngs=rngs)
-
-
 def sinusoidal(places: jax.Array, features: int) -> jax.Array:
     """Return sines and cosines of places [T] at falling frequencies, [T, D] (Vaswani et al., 2017).
 
     Number 2 i is ``sin(place / 10000 ** (2 i / D))``, number 2 i + 1 the cosine of the same.
     """
-    rates = 10000.0 ** (-jnp.arange(0, features, 2) / features)
-    angles = places[:, None] * rates
+    rates = 10000.0 ** (-jnp.arange(0, features, 2, dtype=jnp.float32) / features)
+    angles = places[:, None].astype(jnp.float32) * rates
     return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(len(places), -1)[:, :features]

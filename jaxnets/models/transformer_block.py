@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxnets.errors import InputError
 from jaxnets.models.blocks import Activation
 from jaxnets.nn import Attention, KVCache
 
@@ -135,7 +136,12 @@ class TransformerBlock(nnx.Module):
             causal: an element sees only those up to itself.
             cache: what was seen before.
             rngs: what dropout draws from.
+
+        Raises:
+            InputError: if there is a memory without ``cross``, or none with it.
         """
+        if (memory is None) != (self.cross is None):
+            raise InputError("a block made with cross=True needs a memory to attend to, and no other takes one")
 
         def attend(x: jax.Array) -> jax.Array:
             nonlocal cache

@@ -36,7 +36,9 @@ def dot_product_attention(
     dropout: nnx.Dropout | None = None,
     rngs: nnx.Rngs | None = None,
 ) -> jax.Array:
-    """Return ``softmax(q k' / sqrt(H)) v`` of each head, [B, T, N, H] (Vaswani et al., 2017); the softmax in float32.
+    """Return ``softmax(q k' / sqrt(H)) v`` of each head, [B, T, N, H] (Vaswani et al., 2017).
+
+    Logits and softmax are in float32 or more.
 
     Args:
         q: queries, [B, T, N, H].
@@ -49,7 +51,8 @@ def dot_product_attention(
         dropout: of the weights.
         rngs: what dropout draws from.
     """
-    logits = jnp.einsum("btnh,bsnh->bnts", q * (1 / math.sqrt(q.shape[-1])), k, preferred_element_type=jnp.float32)
+    exact = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.einsum("btnh,bsnh->bnts", q * (1 / math.sqrt(q.shape[-1])), k, preferred_element_type=exact)
     seen = None
     if causal:
         places = offset + jnp.arange(q.shape[1])
@@ -74,12 +77,12 @@ def rotary(x: jax.Array, start: jax.Array | int = 0) -> jax.Array:
         x: queries or keys, H even.
         start: the place of the first.
     """
-    half = x.shape[-1] // 2
-    rates = 10000.0 ** (-jnp.arange(half) / half)
-    angles = (start + jnp.arange(x.shape[1]))[:, None] * rates  # [T, H / 2]
-    cos, sin = (f(angles)[:, None].astype(x.dtype) for f in (jnp.cos, jnp.sin))  # [T, 1, H / 2]
-    first, second = jnp.split(x, 2, -1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+    half, exact = x.shape[-1] // 2, jnp.promote_types(x.dtype, jnp.float32)
+    rates = 10000.0 ** (-jnp.arange(half, dtype=exact) / half)
+    angles = (start + jnp.arange(x.shape[1])).astype(exact)[:, None] * rates  # [T, H / 2]
+    cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]  # [T, 1, H / 2]
+    first, second = jnp.split(x.astype(exact), 2, -1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -158,8 +161,10 @@ class Attention(nnx.Module):
                 q, k = rotary(q, start), rotary(k, start)
             if cache is not None:
                 place = (0, start, 0, 0)
-                k, v = (lax.dynamic_update_slice(old, new, place) for old, new in ((cache.k, k), (cache.v, v)))
+                pairs = (cache.k, k), (cache.v, v)
+                k, v = (lax.dynamic_update_slice(old, new.astype(old.dtype), place) for old, new in pairs)
                 cache = KVCache(k, v, start + x.shape[1])
+        k, v = k.astype(q.dtype), v.astype(q.dtype)
         x = dot_product_attention(q, k, v, mask=mask, causal=causal, offset=start, dropout=self.dropout, rngs=rngs)
         return self.out(x.reshape(*x.shape[:2], -1)), cache
 
@@ -170,8 +175,8 @@ class Attention(nnx.Module):
 
     def empty_cache(self, batch_size: int, length: int) -> KVCache:
         """Return a cache with room for so many elements."""
-        features = self.q.out_features
-        zeros = jnp.zeros((batch_size, length, self.num_heads, features // self.num_heads), self.q.dtype or jnp.float32)
+        features, dtype = self.q.out_features, self.q.dtype or self.q.kernel.dtype
+        zeros = jnp.zeros((batch_size, length, self.num_heads, features // self.num_heads), dtype)
         return KVCache(zeros, zeros, jnp.int32(0))
 
     def _heads(self, x: jax.Array) -> jax.Array:

@@ -46,7 +46,7 @@ class Config:
     transformer: TransformerConfig = field(default_factory=lambda: TransformerConfig(positions="learned"))
     """how large a transformer (vit)"""
     activation: ActivationName = "relu"
-    """the non-linearity (cnn, separable, mlp, resnet)"""
+    """the non-linearity"""
     norm: Literal["none", "batch", "layer"] = "none"
     """normalisation after each hidden layer; a resnet has batch normalisation in any case"""
     dropout: float = 0.0
