@@ -78,7 +78,7 @@ def adversarial(
     networks = {"generator": generator, "discriminator": discriminator}
     txs = {"generator": generator_tx, "discriminator": discriminator_tx}
     players = _Players(networks, txs, code_dim, game, target, num_classes, discriminator_steps)
-    return Learner(players.init, players.step, players.evaluate, players.predict, players.check)
+    return Learner(players.init, players.step, players.evaluate, players.predict, players.check, minimizes=False)
 
 
 @dataclass(frozen=True)

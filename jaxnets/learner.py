@@ -45,6 +45,7 @@ class Learner(NamedTuple):
         evaluate: ``evaluate(state, batch) -> metrics``, over the rows that ``batch["mask"]`` leaves in.
         predict: ``predict(state, inputs) -> outputs``, with the weights that are meant for use.
         check: ``check(arrays)``, raises an ``InputError`` if a data set's arrays do not suit, before anything compiles.
+        minimizes: whether training minimises "loss"; a game of two players minimises nothing.
     """
 
     init: Callable[[Key], TrainState]
@@ -52,6 +53,7 @@ class Learner(NamedTuple):
     evaluate: Callable[[TrainState, Batch], Metrics]
     predict: Callable[[TrainState, Any], Any]
     check: Callable[[Mapping[str, np.ndarray]], None] = lambda arrays: None
+    minimizes: bool = True
 
 
 def supervised(
@@ -154,6 +156,16 @@ def check_key(key: Key) -> None:
     """
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim:
         raise InputError(f"{key.shape[0]} seeds for a learner of one; train population(learner, {key.shape[0]})")
+
+
+def check_minimizes(learner: Learner, what: str) -> None:
+    """Check that a falling loss means that the learner learns, as ``what`` takes for granted.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if not learner.minimizes:
+        raise InputError(f"{what} waits for a falling loss, which a game of two players does not have")
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxnets.data import Data
 from jaxnets.errors import InputError
 from jaxnets.fit import events
-from jaxnets.learner import Learner
+from jaxnets.learner import Learner, check_minimizes
 from jaxnets.optimizers import make_schedule
 from jaxnets.progress import Display
 
@@ -48,6 +48,7 @@ def range_test(learner: Learner, train: Data, config: Any, seed: int) -> RangeTe
         config: that config.
         seed: of the run.
     """
+    check_minimizes(learner, "a range test")
     options = config.training.options() | {"early_stopping": None, "seed": seed}
     losses: list[float] = []
     lowest = np.inf

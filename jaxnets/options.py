@@ -147,11 +147,16 @@ class GenerateOptions:
                 raise InputError(f"{name}={getattr(self, name)} is for models that draw tokens, one out of many")
 
     def files(self, *suffixes: str) -> tuple[Path, ...]:
-        """Return ``out`` with each suffix, in place of one of them that it may have; none if there is no ``out``."""
+        """Return ``out`` with each suffix, in place of one of them that it may have; none if there is no ``out``.
+
+        Raises:
+            InputError: if ``out`` has another suffix.
+        """
         if self.out is None:
             return ()
-        name = self.out.stem if self.out.suffix in suffixes else self.out.name
-        return tuple(self.out.with_name(name + suffix) for suffix in suffixes)
+        if self.out.suffix not in ("", *suffixes):
+            raise InputError(f"out={self.out}: end the name in {' or '.join(suffixes)}, as what is drawn is kept so")
+        return tuple(self.out.with_suffix(suffix) for suffix in suffixes)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxnets.chunk import no_metrics, run_keys
 from jaxnets.data import Data, check_alike
 from jaxnets.duration import Duration
 from jaxnets.errors import InputError, nearest
-from jaxnets.learner import Learner, Metrics, TrainState
+from jaxnets.learner import Learner, Metrics, TrainState, check_minimizes
 from jaxnets.stopping import Best, EarlyStopping, first_best
 
 
@@ -76,6 +76,8 @@ def check(
     if not 1 <= batch_size <= train.num_examples:
         remedy = f"use --batch-size {train.num_examples} or less" if batch_size > 0 else "use 1 or more"
         raise InputError(f"{batch_size=} exceeds the {train.num_examples} training examples; {remedy}")
+    if early_stopping and early_stopping.monitor.endswith("/loss"):
+        check_minimizes(learner, "patience")
     if early_stopping and validation is None and early_stopping.monitor.startswith("validation/"):
         raise InputError(f"early stopping on {early_stopping.monitor!r} needs validation data")
     learner.check(train)

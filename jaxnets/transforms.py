@@ -49,12 +49,8 @@ def population(learner: Learner, size: int, how: Literal["map", "vmap"] = "map")
     def predict(state: TrainState, inputs: Any) -> Any:
         return each(lambda member: learner.predict(member, inputs), state)
 
-    return Learner(
-        init=partial(each, learner.init),
-        step=partial(each, learner.step),
-        evaluate=evaluate,
-        predict=predict,
-        check=learner.check,
+    return learner._replace(
+        init=partial(each, learner.init), step=partial(each, learner.step), evaluate=evaluate, predict=predict
     )
 
 
@@ -113,7 +109,7 @@ def grouped(learner: Learner, size: int) -> Learner:
         for member in range(size):
             learner.check({name: array[:, member] for name, array in whole(arrays).items()})
 
-    return Learner(init, step, evaluate, predict, check)
+    return Learner(init, step, evaluate, predict, check, learner.minimizes)
 
 
 def augmented(learner: Learner, augment: Augment) -> Learner:

@@ -76,6 +76,11 @@ class TestTrain:
         assert "the model can learn" in capsys.readouterr().out
         assert cli.main(["train", "digits-mlp", "--overfit-one-batch", "--learning-rate", "1e-9"]) == 1
         assert "did not fall to a tenth" in capsys.readouterr().out
+        autoencoder = ["mnist-autoencoder", "--data", "digits", "--hidden", "64", "--learning-rate", "1e-2"]
+        assert (
+            cli.main(["train", *autoencoder, "--batch-size", "8", "--overfit-one-batch"]) == 0
+        )  # by its squared error
+        assert "mse on one batch of 8" in capsys.readouterr().out
         assert not list(tmp_path.iterdir())
 
     def test_every_flag_has_a_help_text(self, capsys):

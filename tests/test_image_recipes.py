@@ -173,7 +173,8 @@ class TestAnomaly:
 class TestImageGeneration:
     def test_what_is_drawn_is_measured_for_each_seed(self, trained):
         got = result(trained["gan"])
-        for name in ("fid of 360", "smallest class share", "largest class share", "share of clear images"):
+        shares = [f"{name} class share" for name in ("smallest", "largest")]
+        for name in ("fid of 360", *shares, "share of clear images", "share of the class asked for"):
             assert len(got["metrics"][f"test/{name}"]["values"]) == 2
         baselines = got["baselines"]
         assert baselines["test/fid of 360 real images"] < 20 < baselines["test/fid of 360 of an untrained generator"]
@@ -195,10 +196,13 @@ class TestImageGeneration:
         np.save(tmp_path / "a.npy", np.zeros((2, 8, 8, 1), np.uint8))
         assert "is no single autoencoder" in fails(capsys, "encode", trained["gan"], tmp_path / "a.npy")
         assert "prompt='x' is no class; use one of 0, 1" in fails(capsys, "generate", trained["gan"], "--prompt", "x")
+        assert "end the name in .png" in fails(capsys, "generate", trained["gan"], "--out", tmp_path / "a.jpg")
 
     def test_refuses(self, capsys):
         gan = ["train", "mnist-gan", *QUICK, "--features", 4, 8]
-        assert "patience waits for a falling loss" in fails(capsys, *gan, "--patience", 3)
+        for flags in (["--patience", 3], ["--overfit-one-batch"]):
+            assert "waits for a falling loss" in fails(capsys, *gan, *flags)
+        assert "a range test waits for a falling loss" in fails(capsys, "lr-find", *gan[1:])
         assert "accumulate is not for games" in fails(capsys, *gan, "--accumulate", 2)
         norm = fails(capsys, *gan, "--norm", "batch", "--game", "wasserstein")
         assert "norm='batch' mixes the images" in norm

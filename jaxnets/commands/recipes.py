@@ -11,6 +11,7 @@ from jaxnets.config import plain
 from jaxnets.data import check_alike
 from jaxnets.errors import InputError
 from jaxnets.fit import fit
+from jaxnets.learner import check_minimizes
 from jaxnets.options import LrFindOptions, NoOptions, TrainingConfig, TrainOptions
 from jaxnets.plan import check
 from jaxnets.recipes import Recipe
@@ -88,7 +89,7 @@ def ls() -> int:
 
 
 def _overfit(recipe: Recipe, seed: int) -> int:
-    """Train on one batch, and say whether the loss fell to a tenth."""
+    """Train on one batch, and say whether the loss (or the error, if one is reported) fell to a tenth."""
     config = recipe.config
     splits = recipe.load(config)
     size = min(config.training.batch_size, splits.train.num_examples)
@@ -98,11 +99,14 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     dropout = {name: 0.0 for name in vars(config) if name.endswith("dropout")}
     config = replace(config, training=training, optimizer=optimizer, **dropout)
     learner = recipe.build(config, splits.train.spec)
+    check_minimizes(learner, "overfitting one batch")
     result = fit(learner, batch, **training.options(), seed=seed, validation=batch)
-    first, last = (result.history[i]["train/loss" if i == 0 else "validation/loss"] for i in (0, -1))
+    # The loss of soft targets, such as grey pixels, has a floor above 0; their squared error has not.
+    name = "mse" if "train/mse" in result.history[0] else "loss"
+    first, last = (result.history[i][f"{split}/{name}"] for i, split in ((0, "train"), (-1, "validation")))
     learned = last < 0.1 * first
     verdict = (
         "the model can learn" if learned else "it did not fall to a tenth: look at the model, the rate and the labels"
     )
-    console.print(f"loss on one batch of {size}: {first:.4f} in the first steps, {last:.4f} after 300: {verdict}")
+    console.print(f"{name} on one batch of {size}: {first:.4f} in the first steps, {last:.4f} after 300: {verdict}")
     return 0 if learned else 1

@@ -80,8 +80,6 @@ class Config:
                 f"norm='batch' mixes the images that the gradient penalty of {self.rules.penalty:g} looks at singly; "
                 "use --norm layer, or --penalty 0"
             )
-        if self.training.patience is not None:
-            raise InputError("patience waits for a falling loss, which a game of two players does not have")
         if self.optimizer.accumulate != 1:
             raise InputError("accumulate is not for games of two players; use a smaller --batch-size")
 
@@ -210,14 +208,20 @@ def finish(config: Config, splits: Splits, learner: Learner, states: Sequence[Tr
     def distance(judged: _Judged) -> float:
         return frechet_distance(judged.features[:number], real.features)
 
-    names = (fid, "test/smallest class share", "test/largest class share", "test/share of clear images")
-    metrics: dict[str, list[float]] = {name: [] for name in names}
+    metrics: dict[str, list[float]] = {}
     for state in states:
         judged = judged_by(_drawn(config, train.spec, learner, state, labels, seed=2))
         shares = np.bincount(judged.classes, minlength=len(train.classes)) / len(labels)
-        values = distance(judged), shares.min(), shares.max(), judged.clear
-        for name, value in zip(metrics, values, strict=True):
-            metrics[name].append(float(value))
+        values = {
+            fid: distance(judged),
+            "test/smallest class share": float(shares.min()),
+            "test/largest class share": float(shares.max()),
+            "test/share of clear images": judged.clear,
+        }
+        if config.conditional:
+            values["test/share of the class asked for"] = float((judged.classes == labels).mean())
+        for name, value in values.items():
+            metrics.setdefault(name, []).append(value)
     untrained = judged_by(_drawn(config, train.spec, learner, learner.init(jax.random.key(0)), labels, seed=2))
     rows = np.random.default_rng(0).choice(train.num_examples, number, replace=False)  # data may be in order
     others = judged_by(train["inputs"][rows] / high)
