@@ -57,7 +57,8 @@ def there_and_back(shape: tuple[int, ...], code: int, out_features: int, **optio
 
 
 TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
-WORDS = {"tokens": True, "padding": 0, "max_length": 9, "pool": "mean", "dropout": 0.2}
+LARGE = jax.nn.initializers.normal(0.3)  # than the default, with which a post-norm block hardly sees its attention
+WORDS = {"kernel_init": LARGE, "tokens": True, "padding": 0, "max_length": 9, "pool": "mean", "dropout": 0.2}
 GPT = {"tokens": True, "causal": True, "tied": True, "max_length": 7, "positions": "learned"}
 MODELS = {
     "mlp": Case(MLP, (5, (8, 6), 3), {}, (5,), (3,)),

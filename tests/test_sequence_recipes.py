@@ -81,6 +81,7 @@ class TestLanguageModelling:
         result = json.loads((run / "result.json").read_text())
         assert result["metrics"]["validation/loss"]["mean"] < 1.5
         flags = ["--prompt", "the ", "--length", "60", "--temperature", "0"]
+        capsys.readouterr()
         assert cli.main(["generate", str(run), *flags]) == 0  # longer than its window
         assert len(greedy := capsys.readouterr().out) == 4 + 60 + 1
         for narrow in (["--top-k", "1"], ["--top-p", "1e-6"]):
