@@ -31,7 +31,7 @@ COMMANDS = {
     "denoising": ["mnist-denoise", *QUICK, "--features", "4", "8", "--code", "8"],
     "variational": ["mnist-vae", *DENSE, "--importance-samples", "5"],
     "anomaly": ["anomaly", *DENSE, "--normal", "3", "0", "--seeds", "2"],
-    "gan": ["mnist-gan", *QUICK, "--features", "4", "8", "--conditional", "--seeds", "2"],
+    "gan": ["mnist-gan", *QUICK, "--features", "4", "8", "--hidden", "16", "--conditional", "--seeds", "2"],
 }
 
 
@@ -85,6 +85,21 @@ class TestAutoencoding:
         assert cli.main(["predict", str(run), str(tmp_path / "a.npy"), "--json"]) == 0
         digit, white = (row["mse"] for row in json.loads(capsys.readouterr().out))
         assert 0 < digit < white
+
+    def test_predict_keeps_what_is_made_of_images(self, trained, tmp_path, capsys):
+        images = digits().test["inputs"][:4]
+        np.save(tmp_path / "a.npy", images)
+        run, files = trained["plain"], [tmp_path / "made.npy", tmp_path / "made.png"]
+        for file in files:
+            assert cli.main(["predict", str(run), str(tmp_path / "a.npy"), "--out", str(file), "--json"]) == 0
+        made = np.load(files[0])
+        assert made.shape == images.shape and is_a_picture(files[1])
+        own, others = (np.square(made - images[::step] / 16).mean() for step in (1, -1))
+        assert own < others
+        assert "makes no images" in fails(
+            capsys, "predict", trained["anomaly"], tmp_path / "a.npy", "--out", tmp_path / "a.png"
+        )
+        assert "suffix must be one of" in fails(capsys, "predict", run, tmp_path / "a.npy", "--out", tmp_path / "a.txt")
 
     def test_held_out_images_are_corrupted_once(self):
         config = recipes.find("mnist-denoise").config
@@ -203,6 +218,7 @@ class TestImageGeneration:
         for flags in (["--patience", 3], ["--overfit-one-batch"]):
             assert "waits for a falling loss" in fails(capsys, *gan, *flags)
         assert "a range test waits for a falling loss" in fails(capsys, "lr-find", *gan[1:])
+        assert "hidden=(0,) must be widths of 1" in fails(capsys, *gan, "--hidden", 0)
         assert "accumulate is not for games" in fails(capsys, *gan, "--accumulate", 2)
         norm = fails(capsys, *gan, "--norm", "batch", "--game", "wasserstein")
         assert "norm='batch' mixes the images" in norm

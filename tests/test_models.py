@@ -50,7 +50,7 @@ def there_and_back(shape: tuple[int, ...], code: int, out_features: int, **optio
     rngs, kind = options.pop("rngs"), {name: options[name] for name in ("activation", "dtype") if name in options}
     parts = [
         StridedEncoder(shape, (4, 6), code, norm="batch", dropout=0.2, **kind, rngs=rngs),
-        StridedDecoder(code, shape, (6, 4), **kind, rngs=rngs),
+        StridedDecoder(code, shape, (6, 4), hidden=(7,), **kind, rngs=rngs),
         StridedEncoder(shape, (4, 6), out_features, **kind, rngs=rngs),
     ]
     return nnx.Sequential(*parts)
@@ -79,7 +79,9 @@ MODELS = {
         (3,),
     ),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
-    "strided encoder": Case(StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch"}, (8, 12, 2), (3,)),
+    "strided encoder": Case(
+        StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch", "hidden": (5,)}, (8, 12, 2), (3,)
+    ),
     "strided, there and back": Case(there_and_back, (IMAGE, 5, 3), {}, IMAGE, (3,)),
     "lstm, every step": Case(RNN, (2, (4,), 3), {}, (5, 2), (5, 3)),
     "gru, tokens, both ways, max": Case(RNN, (6, (4,), 3), {"cell": GRU, "pool": "max", **TOKENS}, (7,), (3,), 6),

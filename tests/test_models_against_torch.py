@@ -162,11 +162,18 @@ def test_strided_encoder_and_decoder():
     """DCGAN's discriminator and generator: values, and gradients of the outputs' sum of squares."""
     x = np.random.default_rng(0).normal(size=(6, 8, 12, 2)).astype(np.float32)
     codes = np.random.default_rng(1).normal(size=(6, 5)).astype(np.float32)
-    down = jn.network(StridedEncoder, (8, 12, 2), (4, 6), 3, norm="batch")
-    up = jn.network(StridedDecoder, 5, (8, 12, 2), (6, 4), out_activation=jnp.tanh)
+    down = jn.network(StridedEncoder, (8, 12, 2), (4, 6), 3, hidden=(7,), norm="batch")
+    up = jn.network(StridedDecoder, 5, (8, 12, 2), (6, 4), hidden=(9,), out_activation=jnp.tanh)
     (p, down_state), (q, up_state) = (numpy(network.init(jax.random.key(0))) for network in (down, up))
     convs = [torch.nn.Conv2d(2, 4, 4, 2, 1), torch.nn.Conv2d(4, 6, 4, 2, 1, bias=False), torch.nn.BatchNorm2d(6, 1e-5)]
-    linear, project = torch.nn.Linear(6 * 2 * 3, 3), torch.nn.Linear(5, 2 * 3 * 6, bias=False)
+    linear, project = torch.nn.Linear(7, 3), torch.nn.Linear(9, 2 * 3 * 6, bias=False)
+    dense = {
+        "down": (torch.nn.Linear(6 * 2 * 3, 7, bias=False), torch.nn.BatchNorm1d(7, 1e-5)),
+        "up": (torch.nn.Linear(5, 9, bias=False), torch.nn.BatchNorm1d(9, 1e-5)),
+    }
+    for (layer, norm), params in zip(dense.values(), (p, q), strict=True):
+        set_linear(layer, params["hidden"][0]["layer"])
+        set_norm(norm, params["hidden"][0]["norm"])
     norms = [torch.nn.BatchNorm2d(6, 1e-5), torch.nn.BatchNorm2d(4, 1e-5)]
     deconvs = [torch.nn.ConvTranspose2d(6, 4, 4, 2, 1, bias=False), torch.nn.ConvTranspose2d(4, 2, 4, 2, 1)]
     set_conv(convs[0], p["convs"][0]["layer"])
@@ -182,10 +189,13 @@ def test_strided_encoder_and_decoder():
     def torch_down(images):
         y = torch.nn.functional.leaky_relu(convs[0](images.permute(0, 3, 1, 2)), 0.2)
         y = torch.nn.functional.leaky_relu(convs[2](convs[1](y)), 0.2)
-        return linear(y.permute(0, 2, 3, 1).reshape(len(images), -1))
+        layer, norm = dense["down"]
+        y = norm(layer(y.permute(0, 2, 3, 1).reshape(len(images), -1)))
+        return linear(torch.nn.functional.leaky_relu(y, 0.2))
 
     def torch_up(codes):
-        y = project(codes).reshape(-1, 2, 3, 6).permute(0, 3, 1, 2)
+        layer, norm = dense["up"]
+        y = project(torch.relu(norm(layer(codes)))).reshape(-1, 2, 3, 6).permute(0, 3, 1, 2)
         y = torch.relu(norms[1](deconvs[0](torch.relu(norms[0](y)))))
         return torch.tanh(deconvs[1](y)).permute(0, 2, 3, 1)
 

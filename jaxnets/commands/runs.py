@@ -83,6 +83,7 @@ def predict(
     given: Annotated[tuple[str, ...], tyro.conf.Positional],
     /,
     recipe: RecipeFile = None,
+    out: Path | None = None,
     json: bool = False,
     invert: bool = False,
 ) -> int:
@@ -92,6 +93,7 @@ def predict(
         run: the run's folder.
         given: images, npy, npz or CSV files of inputs, or, for a model of text, sentences.
         recipe: the recipe's file, if the run is of one's own recipe.
+        out: where to keep the images that an autoencoder makes of those given: a picture of all, or an .npy file.
         json: print JSON, one object an example.
         invert: swap dark and bright in images, for ink on paper and a model of white on black.
     """
@@ -107,10 +109,17 @@ def predict(
         values = np.asarray(link(predict_data(learner, state, inputs)))
         return values.mean(0) if np.ndim(state.step) else values
 
+    if out is not None:
+        if found.reconstruct is None:
+            raise InputError(f"out={out}: {opened.config.recipe} makes no images of what it is given; leave it out")
+        if out.suffix != ".npy":
+            plots.check_picture(out)
     if found.predict is None:
         names, inputs = _read([Path(path) for path in given], spec, invert)
         judged = found.judge(found.config, spec, inputs, outputs) if found.judge else _judge(spec, inputs, outputs)
         rows = [{"file": file, "row": row, **result} for (file, row), result in zip(names, judged, strict=True)]
+        if out is not None and found.reconstruct is not None:
+            _keep(out, found.reconstruct(found.config, spec, inputs, outputs))
     elif invert:
         raise InputError(f"--invert is for images; {opened.config.recipe} takes none")
     else:
@@ -225,6 +234,15 @@ def _judge(spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, A
         probabilities = outputs(inputs, link=jax.nn.softmax)
         return [{"class": classes[row.argmax()], "probability": float(row.max())} for row in probabilities]
     return [{"output": row.tolist()} for row in values]
+
+
+def _keep(path: Path, images: np.ndarray) -> None:
+    """Keep images [N, H, W, C], pixels 0 to 1, as an array or as a picture of all."""
+    if path.suffix == ".npy":
+        np.save(path, images)
+    else:
+        plots.save_image_grid(path, images)
+    print(f"kept in {path}", file=sys.stderr)
 
 
 def _print_json(value: Any) -> None:

@@ -18,17 +18,19 @@ leaky_relu = partial(nnx.leaky_relu, negative_slope=0.2)
 
 
 class StridedEncoder(nnx.Module):
-    """Convolutions that halve the image, then a dense layer, [B, H, W, C] -> [B, out_features].
+    """Convolutions that halve the image, then dense layers, [B, H, W, C] -> [B, out_features].
 
-    As in DCGAN's discriminator (Radford et al., 2016): 4x4 kernels with stride 2, and no norm in the first layer.
+    As in DCGAN's discriminator (Radford et al., 2016): 4x4 kernels with stride 2, and no norm in the first layer;
+    ``hidden`` is InfoGAN's (Chen et al., 2016).
 
     Args:
         input_shape: (H, W, C) of one image.
         features: channels of each convolution.
         out_features: width of the output (1 for a score, or a code's width).
+        hidden: widths of dense layers between the convolutions and the last layer.
         activation: the non-linearity.
-        norm: "batch" or "layer" normalisation after each convolution but the first, or none.
-        dropout: probability that a unit before the dense layer is dropped in training.
+        norm: "batch" or "layer" normalisation after each hidden layer but the first, or none.
+        dropout: probability that a unit before the last layer is dropped in training.
         kernel_init: initialiser of all weights but the last layer's; the default draws with variance 2 / fan-in (He et
             al., 2015).
         dtype: of the computation; parameters stay float32.
@@ -44,6 +46,7 @@ class StridedEncoder(nnx.Module):
         features: Sequence[int],
         out_features: int,
         *,
+        hidden: Sequence[int] = (),
         activation: Activation = leaky_relu,
         norm: Norm = None,
         dropout: float = 0.0,
@@ -60,8 +63,9 @@ class StridedEncoder(nnx.Module):
             conv = Conv(fan_in, fan_out, KERNEL, strides=2, **options, rngs=rngs)
             self.convs.append(Block(conv, of_this, activation, dtype=dtype, rngs=rngs))
         width = math.prod(_halved(size, len(features))) * (channels, *features)[-1]
+        self.hidden = _dense(width, hidden, norm, activation, kernel_init, dtype, rngs)
         self.dropout = nnx.Dropout(dropout)
-        self.out = nnx.Linear(width, out_features, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear((width, *hidden)[-1], out_features, dtype=dtype, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Return the outputs, [B, out_features]; ``rngs`` is what dropout draws from."""
@@ -72,11 +76,14 @@ class StridedEncoder(nnx.Module):
         x = inputs  # [B, H, W, C]
         for conv in self.convs:
             x = conv(x)
-        return self.out(self.dropout(x.reshape(x.shape[0], -1), rngs=rngs))
+        x = x.reshape(x.shape[0], -1)
+        for block in self.hidden:
+            x = block(x)
+        return self.out(self.dropout(x, rngs=rngs))
 
 
 class StridedDecoder(nnx.Module):
-    """A dense layer, then transposed convolutions that double the image, [B, in_features] -> [B, H, W, C].
+    """Dense layers, then transposed convolutions that double the image, [B, in_features] -> [B, H, W, C].
 
     As in DCGAN's generator (Radford et al., 2016), ``StridedEncoder``'s mirror image.
 
@@ -84,8 +91,9 @@ class StridedDecoder(nnx.Module):
         in_features: width of the codes.
         output_shape: (H, W, C) of one image.
         features: channels of each image on the way, the smallest first.
+        hidden: widths of dense layers before the first image.
         activation: the non-linearity.
-        norm: "batch" or "layer" normalisation of each image on the way, or none.
+        norm: "batch" or "layer" normalisation of each hidden layer and image on the way, or none.
         out_activation: of the last layer; none by default, "tanh" is DCGAN's.
         kernel_init: initialiser of all weights but the last layer's; the default draws with variance 2 / fan-in (He et
             al., 2015).
@@ -102,6 +110,7 @@ class StridedDecoder(nnx.Module):
         output_shape: Sequence[int],
         features: Sequence[int],
         *,
+        hidden: Sequence[int] = (),
         activation: Activation = nnx.relu,
         norm: Norm = "batch",
         out_activation: Activation = lambda x: x,
@@ -114,7 +123,8 @@ class StridedDecoder(nnx.Module):
         self.start = (*_halved(size, len(features)), features[0])
         options = {"use_bias": norm != "batch", "kernel_init": kernel_init, "dtype": dtype}
         block = {"norm": norm, "activation": activation, "dtype": dtype, "rngs": rngs}
-        self.project = nnx.Linear(in_features, math.prod(self.start), **options, rngs=rngs)
+        self.hidden = _dense(in_features, hidden, norm, activation, kernel_init, dtype, rngs)
+        self.project = nnx.Linear((in_features, *hidden)[-1], math.prod(self.start), **options, rngs=rngs)
         self.first = Block(_Reshape(self.start), **block)
         self.deconvs = nnx.List()
         for fan_in, fan_out in itertools.pairwise(features):
@@ -128,7 +138,10 @@ class StridedDecoder(nnx.Module):
             raise InputError(
                 f"StridedDecoder(in_features={self.in_features}) got codes of shape {inputs.shape}, [B, D]"
             )
-        x = self.first(self.project(inputs))  # [B, h, w, features[0]]
+        x = inputs
+        for block in self.hidden:
+            x = block(x)
+        x = self.first(self.project(x))  # [B, h, w, features[0]]
         for deconv in self.deconvs:
             x = deconv(x)
         return self.out_activation(self.out(x))
@@ -143,6 +156,21 @@ class _Reshape(nnx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         return inputs.reshape(-1, *self.shape)
+
+
+def _dense(
+    in_features: int,
+    hidden: Sequence[int],
+    norm: Norm,
+    activation: Activation,
+    kernel_init: nnx.Initializer,
+    dtype: Any,
+    rngs: nnx.Rngs,
+) -> nnx.List:
+    """Return dense layers, each with a norm and an activation."""
+    options = {"use_bias": norm != "batch", "kernel_init": kernel_init, "dtype": dtype, "rngs": rngs}
+    layers = (nnx.Linear(*widths, **options) for widths in itertools.pairwise((in_features, *hidden)))
+    return nnx.List(Block(layer, norm, activation, dtype=dtype, rngs=rngs) for layer in layers)
 
 
 def _halved(size: Sequence[int], times: int) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ and, optionally,
   Without it, what is given are files of inputs.
 - ``judge(config, spec, inputs, outputs) -> rows``: what it prints of each example in files of inputs, if that is not a
   class, nor the outputs as they are.
+- ``reconstruct(config, spec, inputs, outputs) -> images``: what the model makes of images, [N, H, W, C], pixels 0 to 1,
+  which ``jaxnets predict RUN FILE... --out FILE`` keeps.
 - ``generate(config, spec, learner, state, options) -> Generated``: what ``jaxnets generate RUN`` prints and writes.
 - ``watch(config, splits, learner, state, step, folder)``: draws how far a run has come, at each evaluation.
 - ``finish(config, splits, learner, states, folder) -> Finished``: makes pictures and samples of a run that has ended,
@@ -87,6 +89,7 @@ class Recipe(NamedTuple):
     build: Callable[[Any, Spec], Learner]
     predict: Callable[[Any, Spec, Sequence[str], Outputs], list[dict[str, Any]]] | None
     judge: Callable[[Any, Spec, np.ndarray, Outputs], list[dict[str, Any]]] | None
+    reconstruct: Callable[[Any, Spec, np.ndarray, Outputs], np.ndarray] | None
     generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], Generated] | None
     watch: Callable[[Any, Splits, Learner, TrainState, int, Path], None] | None
     finish: Callable[[Any, Splits, Learner, Sequence[TrainState], Path], Finished] | None
@@ -117,7 +120,7 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    hooks = (getattr(module, hook, None) for hook in ("predict", "judge", "generate", "watch", "finish"))
+    hooks = (getattr(module, hook, None) for hook in ("predict", "judge", "reconstruct", "generate", "watch", "finish"))
     return Recipe(name, file, config, module.load, module.build, *hooks)
 
 

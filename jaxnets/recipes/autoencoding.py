@@ -168,6 +168,11 @@ def judge(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> l
     return [{"mse": float(error)} for error in errors]
 
 
+def reconstruct(config: Config, spec: Spec, inputs: np.ndarray, outputs: Outputs) -> np.ndarray:
+    """Return what is made of the images: of noisy ones, by a denoising autoencoder, the clean ones."""
+    return outputs(inputs, link=_images)
+
+
 def _images(coded: Autoencoded) -> Any:
     """Return the images that are predicted, pixels 0 to 1."""
     return np.asarray(jax.nn.sigmoid(coded.outputs))

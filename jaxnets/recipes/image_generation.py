@@ -52,6 +52,9 @@ class Config:
     """numbers in a code"""
     features: tuple[int, ...] = (32, 64)
     """channels of the discriminator's convolutions, and, reversed, of the generator's; each halves the image"""
+    hidden: tuple[int, ...] = (256,)
+    """widths of dense layers between the discriminator's convolutions and its score, and, reversed, between the code
+    and the generator's first image"""
     norm: Literal["auto", "none", "batch", "layer"] = "auto"
     """normalisation in the discriminator; auto is batch, or layer with a gradient penalty, which is of single images"""
     dropout: float = 0.0
@@ -73,6 +76,7 @@ class Config:
         check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         check_field(self, "discriminator_rate", 0 < self.discriminator_rate < math.inf, "greater than 0")
         check_field(self, "features", min(self.features, default=0) >= 1, "widths of 1 or more, at least one")
+        check_field(self, "hidden", min(self.hidden, default=1) >= 1, "widths of 1 or more")
         for name in ("code", "discriminator_steps"):
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
         if self.norm == "batch" and self.rules.penalty:
@@ -92,7 +96,7 @@ class Config:
 
 _MNIST = Config(
     code=32,
-    training=TrainingConfig(duration="8ep", batch_size=64),
+    training=TrainingConfig(duration="4ep", batch_size=64),
     optimizer=OptimizerConfig(optimizer="adam", momentum=0.5, learning_rate=1e-3, schedule="constant", average=0.999),
 )
 PRESETS = {"mnist-gan": Preset(_MNIST, "a DCGAN of digits (--conditional, --game hinge, --game wasserstein)")}
@@ -116,6 +120,7 @@ def build(config: Config, spec: Spec) -> Learner:
         config.code + num_classes,
         shape,
         config.features[::-1],
+        hidden=config.hidden[::-1],
         out_activation=jnp.tanh,
         kernel_init=start,
         dtype=dtype,
@@ -125,6 +130,7 @@ def build(config: Config, spec: Spec) -> Learner:
         (*shape[:2], shape[2] + num_classes),
         config.features,
         1,
+        hidden=config.hidden,
         norm=norms.get(config.norm, config.norm),
         dropout=config.dropout,
         kernel_init=start,
