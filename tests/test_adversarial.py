@@ -139,6 +139,7 @@ def test_it_trains_like_any_learner(game):
     assert jn.predict(learner, alone.state, IMAGES[:5]).shape == (5,)
 
 
+@pytest.mark.slow
 def test_a_conditional_network_is_given_the_class():
     learner = images_learner(num_classes=3)
     data = jn.Data(inputs=IMAGES, labels=LABELS)

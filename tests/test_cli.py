@@ -43,6 +43,7 @@ class TestTrain:
         config = json.loads((trained / "config.json").read_text())
         assert config["seeds"] == [0, 1] and config["config"]["hidden"] == [256, 256]
 
+    @pytest.mark.slow
     def test_every_choice_at_once(self, capsys, tmp_path):
         choices = (
             "--norm batch --features 8 pool --rotate 10 --flip --cutout 2 --precision bfloat16 --optimizer nesterov"

@@ -154,6 +154,7 @@ class TestBeamSearch:
             categorical(top_p=0.0)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_goes_on_with_what_it_has_written():
     network = jn.network(
         EncoderDecoder, 7, 8, 1, 2, max_length=9, padding=0, kernel_init=jax.nn.initializers.normal(0.5)

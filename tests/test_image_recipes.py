@@ -112,6 +112,7 @@ class TestAutoencoding:
         binary = autoencoding.load(replace(config, data="digits", kind="variational")).test
         assert set(np.unique(binary["inputs"])) == {0, 16}
 
+    @pytest.mark.slow
     def test_a_variational_one_is_measured_and_draws(self, trained, tmp_path, capsys):
         metrics = {name: metric["mean"] for name, metric in result(trained["variational"])["metrics"].items()}
         np.testing.assert_allclose(metrics["test/loss"], metrics["test/kl"] + metrics["test/distortion"], rtol=1e-5)

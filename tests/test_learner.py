@@ -110,6 +110,7 @@ class TestAutoregressive:
         network = jn.network(jn.models.RNN, 5, (4,), 5, embedding=3)
         return jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1))
 
+    @pytest.mark.slow
     def test_each_element_is_predicted_from_those_before(self):
         """The same step and the same measures as of inputs and labels that were shifted by hand."""
         rows = jnp.array([[0, 1, 2, 3], [4, 3, 2, 1], [1, 1, 1, 1]])

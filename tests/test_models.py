@@ -100,6 +100,7 @@ MODELS = {
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
+    "gpt",
     "transformer over patches, gated",
     "vision transformer",
     "transformer, tokens, mean",

@@ -46,6 +46,7 @@ def understood(commands: list[str], duration: str) -> None:
         assert cli.main(arguments) == 0, command
 
 
+@pytest.mark.slow
 def test_the_commands_are_understood(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -83,7 +84,13 @@ def test_every_file_that_is_linked_or_named_is_there():
         assert (ROOT / (name[0] or name[1])).exists(), name
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+LONG = ("gan_on_a_ring.py", "segmentation.py", "prediction_interval.py", "denoise_signals.py")
+
+
+@pytest.mark.parametrize(
+    "example", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXAMPLES]
+)
 def test_examples(example, tmp_path):
     path = ROOT / "examples" / example
     assert len(path.read_text().splitlines()) <= 80

@@ -32,7 +32,18 @@ def tokens(*shape):
 
 class TestContinued:
     @pytest.mark.parametrize(
-        "options", [{"positions": kind} for kind in POSITIONS] + [{"norm_first": False}, {"gated": True}]
+        "options",
+        [
+            {"positions": "rotary"},
+            *(
+                pytest.param(options, marks=pytest.mark.slow)
+                for options in [
+                    *({"positions": kind} for kind in POSITIONS[1:]),
+                    {"norm_first": False},
+                    {"gated": True},
+                ]
+            ),
+        ],
     )
     def test_one_by_one_equals_all_at_once(self, options):
         model, given = gpt(**options), tokens(2, 8)
@@ -56,6 +67,7 @@ class TestContinued:
             np.testing.assert_allclose(outputs[:, 0], model(given[:, begins : i + 1])[:, -1], atol=1e-5)
         assert begins == 8
 
+    @pytest.mark.slow
     def test_numbers_go_on_too(self):
         model, given = gpt(tokens=False), RNG.normal(size=(2, 11, 7)).astype(np.float32)
         _, seen = model(Continued(given[:, :8]))
@@ -77,6 +89,7 @@ class TestContinued:
         whole = predict(state, given[:, 2:])
         np.testing.assert_allclose(outputs[:, 0], whole[:, -1], atol=1e-5 if dtype is None else 2e-2)
 
+    @pytest.mark.slow
     def test_dropout_goes_on_too(self):
         made = network(Transformer, 7, 12, 1, 3, 7, max_length=4, tokens=True, causal=True, dropout=0.5)
         params, _ = made.init(jax.random.key(0))
@@ -159,6 +172,7 @@ class TestEncoderDecoder:
         outputs, _ = model(Continued(target[:, 8:], seen))
         np.testing.assert_allclose(outputs, model(SourceTarget(source, target[:, 4:]))[:, 4:], atol=1e-5)
 
+    @pytest.mark.slow
     def test_learns(self):
         made = network(EncoderDecoder, 7, 12, 1, 3, max_length=8, padding=0)
         learner = supervised(made, losses.softmax_cross_entropy, optax.adam(1e-2))

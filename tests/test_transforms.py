@@ -167,6 +167,7 @@ def test_averaged_refuses():
         jn.averaged(small_learner(), 1.0)
 
 
+@pytest.mark.slow
 def test_members_of_a_group_learn_from_their_own_data_alone():
     generator = np.random.default_rng(0)
     inputs, labels = generator.normal(size=(12, 2, 4)).astype(np.float32), generator.integers(0, 3, (12, 2))

@@ -20,6 +20,31 @@ from jaxnets.transforms import augmented, averaged
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """How training images are changed, each time anew."""
+
+    shift: int = 0
+    """augmentation: move each training image by up to so many pixels"""
+    rotate: float = 0.0
+    """augmentation: turn each training image by up to so many degrees"""
+    flip: bool = False
+    """augmentation: mirror training images, one in two"""
+    cutout: int = 0
+    """augmentation: blank a square of so many pixels in each training image"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("shift", "rotate", "cutout"):
+            check_field(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
+
+    def function(self) -> augment.Augment | None:
+        """Return these changes one after another; None if there are none."""
+        sized = {augment.shift: self.shift, augment.rotate: self.rotate, augment.cutout: self.cutout}
+        changes = [make(size) for make, size in sized.items() if size] + [augment.flip()] * self.flip
+        return augment.chain(*changes) if changes else None
+
+
+@dataclass(frozen=True)
 class Config:
     """A small image classifier."""
 
@@ -50,15 +75,10 @@ class Config:
     norm: Literal["none", "batch", "layer"] = "none"
     """normalisation after each hidden layer; a resnet has batch normalisation in any case"""
     dropout: float = 0.0
-    """probability that a unit of a dense hidden layer, or a resnet's pooled feature, is dropped in training"""
-    shift: int = 0
-    """augmentation: move each training image by up to so many pixels"""
-    rotate: float = 0.0
-    """augmentation: turn each training image by up to so many degrees"""
-    flip: bool = False
-    """augmentation: mirror training images, one in two"""
-    cutout: int = 0
-    """augmentation: blank a square of so many pixels in each training image"""
+    """probability that a unit of a dense hidden layer, a resnet's pooled feature, or a number in a vit, is dropped in
+    training"""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """how training images are changed"""
     label_smoothing: float = 0.0
     """part of each label that is spread over all classes, in the losses reported as well"""
     precision: Precision = "float32"
@@ -78,8 +98,6 @@ class Config:
             "image_size": self.image_size or (),
         }.items():
             check_field(self, name, all(value >= 1 for value in values), "1 or more")
-        for name in ("shift", "rotate", "cutout"):
-            check_field(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
         if self.validation == 0 and self.training.patience is not None:
             raise InputError("patience needs validation data; give --validation a fraction above 0")
         if any(width != "pool" and width < 1 for width in self.features + self.hidden):
@@ -87,7 +105,9 @@ class Config:
 
 
 _CNN = OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2)
-_DIGITS_CNN = Config(dropout=0.4, shift=1, training=TrainingConfig(duration="30ep"), optimizer=_CNN)
+_DIGITS_CNN = Config(
+    dropout=0.4, augmentation=Augmentation(shift=1), training=TrainingConfig(duration="30ep"), optimizer=_CNN
+)
 _DIGITS_MLP = replace(
     _DIGITS_CNN, model="mlp", hidden=(256, 256), dropout=0.2, training=TrainingConfig(duration="100ep")
 )
@@ -96,7 +116,7 @@ _MNIST_CNN = Config(
     features=(16, "pool", 32, "pool", 48, 48, "pool"),
     norm="batch",
     dropout=0.4,
-    shift=2,
+    augmentation=Augmentation(shift=2),
     validation=0.05,
     training=TrainingConfig(duration="12ep", batch_size=128),
     optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=3e-2, warmup=200),
@@ -114,9 +134,7 @@ _MNIST_VIT = replace(
 _CIFAR10_RESNET = Config(
     data="cifar10",
     model="resnet",
-    shift=4,
-    flip=True,
-    cutout=8,
+    augmentation=Augmentation(shift=4, flip=True, cutout=8),
     label_smoothing=0.1,
     validation=0.02,
     precision="bfloat16",
@@ -148,10 +166,8 @@ def build(config: Config, spec: Spec) -> Learner:
         {"accuracy": losses.accuracy},
         accumulate=config.optimizer.accumulate,
     )
-    sized = {augment.shift: config.shift, augment.rotate: config.rotate, augment.cutout: config.cutout}
-    augments = [make(size) for make, size in sized.items() if size] + [augment.flip()] * config.flip
-    if augments:
-        learner = augmented(learner, augment.chain(*augments))
+    if change := config.augmentation.function():
+        learner = augmented(learner, change)
     if config.optimizer.average:
         learner = averaged(learner, config.optimizer.average)
     return learner
