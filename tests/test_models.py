@@ -50,7 +50,7 @@ def there_and_back(shape: tuple[int, ...], code: int, out_features: int, **optio
     rngs, kind = options.pop("rngs"), {name: options[name] for name in ("activation", "dtype") if name in options}
     parts = [
         StridedEncoder(shape, (4, 6), code, norm="batch", dropout=0.2, **kind, rngs=rngs),
-        StridedDecoder(code, shape, (6, 4), hidden=(7,), **kind, rngs=rngs),
+        StridedDecoder(code, shape, (6, 4), **kind, rngs=rngs),
         StridedEncoder(shape, (4, 6), out_features, **kind, rngs=rngs),
     ]
     return nnx.Sequential(*parts)
