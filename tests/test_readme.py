@@ -124,7 +124,7 @@ def test_benchmarks_run(tmp_path):
         ("mnist-vae", "test/loss", 80, 93),
         ("mnist-denoise", "test/mse over PCA's", 0.1, 0.8),
         ("anomaly", "test/AUROC", 0.95, 1),
-        ("mnist-gan", "test/fid of 10,000", 1, 80),
+        ("mnist-gan", "test/fid of 10,000", 1, 10),
     ],
 )
 def test_results(preset, metric, low, high, tmp_path, request):
