@@ -100,6 +100,9 @@ class TestAutoencoding:
             capsys, "predict", trained["anomaly"], tmp_path / "a.npy", "--out", tmp_path / "a.png"
         )
         assert "suffix must be one of" in fails(capsys, "predict", run, tmp_path / "a.npy", "--out", tmp_path / "a.txt")
+        for name in ("a.npy", "a.png"):
+            gone = tmp_path / "gone" / name
+            assert "there is no folder" in fails(capsys, "predict", run, tmp_path / "a.npy", "--out", gone)
 
     def test_held_out_images_are_corrupted_once(self):
         config = recipes.find("mnist-denoise").config

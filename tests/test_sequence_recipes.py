@@ -216,3 +216,17 @@ def test_every_preset_of_every_task_has_a_config_of_at_most_twenty_fields():
         for preset in presets:
             fields = recipes.find(preset).config.__dataclass_fields__
             assert len(fields) <= 20 and {"training", "optimizer"} <= set(fields)
+
+
+def test_transformers_fit_every_task(judged, tmp_path, capsys):
+    hours = "".join(f"{i},{np.sin(i / 4)}\n" for i in range(400))
+    (tmp_path / "a.csv").write_text("time,value\n" + hours)
+    small = ["--num-layers", "1", "--model-dim", "8", "--num-heads", "2", "--dry-run"]
+    forecast = ["forecast-transformer", "--data", str(tmp_path / "a.csv"), "--history", "24", "--horizon", "6"]
+    sentiment = ["sentiment-transformer", "--data", str(judged.parent / "a.tsv")]
+    for task in (forecast, sentiment, ["mnist-vit", "--data", "digits", "--patch", "4", "--warmup", "0"]):
+        assert cli.main(["train", *task, *small]) == 0
+    assert "pool='last' is a recurrent network's" in fails(capsys, "train", *sentiment, "--pool", "last")
+    assert "patch=3 does not divide images of 8 x 8" in fails(
+        capsys, "train", "mnist-vit", "--data", "digits", "--patch", "3"
+    )

@@ -112,8 +112,7 @@ def predict(
     if out is not None:
         if found.reconstruct is None:
             raise InputError(f"out={out}: {opened.config.recipe} makes no images of what it is given; leave it out")
-        if out.suffix != ".npy":
-            plots.check_picture(out)
+        (check_table if out.suffix == ".npy" else plots.check_picture)(out)
     if found.predict is None:
         names, inputs = _read([Path(path) for path in given], spec, invert)
         judged = found.judge(found.config, spec, inputs, outputs) if found.judge else _judge(spec, inputs, outputs)
