@@ -12,7 +12,7 @@ from jax import lax
 from jaxnets.errors import InputError
 from jaxnets.models.sequences import Continued, check_tokens, pooled
 from jaxnets.models.transformer_block import TransformerBlock, layer_norm
-from jaxnets.nn import KVCache
+from jaxnets.nn import KVCache, Linear
 
 Positions = Literal["rotary", "learned", "sinusoidal"] | None
 
@@ -102,11 +102,11 @@ class Transformer(nnx.Module):
         self.in_features, self.max_length, self.tokens, self.padding = in_features, max_length, tokens, padding
         self.causal, self.positions, self.tied = causal, positions, tied
         self.pool: Literal["max", "mean", "all"] | None = pool
-        self.embed: Any  # an nnx.Embed or an nnx.Linear
+        self.embed: Any  # an nnx.Embed or a Linear
         if tokens:
             self.embed = embed or nnx.Embed(in_features, features, embedding_init=kernel_init, **options)
         else:
-            self.embed = nnx.Linear(in_features, features, kernel_init=kernel_init, use_bias=use_bias, **options)
+            self.embed = Linear(in_features, features, kernel_init=kernel_init, use_bias=use_bias, **options)
         places = kernel_init(rngs.params(), (max_length, features)) if positions == "learned" else None
         self.places = nnx.data(None if places is None else nnx.Param(places))
 
@@ -134,7 +134,7 @@ class Transformer(nnx.Module):
         width = features * (max_length if pool == "all" else 1)
         self.out = nnx.data(None)
         if out_features is not None and not tied:
-            self.out = nnx.data(nnx.Linear(width, out_features, kernel_init=kernel_init, **options))
+            self.out = nnx.data(Linear(width, out_features, kernel_init=kernel_init, **options))
 
     def check(self, inputs: np.ndarray) -> None:
         """Check inputs on the host.
@@ -261,7 +261,8 @@ class Transformer(nnx.Module):
         elif self.pool:
             x = self.dropout(pooled(x, mask, self.pool), rngs=rngs)
         if self.tied:
-            return self.embed.attend(x)
+            flat = self.embed.attend(x.reshape(-1, x.shape[-1]))  # as Linear has its inputs, for speed
+            return flat.reshape(*x.shape[:-1], -1)
         return x if self.out is None else self.out(x)
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxnets.errors import InputError
 from jaxnets.models.blocks import Activation
-from jaxnets.nn import Attention, KVCache
+from jaxnets.nn import Attention, KVCache, Linear
 
 
 class FeedForward(nnx.Module):
@@ -43,9 +43,9 @@ class FeedForward(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {"use_bias": use_bias, "dtype": dtype, "rngs": rngs}
-        self.up = nnx.Linear(features, hidden, kernel_init=kernel_init, **options)
-        self.gate = nnx.data(nnx.Linear(features, hidden, kernel_init=kernel_init, **options) if gated else None)
-        self.down = nnx.Linear(hidden, features, kernel_init=out_init or kernel_init, **options)
+        self.up = Linear(features, hidden, kernel_init=kernel_init, **options)
+        self.gate = nnx.data(Linear(features, hidden, kernel_init=kernel_init, **options) if gated else None)
+        self.down = Linear(hidden, features, kernel_init=out_init or kernel_init, **options)
         self.activation = activation
         self.dropout = nnx.Dropout(dropout)
 

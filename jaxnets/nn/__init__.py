@@ -2,6 +2,7 @@
 
 from jaxnets.nn.attention import Attention, KVCache, dot_product_attention, rotary
 from jaxnets.nn.conv import Conv, conv_general_dilated
+from jaxnets.nn.linear import Linear
 from jaxnets.nn.pooling import avg_pool, max_pool
 from jaxnets.nn.recurrent import ELMAN, GRU, LSTM, Cell, Recurrent
 from jaxnets.nn.upsampling import ConvTranspose, conv_transpose, upsample
@@ -15,6 +16,7 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "KVCache",
+    "Linear",
     "Recurrent",
     "avg_pool",
     "conv_general_dilated",

@@ -9,6 +9,7 @@ from flax import nnx
 from jax import lax
 
 from jaxnets.errors import InputError
+from jaxnets.nn.linear import Linear
 
 
 class KVCache(NamedTuple):
@@ -125,10 +126,10 @@ class Attention(nnx.Module):
             )
         options = {"use_bias": use_bias, "dtype": dtype, "rngs": rngs}
         self.num_heads, self.rotary = num_heads, rotary
-        self.q = nnx.Linear(features, features, kernel_init=kernel_init, **options)
-        self.k = nnx.Linear(features, features, kernel_init=kernel_init, **options)
-        self.v = nnx.Linear(features, features, kernel_init=kernel_init, **options)
-        self.out = nnx.Linear(features, features, kernel_init=out_init or kernel_init, **options)
+        self.q = Linear(features, features, kernel_init=kernel_init, **options)
+        self.k = Linear(features, features, kernel_init=kernel_init, **options)
+        self.v = Linear(features, features, kernel_init=kernel_init, **options)
+        self.out = Linear(features, features, kernel_init=out_init or kernel_init, **options)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(
