@@ -127,9 +127,10 @@ _MNIST_VIT = replace(
     patch=7,
     activation="gelu",
     norm="none",
+    transformer=TransformerConfig(model_dim=64, positions="learned"),
     dropout=0.1,
     training=TrainingConfig(duration="15ep", batch_size=128),
-    optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=5e-2, warmup=400, clip_norm=1.0),
+    optimizer=OptimizerConfig("muon", learning_rate=1e-2, momentum=0.95, weight_decay=5e-2, warmup=200, clip_norm=1.0),
 )
 _CIFAR10_RESNET = Config(
     data="cifar10",
