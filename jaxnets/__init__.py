@@ -16,6 +16,7 @@ from jaxnets.generation import generate
 from jaxnets.learner import Learner, TrainState, autoregressive, supervised
 from jaxnets.network import Coded, Network, linen_network, network, reshaped, standardized
 from jaxnets.plan import RunState
+from jaxnets.seq2seq import sequence_to_sequence
 from jaxnets.stopping import EarlyStopping
 from jaxnets.summary import summarize
 from jaxnets.transforms import augmented, averaged, grouped, population
@@ -57,6 +58,7 @@ __all__ = [
     "reconstructing",
     "reshaped",
     "run_keys",
+    "sequence_to_sequence",
     "standardized",
     "step_key",
     "summarize",

@@ -40,7 +40,8 @@ class Feed:
     ):
         self._data = data
         self._seeds = seeds
-        self._orders = [Shuffle(data.num_examples, batch_size, int(seed)) for seed in seeds.reshape(-1)]
+        lengths = data.get("lengths")
+        self._orders = [Shuffle(data.num_examples, batch_size, int(seed), lengths) for seed in seeds.reshape(-1)]
         self._on_device = data.nbytes <= _device_memory() // 4 if on_device is None else on_device
         self.examples_a_step = batch_size * seeds.size
         capacity = _MOST_ROWS // self.examples_a_step

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
-from jaxnets.models import Continued, SourceTarget
+from jaxnets.models import Continued, Seen, SourceTarget
 from jaxnets.network import Key, PyTree
 
 Draw = Callable[[Key, jax.Array], jax.Array]
@@ -150,7 +150,7 @@ def _searched(
         live_scores, rows = lax.top_k(jnp.where(ends, -jnp.inf, scores), num_beams)
         live, parents = _rows(grown, rows), _rows(parents, rows)
         flat = (parents + num_beams * jnp.arange(batch)[:, None]).reshape(-1)
-        carry = jax.tree.map(lambda leaf: leaf[flat] if leaf.ndim else leaf, search.carry)
+        carry = _reordered(search.carry, flat)
         newest = lax.dynamic_index_in_dim(live, search.step, 2).reshape(-1, 1)
         outputs, carry = learner.predict(state, Continued(newest, carry))
         outputs = outputs[:, -1].reshape(batch, num_beams, -1)
@@ -165,6 +165,12 @@ def _searched(
     ended = jnp.isfinite(search.done_scores).any(-1)[:, None]
     tokens = jnp.where(ended[..., None], search.done, search.live)
     return Found(tokens, jnp.where(ended, search.done_scores, search.live_scores / penalty(length)))
+
+
+def _reordered(carry: PyTree, rows: jax.Array) -> PyTree:
+    """Return these rows of a state; what a source is remembered by is the same for all of its beams, and stays."""
+    moved = jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, carry)
+    return moved._replace(memory=carry.memory) if isinstance(carry, Seen) else moved
 
 
 def _rows(array: jax.Array, rows: jax.Array) -> jax.Array:

@@ -185,13 +185,13 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, batch: Batch, key: Key) -> Any:
     """Return the gradients of the whole batch's mean, the last model state and summed metrics, part by part."""
-    size = next(iter(batch.values())).shape[0]
+    size = jax.tree.leaves(batch)[0].shape[0]
     if size % parts:
         raise InputError(f"accumulate={parts} does not divide the batch of {size} examples")
-    cut = {name: jnp.asarray(a).reshape(parts, size // parts, *a.shape[1:]) for name, a in batch.items()}
+    cut = jax.tree.map(lambda a: jnp.asarray(a).reshape(parts, size // parts, *a.shape[1:]), dict(batch))
 
     def part(i: jax.Array, model_state: PyTree) -> Any:
-        rows = {name: a[i] for name, a in cut.items()}
+        rows = jax.tree.map(lambda a: a[i], cut)
         grads, (model_state, sums) = gradient(state.params, model_state, rows, jax.random.fold_in(key, i))
         return jax.tree.map(lambda g: g * sums["loss"].count, grads), (model_state, sums)
 

@@ -80,6 +80,8 @@ def check(
         check_minimizes(learner, "patience")
     if early_stopping and validation is None and early_stopping.monitor.startswith("validation/"):
         raise InputError(f"early stopping on {early_stopping.monitor!r} needs validation data")
+    if "lengths" in train and train["lengths"].shape != (train.num_examples,):
+        raise InputError(f"lengths of shape {train['lengths'].shape} for {train.num_examples} examples; give one each")
     learner.check(train)
     if validation is not None:
         check_alike(train, validation, "validation")

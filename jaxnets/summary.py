@@ -1,5 +1,6 @@
 """What a network is made of: layers, output shapes, parameters and FLOPs, from one abstract trace."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -32,18 +33,19 @@ class Summary(NamedTuple):
     flops: int
 
 
-def summarize(model: Network | Learner, example: jax.ShapeDtypeStruct) -> Summary:
-    """Return the summary of a network, or of what a learner predicts with, without compiling or computing anything.
+def summarize(model: Network | Learner, example: Any) -> Summary:
+    """Return the summary of a network, or of how a learner evaluates, without compiling or computing anything.
 
     Args:
         model: a network or a learner; one that is not made of NNX modules has totals but no layers.
-        example: shape and dtype of one example's inputs, without the batch axis.
+        example: shapes and dtypes of one example without the batch axis: of the inputs to a network, or, by name, of
+            the arrays of a learner's data.
 
     Returns:
         Layers and totals. FLOPs are those of the forward pass for one example, two for each multiply-add of matrix
         products and convolutions; element-wise work is left out, as is customary.
     """
-    batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
+    batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example)
     calls: list[Layer] = []
 
     def watch(module: nnx.Module) -> None:
@@ -56,7 +58,7 @@ def summarize(model: Network | Learner, example: jax.ShapeDtypeStruct) -> Summar
             jaxpr = jax.make_jaxpr(model.apply)(params, model_state, batch).jaxpr
         else:
             state = jax.eval_shape(lambda: model.init(jax.random.key(0)))
-            params, jaxpr = state.params, jax.make_jaxpr(model.predict)(state, batch).jaxpr
+            params, jaxpr = state.params, jax.make_jaxpr(model.evaluate)(state, batch).jaxpr
     flops: dict[str, int] = {}
     for scope, count in _flops_by_scope(jaxpr):
         flops[scope] = flops.get(scope, 0) + count
@@ -64,13 +66,15 @@ def summarize(model: Network | Learner, example: jax.ShapeDtypeStruct) -> Summar
         layer._replace(flops=sum(count for scope, count in flops.items() if _scope(row) in scope))
         for row, layer in enumerate(calls)
     ]
+    if _branches(jaxpr):
+        layers = _costliest_calls(layers)
     return Summary(layers, num_parameters(params), sum(flops.values()))
 
 
 def count_flops(function: Callable[..., Any], *args: PyTree) -> int:
     """Return the FLOPs of the matrix products and convolutions in ``function(*args)``; shapes are enough for ``args``.
 
-    A loop whose trip count is known counts that often, any other loop once.
+    A loop whose trip count is known counts that often, any other loop once; of branches the costliest counts.
     """
     return sum(count for _, count in _flops_by_scope(jax.make_jaxpr(function)(*args).jaxpr))
 
@@ -98,6 +102,20 @@ def _scope(row: int) -> str:
     return f"layer<{row}>"
 
 
+def _costliest_calls(layers: list[Layer]) -> list[Layer]:
+    """Return the layers of each network's costliest call, where only one of several calls is taken."""
+    starts = [row for row, layer in enumerate(layers) if not layer.path]
+    calls: dict[tuple[str, ...], list[Layer]] = {}
+    for start, stop in itertools.pairwise([*starts, len(layers)]):
+        call, names = layers[start:stop], tuple(layer.path for layer in layers[start:stop])
+        calls[names] = max(calls.get(names, call), call, key=lambda call: call[0].flops)
+    return [layer for call in calls.values() for layer in call]
+
+
+def _branches(jaxpr: Any) -> bool:
+    return any(equation.primitive.name == "cond" or any(map(_branches, _inner(equation))) for equation in jaxpr.eqns)
+
+
 def _flops_by_scope(jaxpr: Any, times: int = 1) -> Iterator[tuple[str, int]]:
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -112,7 +130,10 @@ def _flops_by_scope(jaxpr: Any, times: int = 1) -> Iterator[tuple[str, int]]:
             depth = np.prod(shapes[1], dtype=int) // shapes[1][output_axis]
             yield str(equation.source_info.name_stack), times * 2 * int(depth * np.prod(equation.outvars[0].aval.shape))
         inner_times = times * equation.params.get("length", 1) if name == "scan" else times
-        for scope, count in (row for inner in _inner(equation) for row in _flops_by_scope(inner, inner_times)):
+        parts = [list(_flops_by_scope(inner, inner_times)) for inner in _inner(equation)]
+        if name == "cond":  # of its branches one is taken: the costliest is counted
+            parts = [max(parts, key=lambda rows: sum(count for _, count in rows))]
+        for scope, count in (row for rows in parts for row in rows):
             yield f"{equation.source_info.name_stack}/{scope}", count
 
 

@@ -47,3 +47,25 @@ def test_a_mask_in_the_data_is_kept():
     first, last = padded_batches(data, 2)
     assert first["mask"].tolist() == [[1, 0], [1, 1]]
     assert last["mask"].tolist() == [[0, 1], [0, 0]]
+
+
+@settings(deadline=None)
+@given(num_examples=st.integers(2, 60), batch=st.integers(1, 20), seed=st.integers(0, 3), start=st.integers(0, 2))
+def test_batches_of_like_length_hold_every_row_once_an_epoch(num_examples, batch, seed, start):
+    batch = min(batch, num_examples)
+    lengths = np.random.default_rng(seed).integers(1, 50, num_examples)
+    flat = Shuffle(num_examples, batch, seed, lengths).rows(0, 3 * num_examples).reshape(-1)
+    for epoch in range(3):
+        assert sorted(flat[epoch * num_examples : (epoch + 1) * num_examples]) == list(range(num_examples))
+    np.testing.assert_array_equal(
+        Shuffle(num_examples, batch, seed, lengths).rows(start, 1)[0], flat.reshape(-1, batch)[start]
+    )
+
+
+def test_batches_of_like_length_are_narrow_and_in_no_order():
+    lengths = np.random.default_rng(0).integers(1, 100, 1000)
+    rows = Shuffle(1000, 10, 0, lengths).rows(0, 100)
+    spread = np.ptp(lengths[rows], axis=1)
+    assert np.median(spread) <= 2 and np.ptp(lengths[Shuffle(1000, 10, 0).rows(0, 100)], axis=1).min() > 20
+    means = lengths[rows].mean(1)
+    assert abs(np.corrcoef(means, np.arange(100))[0, 1]) < 0.3

@@ -32,6 +32,7 @@ ARROWS = {
     "transforms": {"errors", "learner", "network"},
     "adversarial": {"errors", "learner", "metrics", "network"},
     "autoencoding": {"errors", "learner", "losses", "metrics", "network", "transforms"},
+    "seq2seq": {"errors", "learner", "models"},
     "checkpoint": {"errors"},
     "stopping": {"errors", "learner"},
     "evaluation": {"data", "errors", "learner", "metrics"},
@@ -48,7 +49,8 @@ ARROWS = {
     "lr_finder": {"data", "errors", "fit", "learner", "optimizers", "progress"},
     "recipes": {
         "adversarial", "autoencoding", "choices", "data", "duration", "errors", "evaluation", "fit", "generation",
-        "learner", "losses", "metrics", "models", "network", "optimizers", "options", "plots", "recipes", "transforms"
+        "learner", "losses", "metrics", "models", "network", "optimizers", "options", "plots", "recipes", "seq2seq",
+        "transforms"
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
     "commands": {

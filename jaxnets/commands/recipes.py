@@ -49,7 +49,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
 def summary(recipe: Recipe, options: NoOptions) -> int:
     """List layers, output shapes, parameters and FLOPs, without compiling."""
     spec = recipe.load(recipe.config).train.spec
-    result = summarize(recipe.build(recipe.config, spec), spec["inputs"].example)
+    result = summarize(recipe.build(recipe.config, spec), spec.example)
     table = Table("layer", "type", "output shape", "parameters", "FLOPs", title=recipe.name)
     for column in table.columns[3:]:
         column.justify = "right"
@@ -96,8 +96,8 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     batch = splits.train.take(slice(size))
     training = replace(config.training, duration="300", batch_size=size, evaluate_every="20", patience=None)
     optimizer = replace(config.optimizer, schedule="constant", warmup=0, weight_decay=0.0, average=0.0)
-    dropout = {name: 0.0 for name in vars(config) if name.endswith("dropout")}
-    config = replace(config, training=training, optimizer=optimizer, **dropout)
+    none = {name: 0.0 for name in vars(config) if name.endswith("dropout") or name == "label_smoothing"}
+    config = replace(config, training=training, optimizer=optimizer, **none)
     learner = recipe.build(config, splits.train.spec)
     check_minimizes(learner, "overfitting one batch")
     result = fit(learner, batch, **training.options(), seed=seed, validation=batch)

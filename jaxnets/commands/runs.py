@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from jaxnets.data import Spec, check_table, read_inputs, write_table
 from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate as evaluate_data
 from jaxnets.evaluation import predict as predict_data
+from jaxnets.learner import Learner, TrainState
 from jaxnets.options import GenerateOptions
 from jaxnets.recipes import Outputs
 from jaxnets.report import console
@@ -87,7 +88,7 @@ def predict(
     json: bool = False,
     invert: bool = False,
 ) -> int:
-    """Predict with a run's weights; of several seeds, the mean of their probabilities.
+    """Predict with a run's weights; of several seeds, the mean of their probabilities (a translation is the first's).
 
     Args:
         run: the run's folder.
@@ -105,10 +106,7 @@ def predict(
     state = opened.train_state(learner)
     use_compile_cache()
 
-    def outputs(inputs: np.ndarray, link: Callable[[Any], Any] = lambda outputs: outputs) -> np.ndarray:
-        values = np.asarray(link(predict_data(learner, state, inputs)))
-        return values.mean(0) if np.ndim(state.step) else values
-
+    outputs = _Trained(learner, state, (found.build(found.config, spec), next(each_member(state))))
     if out is not None:
         if found.reconstruct is None:
             raise InputError(f"out={out}: {opened.config.recipe} makes no images of what it is given; leave it out")
@@ -233,6 +231,19 @@ def _judge(spec: Spec, inputs: np.ndarray, outputs: Outputs) -> list[dict[str, A
         probabilities = outputs(inputs, link=jax.nn.softmax)
         return [{"class": classes[row.argmax()], "probability": float(row.max())} for row in probabilities]
     return [{"output": row.tolist()} for row in values]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What the recipes see of a trained run: see ``recipes.Outputs``."""
+
+    learner: Learner
+    state: TrainState
+    first: tuple[Learner, TrainState]
+
+    def __call__(self, inputs: np.ndarray, link: Callable[[Any], Any] = lambda outputs: outputs) -> np.ndarray:
+        values = np.asarray(link(predict_data(self.learner, self.state, inputs)))
+        return values.mean(0) if np.ndim(self.state.step) else values
 
 
 def _keep(path: Path, images: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, datasets, music, tokens
+from jaxnets.data import augment, datasets, music, subwords, tokens
 from jaxnets.data.arrays import Column, Data, Spec, check_alike
 from jaxnets.data.batches import Shuffle, padded_batches
 from jaxnets.data.catalogue import check_pixels, labelled_images
@@ -50,6 +50,7 @@ __all__ = [
     "read_table",
     "read_text",
     "split_series",
+    "subwords",
     "tokens",
     "write_table",
 ]

@@ -31,6 +31,7 @@ class Column:
         mean: of each feature (last axis), for numbers that are not classes.
         std: standard deviation of each feature, likewise.
         features: names of the features, where they have names.
+        tokenizer: how text becomes these numbers, where parts of words were learned: JSON of ``tokenizers``.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +42,7 @@ class Column:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
+    tokenizer: str = ""
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
@@ -55,6 +57,11 @@ class Spec:
     num_examples: int
     columns: Mapping[str, Column] = field(default_factory=dict)
 
+    @property
+    def example(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of one example's arrays."""
+        return {name: column.example for name, column in self.columns.items()}
+
     def __getitem__(self, name: str) -> Column:
         """Return the named column."""
         if name not in self.columns:
@@ -65,7 +72,8 @@ class Spec:
 class Data(Mapping[str, np.ndarray]):
     """Arrays of equally many examples, by name: ``Data(inputs=x, labels=y)``.
 
-    float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers.
+    float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers. By an array named
+    "lengths", [N], rows of like length make up the batches of training.
 
     Args:
         classes: names of the classes of "labels", in the order of their numbers; of text labels the sorted names.

@@ -15,10 +15,13 @@ class Shuffle:
         num_examples: rows of the data set.
         batch_size: rows of a batch, at most ``num_examples``.
         seed: of the permutations.
+        lengths: of each row, [N]; rows of like length make up a batch, and batches of all lengths follow one another at
+            random.
     """
 
-    def __init__(self, num_examples: int, batch_size: int, seed: int):
+    def __init__(self, num_examples: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):
         self.num_examples = num_examples
+        self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self._epochs: dict[int, np.ndarray] = {}
@@ -36,7 +39,17 @@ class Shuffle:
         if epoch in self._epochs:
             return self._epochs[epoch]
         generator = np.random.default_rng([self.seed, epoch])
-        return generator.permutation(self.num_examples).astype(np.int32)
+        rows = generator.permutation(self.num_examples).astype(np.int32)
+        if self.lengths is None:
+            return rows
+        # The first rows fill up the batch in which the epoch before ended; what is left over begins the next.
+        first = -epoch * self.num_examples % self.batch_size
+        head, rest = rows[:first], rows[first:]
+        rest = rest[np.argsort(self.lengths[rest], kind="stable")]
+        whole = len(rest) // self.batch_size * self.batch_size
+        left = generator.choice(len(rest), len(rest) - whole, replace=False)  # of all lengths, not the longest
+        batches = np.delete(rest, left).reshape(-1, self.batch_size)
+        return np.concatenate([head, generator.permutation(batches).reshape(-1), rest[left]])
 
 
 def padded_batches(arrays: Mapping[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -122,6 +122,25 @@ def labelled_sentences(path: Path) -> tuple[list[str], list[str]]:
     return sentences, labels
 
 
+def parallel_lines(first: Path, second: Path) -> tuple[list[str], list[str]]:
+    """Return the lines of two files, line by line each other's translations.
+
+    Raises:
+        InputError: if a file cannot be read, they are not equally long, or a line is empty.
+    """
+    both = [lines(path) for path in (first, second)]
+    both = [part[:-1] if part[-1] == "" else part for part in both]  # a file ends with an end of line
+    if len(both[0]) != len(both[1]) or not both[0]:
+        raise InputError(
+            f"{first} has {len(both[0])} lines and {second} {len(both[1])}; they must be as many, 1 or more"
+        )
+    for path, part in zip((first, second), both, strict=True):
+        empty = next((number for number, line in enumerate(part, start=1) if not line.strip()), None)
+        if empty:
+            raise InputError(f"{path}: line {empty} is empty; leave it out of both files")
+    return both[0], both[1]
+
+
 def lines(path: Path) -> list[str]:
     """Return the lines of a UTF-8 file, gzipped or not."""
     return read_text(path).replace("\r\n", "\n").split("\n")

@@ -8,7 +8,7 @@ from jaxnets.models.resnet import ResNet
 from jaxnets.models.rnn import RNN
 from jaxnets.models.sequences import Continued, SourceTarget
 from jaxnets.models.strided import StridedDecoder, StridedEncoder
-from jaxnets.models.transformer import Transformer
+from jaxnets.models.transformer import Seen, Transformer
 from jaxnets.models.vit import ViT
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "EncoderDecoder",
     "Forecaster",
     "ResNet",
+    "Seen",
     "SourceTarget",
     "StridedDecoder",
     "StridedEncoder",

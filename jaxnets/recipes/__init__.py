@@ -52,6 +52,11 @@ class Preset(NamedTuple):
 class Outputs(Protocol):
     """``outputs(inputs, link)``: the mean of ``link(outputs)``, such as probabilities, over a run's seeds."""
 
+    @property
+    def first(self) -> tuple[Learner, TrainState]:
+        """The learner of one seed, and the first one's weights: for what has no mean, such as a translation."""
+        ...
+
     def __call__(self, inputs: np.ndarray, link: Callable[[Any], Any] = lambda outputs: outputs) -> np.ndarray:
         """Return it for inputs [N, ...]."""
         ...

@@ -1,0 +1,96 @@
+"""Text as parts of words: a byte-pair encoding (Sennrich et al., 2016), learned from the training data."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from jaxnets.errors import InputError
+
+PADDING, UNKNOWN, START, END = range(4)
+_SPECIAL = ("<padding>", "<unknown>", "<start>", "<end>")
+
+
+def learn_subwords(sentences: Iterable[str], size: int) -> str:
+    """Return a tokenizer of at most ``size`` parts of words, as JSON of the ``tokenizers`` library.
+
+    Words are what stands between spaces: the text comes back as it was.
+
+    Raises:
+        InputError: if the library is not installed, or the text has as many characters.
+    """
+    library = _library()
+    tokenizer = library.Tokenizer(library.models.BPE(unk_token=_SPECIAL[UNKNOWN]))
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Metaspace()
+    tokenizer.decoder = library.decoders.Metaspace()
+    trainer = library.trainers.BpeTrainer(vocab_size=size, special_tokens=list(_SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(sentences, trainer)
+    if tokenizer.get_vocab_size() > size:
+        raise InputError(
+            f"a vocabulary of {size} has no room for parts of words: the text's characters alone are "
+            f"{tokenizer.get_vocab_size()}; use a larger --vocabulary"
+        )
+    return tokenizer.to_str()
+
+
+def num_subwords(tokenizer: str) -> int:
+    """Return how many tokens there are."""
+    return _read(tokenizer).get_vocab_size()
+
+
+def encode_subwords(sentences: Sequence[str], tokenizer: str, length: int, *, start: bool) -> np.ndarray:
+    """Return the sentences' tokens and the end's, int32 [len(sentences), length], filled up with padding.
+
+    Args:
+        sentences: of words with spaces between them.
+        tokenizer: as ``learn_subwords`` returns it.
+        length: of the longest sentence, its ends included.
+        start: begin with the start's token.
+
+    Raises:
+        InputError: if a sentence is empty or too long.
+    """
+    rows = np.full((len(sentences), length), PADDING, np.int32)
+    for number, encoding in enumerate(_read(tokenizer).encode_batch(list(sentences))):
+        tokens = [START] * start + encoding.ids + [END]
+        if not sentences[number].strip():
+            raise InputError(f"sentence {number + 1} is empty; give words")
+        if len(tokens) > length:
+            raise InputError(
+                f"sentence {number + 1}, {sentences[number][:50]!r}, has {len(encoding.ids)} tokens; "
+                f"1 to {length - 1 - start} are taken"
+            )
+        rows[number, : len(tokens)] = tokens
+    return rows
+
+
+def unknown_characters(sentence: str, tokenizer: str) -> str:
+    """Return the characters that the tokenizer does not know, each once."""
+    encoding = _read(tokenizer).encode(sentence)
+    spans = (
+        sentence[slice(*span)] for token, span in zip(encoding.ids, encoding.offsets, strict=True) if token == UNKNOWN
+    )
+    return "".join(dict.fromkeys(spans))
+
+
+def decode_subwords(rows: np.ndarray, tokenizer: str) -> list[str]:
+    """Return the sentences of tokens [N, T], each up to its end."""
+    ends = [int(np.argmax(row == END)) if END in row else len(row) for row in rows]
+    kept = [[int(token) for token in row[:end] if token >= len(_SPECIAL)] for row, end in zip(rows, ends, strict=True)]
+    return _read(tokenizer).decode_batch(kept)
+
+
+@lru_cache(maxsize=4)
+def _read(tokenizer: str) -> Any:
+    read = _library().Tokenizer.from_str(tokenizer)
+    read.encode_special_tokens = True  # text that spells a special token is text
+    return read
+
+
+def _library() -> Any:
+    try:
+        import tokenizers  # noqa: PLC0415  (an extra)
+    except ImportError:
+        raise InputError("this needs the tokenizers library: pip install 'jaxnets[translation]'") from None
+    return tokenizers

@@ -1,0 +1,58 @@
+"""Learning to write one sequence after reading another: translation, for one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxnets.errors import InputError
+from jaxnets.learner import Learner
+from jaxnets.models import SourceTarget
+
+
+def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
+    """Return a learner of pairs: each token of "targets", [B, T + 1], is predicted from those before and from "inputs".
+
+    Inputs are tokens, [B, S]. Padding is nothing to predict. ``predict`` takes a ``SourceTarget``, or ``Continued``, as
+    ``generate`` and ``beam_search`` give it.
+
+    Args:
+        learner: a ``supervised`` learner whose network takes a ``SourceTarget``, such as an ``EncoderDecoder``.
+        padding: the token that fills up short sequences.
+    """
+
+    def paired(batch: Mapping[str, Any]) -> dict[str, Any]:
+        missing = sorted({"inputs", "targets"} - set(batch))
+        if missing:
+            raise InputError(f"the data have {sorted(batch)} but no {' or '.join(missing)}; name the arrays so")
+        targets = batch["targets"]
+        if targets.ndim != 2 or targets.shape[1] < 2:
+            raise InputError(f"targets of shape {targets.shape} hold nothing to predict; give [N, T + 1], T > 0")
+        counts = targets[:, 1:] != padding
+        if "mask" in batch:
+            if batch["mask"].shape not in (targets.shape[:1], targets.shape):
+                raise InputError(
+                    f"a mask of shape {batch['mask'].shape} for targets of shape {targets.shape}; it says which rows "
+                    "count, or which of their tokens"
+                )
+            counts = counts * (batch["mask"][:, None] if batch["mask"].ndim == 1 else batch["mask"][:, 1:])
+        return {"inputs": SourceTarget(batch["inputs"], targets[:, :-1]), "labels": targets[:, 1:], "mask": counts}
+
+    def check(arrays: Mapping[str, Any]) -> None:
+        pairs = paired(arrays)
+        learner.check(pairs)
+        tokens = arrays["targets"][:, 1:] != padding
+        if not (some := tokens.any(-1)).all():
+            raise InputError(
+                f"targets: row {int(np.argmin(some))} is nothing but padding (token {padding}); leave it out"
+            )
+        if (gaps := (tokens[:, 1:] & ~tokens[:, :-1]).any(-1)).any():
+            raise InputError(
+                f"targets: row {int(np.argmax(gaps))} has padding (token {padding}) before a token; fill up the end"
+            )
+
+    return learner._replace(
+        step=lambda state, batch, key: learner.step(state, paired(batch), key),
+        evaluate=lambda state, batch: learner.evaluate(state, paired(batch)),
+        check=check,
+    )
