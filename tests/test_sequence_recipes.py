@@ -90,7 +90,10 @@ class TestLanguageModelling:
         assert cli.main(["predict", str(run), "the cat sat", "tac tas", "--json"]) == 0
         likely, unlikely = json.loads(capsys.readouterr().out)
         assert likely["loss"] < unlikely["loss"]
-        assert "exceed max_length=16" in fails(capsys, "predict", run, "the cat sat on the mat")
+        text = "the cat sat on the mat"  # 21 characters to predict, read as 16 and 5
+        assert cli.main(["predict", str(run), text, text[:17], text[16:], "--json"]) == 0
+        whole, *parts = json.loads(capsys.readouterr().out)
+        assert whole["loss"] == pytest.approx((16 * parts[0]["loss"] + 5 * parts[1]["loss"]) / 21, rel=1e-4)
         assert "exceed max_length=16" in fails(capsys, "generate", run, "--prompt", "the cat sat on the mat")
 
     def test_a_transformer_fits(self, tmp_path, capsys):

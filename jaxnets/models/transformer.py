@@ -79,7 +79,7 @@ class Transformer(nnx.Module):
         embed: nnx.Embed | None = None,
         dropout: float = 0.0,
         use_bias: bool = True,
-        kernel_init: nnx.Initializer = nnx.initializers.normal(0.02),
+        kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
         dtype: Any = None,
         rngs: nnx.Rngs,
         **block_options: Any,

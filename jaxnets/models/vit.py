@@ -20,8 +20,7 @@ class ViT(nnx.Module):
         num_heads: of their attention.
         out_features: width of the output.
         rngs: where initial values come from.
-        **options: handed to the ``Transformer``; unless given, positions are learned, outputs the mean over patches,
-            and initial weights Glorot's, which learn sooner than the language models' small ones.
+        **options: handed to the ``Transformer``; positions are learned and outputs the mean over patches unless given.
     """
 
     def __init__(
@@ -40,8 +39,7 @@ class ViT(nnx.Module):
         if patch < 1 or height % patch or width % patch:
             raise InputError(f"{patch=} does not divide images of {height} x {width} pixels")
         self.shape, self.patch = tuple(shape), patch
-        defaults = {"positions": "learned", "pool": "mean", "kernel_init": nnx.initializers.glorot_uniform()}
-        options = {"max_length": height * width // patch**2} | defaults | options
+        options = {"positions": "learned", "pool": "mean", "max_length": height * width // patch**2} | options
         sizes = patch**2 * channels, features, num_layers, num_heads, out_features
         self.transformer = Transformer(*sizes, **options, rngs=rngs)
 

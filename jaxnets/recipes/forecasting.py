@@ -89,11 +89,16 @@ class Config:
 
 
 _ETTH1_GRU = Config(training=TrainingConfig(duration="10ep", patience=5), optimizer=OptimizerConfig(learning_rate=2e-3))
+_ETTH1_TRANSFORMER = replace(
+    _ETTH1_GRU,
+    model="transformer",
+    transformer=TransformerConfig(num_layers=2, model_dim=64),
+    training=TrainingConfig(duration="3ep", patience=5),
+)
 PRESETS = {
     "forecast-gru": Preset(_ETTH1_GRU, "ETTh1, or your own CSV file: a GRU over patches, shared by the columns"),
     "forecast-transformer": Preset(
-        replace(_ETTH1_GRU, model="transformer", transformer=TransformerConfig(num_layers=2, model_dim=64)),
-        "the same by a transformer over patches (--history 336 sees more)",
+        _ETTH1_TRANSFORMER, "the same by a transformer over patches (--history 336 sees more)"
     ),
     "forecast-linear": Preset(
         replace(_ETTH1_GRU, model="mlp", hidden=(), dropout=0.0),

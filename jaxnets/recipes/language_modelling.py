@@ -118,18 +118,27 @@ def _model(config: Config, size: int) -> Network:
         options |= {"cell": CELLS[config.cell], "embedding": config.embedding}
         return network(RNN, size, config.hidden, size, **options)
     options |= {"max_length": config.window, "positions": config.transformer.positions, "tied": True, "use_bias": False}
-    return network(Transformer, size, *config.transformer.sizes, size, tokens=True, causal=True, **options)
+    options |= {"kernel_init": jax.nn.initializers.normal(0.02), "tokens": True, "causal": True}  # as GPT-2
+    return network(Transformer, size, *config.transformer.sizes, size, **options)
 
 
 def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
-    """Return how likely the model finds each text: nats a character, and the perplexity."""
+    """Return how likely the model finds each text: nats a character, and the perplexity.
+
+    A transformer reads it window by window, as in validation: each character from those of its own window.
+    """
     rows = []
     for text in given:
         encoded = tokens.encode_characters(text, spec["inputs"].classes)
         if len(encoded) < 2:
             raise InputError(f"{text!r} is too short to judge: give two characters or more")
-        (probability,) = outputs(encoded[None, :-1], link=jax.nn.softmax)
-        loss = -float(np.log(probability[np.arange(len(encoded) - 1), encoded[1:]]).mean())
+        length = config.window if config.model == "transformer" else len(encoded)
+        logs = []
+        for start in range(0, len(encoded) - 1, length):
+            part = encoded[start : start + length + 1]
+            (probability,) = outputs(part[None, :-1], link=jax.nn.softmax)
+            logs.append(np.log(probability[np.arange(len(part) - 1), part[1:]]))
+        loss = -float(np.concatenate(logs).mean())
         rows.append({"text": text, "loss": loss, "perplexity": float(np.exp(loss))})
     return rows
 
