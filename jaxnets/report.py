@@ -19,7 +19,7 @@ def describe(recipe: Recipe, splits: Splits, config: RunConfig) -> None:
     """Print what is trained on what."""
     parts = ", ".join(f"{data.num_examples:,} {name}" for name, data in splits._asdict().items() if data is not None)
     inputs = splits.train.spec["inputs"]
-    result = summarize(recipe.build(recipe.config, splits.train.spec), splits.train.spec.example)
+    result = summarize(recipe.build(recipe.config, splits.train.spec), recipe.example(splits.train.spec))
     shape = " x ".join(map(str, inputs.shape))
     seeds = f", seeds {config.seeds[0]} to {config.seeds[-1]}" if len(config.seeds) > 1 else ""
     console.print(f"[bold]{recipe.name}[/bold] on {jax.devices()[0].device_kind}{seeds}")

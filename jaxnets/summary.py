@@ -1,6 +1,5 @@
 """What a network is made of: layers, output shapes, parameters and FLOPs, from one abstract trace."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -34,12 +33,11 @@ class Summary(NamedTuple):
 
 
 def summarize(model: Network | Learner, example: Any) -> Summary:
-    """Return the summary of a network, or of how a learner evaluates, without compiling or computing anything.
+    """Return the summary of a network, or of what a learner predicts with, without compiling or computing anything.
 
     Args:
         model: a network or a learner; one that is not made of NNX modules has totals but no layers.
-        example: shapes and dtypes of one example without the batch axis: of the inputs to a network, or, by name, of
-            the arrays of a learner's data.
+        example: shape and dtype of one example's inputs, without the batch axis; of several arrays, a tree of them.
 
     Returns:
         Layers and totals. FLOPs are those of the forward pass for one example, two for each multiply-add of matrix
@@ -58,7 +56,7 @@ def summarize(model: Network | Learner, example: Any) -> Summary:
             jaxpr = jax.make_jaxpr(model.apply)(params, model_state, batch).jaxpr
         else:
             state = jax.eval_shape(lambda: model.init(jax.random.key(0)))
-            params, jaxpr = state.params, jax.make_jaxpr(model.evaluate)(state, batch).jaxpr
+            params, jaxpr = state.params, jax.make_jaxpr(model.predict)(state, batch).jaxpr
     flops: dict[str, int] = {}
     for scope, count in _flops_by_scope(jaxpr):
         flops[scope] = flops.get(scope, 0) + count
@@ -66,8 +64,6 @@ def summarize(model: Network | Learner, example: Any) -> Summary:
         layer._replace(flops=sum(count for scope, count in flops.items() if _scope(row) in scope))
         for row, layer in enumerate(calls)
     ]
-    if _branches(jaxpr):
-        layers = _costliest_calls(layers)
     return Summary(layers, num_parameters(params), sum(flops.values()))
 
 
@@ -100,20 +96,6 @@ def _spy(module: nnx.Module, path: str, calls: list[Layer]) -> None:
 
 def _scope(row: int) -> str:
     return f"layer<{row}>"
-
-
-def _costliest_calls(layers: list[Layer]) -> list[Layer]:
-    """Return the layers of each network's costliest call, where only one of several calls is taken."""
-    starts = [row for row, layer in enumerate(layers) if not layer.path]
-    calls: dict[tuple[str, ...], list[Layer]] = {}
-    for start, stop in itertools.pairwise([*starts, len(layers)]):
-        call, names = layers[start:stop], tuple(layer.path for layer in layers[start:stop])
-        calls[names] = max(calls.get(names, call), call, key=lambda call: call[0].flops)
-    return [layer for call in calls.values() for layer in call]
-
-
-def _branches(jaxpr: Any) -> bool:
-    return any(equation.primitive.name == "cond" or any(map(_branches, _inner(equation))) for equation in jaxpr.eqns)
 
 
 def _flops_by_scope(jaxpr: Any, times: int = 1) -> Iterator[tuple[str, int]]:

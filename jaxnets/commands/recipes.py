@@ -49,7 +49,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
 def summary(recipe: Recipe, options: NoOptions) -> int:
     """List layers, output shapes, parameters and FLOPs, without compiling."""
     spec = recipe.load(recipe.config).train.spec
-    result = summarize(recipe.build(recipe.config, spec), spec.example)
+    result = summarize(recipe.build(recipe.config, spec), recipe.example(spec))
     table = Table("layer", "type", "output shape", "parameters", "FLOPs", title=recipe.name)
     for column in table.columns[3:]:
         column.justify = "right"

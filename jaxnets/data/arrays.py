@@ -57,11 +57,6 @@ class Spec:
     num_examples: int
     columns: Mapping[str, Column] = field(default_factory=dict)
 
-    @property
-    def example(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of one example's arrays."""
-        return {name: column.example for name, column in self.columns.items()}
-
     def __getitem__(self, name: str) -> Column:
         """Return the named column."""
         if name not in self.columns:

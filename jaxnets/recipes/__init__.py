@@ -11,6 +11,7 @@ A recipe is a Python module with
 and, optionally,
 
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``.
+- ``example(spec)``: shapes and dtypes of one example, as the learner's ``predict`` takes it; without it, the inputs'.
 - ``predict(config, spec, given, outputs) -> rows``: what ``jaxnets predict RUN GIVEN...`` prints, one dict a row, where
   ``outputs(inputs, link)`` is ``link`` of what the trained model makes of inputs [N, ...], the mean over its seeds.
   Without it, what is given are files of inputs.
@@ -98,6 +99,7 @@ class Recipe(NamedTuple):
     generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], Generated] | None
     watch: Callable[[Any, Splits, Learner, TrainState, int, Path], None] | None
     finish: Callable[[Any, Splits, Learner, Sequence[TrainState], Path], Finished] | None
+    example: Callable[[Spec], Any]
 
 
 def catalogue() -> dict[str, dict[str, Preset]]:
@@ -126,7 +128,8 @@ def find(name: str) -> Recipe:
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
     hooks = (getattr(module, hook, None) for hook in ("predict", "judge", "reconstruct", "generate", "watch", "finish"))
-    return Recipe(name, file, config, module.load, module.build, *hooks)
+    example = getattr(module, "example", lambda spec: spec["inputs"].example)
+    return Recipe(name, file, config, module.load, module.build, *hooks, example)
 
 
 def _from_file(path: Path) -> Recipe:

@@ -113,6 +113,13 @@ def _files(config: Config) -> list[list[Path]]:
     return parts
 
 
+def example(spec: Spec) -> SourceTarget:
+    """Return shapes and dtypes of one pair: of the target, all tokens but the last are given."""
+    source: Any = spec["inputs"].example
+    target: Any = jax.ShapeDtypeStruct((spec["targets"].shape[0] - 1,), np.int32)
+    return SourceTarget(source, target)
+
+
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for sentences that the tokenizer of ``spec`` cuts."""
     model = network(
