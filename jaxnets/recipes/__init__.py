@@ -93,13 +93,13 @@ class Recipe(NamedTuple):
     config: Any
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
+    example: Callable[[Spec], Any]
     predict: Callable[[Any, Spec, Sequence[str], Outputs], list[dict[str, Any]]] | None
     judge: Callable[[Any, Spec, np.ndarray, Outputs], list[dict[str, Any]]] | None
     reconstruct: Callable[[Any, Spec, np.ndarray, Outputs], np.ndarray] | None
     generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], Generated] | None
     watch: Callable[[Any, Splits, Learner, TrainState, int, Path], None] | None
     finish: Callable[[Any, Splits, Learner, Sequence[TrainState], Path], Finished] | None
-    example: Callable[[Spec], Any]
 
 
 def catalogue() -> dict[str, dict[str, Preset]]:
@@ -129,7 +129,7 @@ def find(name: str) -> Recipe:
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
     hooks = (getattr(module, hook, None) for hook in ("predict", "judge", "reconstruct", "generate", "watch", "finish"))
     example = getattr(module, "example", lambda spec: spec["inputs"].example)
-    return Recipe(name, file, config, module.load, module.build, *hooks, example)
+    return Recipe(name, file, config, module.load, module.build, example, *hooks)
 
 
 def _from_file(path: Path) -> Recipe:
