@@ -51,6 +51,7 @@ class TestPairs:
         np.testing.assert_allclose(sums["loss"].total, each[wanted != 0].sum(), rtol=1e-5)
         assert float(sums["loss"].count) == (wanted != 0).sum()
 
+    @pytest.mark.slow
     def test_trimmed_batches_give_the_same_numbers(self, learner):
         batch, state = pairs(), learner.init(KEY)
         short = trimmed(learner, 0, (3, 6, 9))
