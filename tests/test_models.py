@@ -232,7 +232,12 @@ def test_vmap_over_seeds(case):
     states = jax.jit(jax.vmap(one.init))(keys)
     stepped, _ = jax.jit(jax.vmap(one.step, (0, None, 0)))(states, batch(case), keys)
     alone, _ = jax.jit(one.step)(one.init(keys[1]), batch(case), keys[1])
-    chex.assert_trees_all_close(member(stepped.params, 1), alone.params, rtol=1e-4, atol=1e-4)
+    # A bias of keys adds the same to all logits of a query: its gradient is rounding alone, which Adam scales up.
+    counted = [
+        [leaf for path, leaf in jax.tree.leaves_with_path(params) if "['k']['bias']" not in jax.tree_util.keystr(path)]
+        for params in (member(stepped.params, 1), alone.params)
+    ]
+    chex.assert_trees_all_close(*counted, rtol=1e-4, atol=1e-4)
 
 
 def test_map_over_seeds_has_the_bits_of_each_alone(case):

@@ -47,6 +47,8 @@ def understood(commands: list[str], duration: str) -> None:
         arguments = shlex.split(command)[1:]
         if arguments[0] == "train" and not {"--dry-run", "--overfit-one-batch"} & set(arguments):
             arguments += ["--duration", duration]
+            if "translate" in arguments:  # its warm-up is longer than that
+                arguments += ["--warmup", "10", "--num-layers", "1", "--model-dim", "32", "--num-beams", "1"]
         assert cli.main(arguments) == 0, command
 
 
