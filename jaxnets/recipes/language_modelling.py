@@ -74,7 +74,7 @@ _GPT = replace(
     model="transformer",
     dropout=0.0,
     training=TrainingConfig(duration="2000", batch_size=12, evaluate_every="500"),
-    optimizer=replace(_SHAKESPEARE.optimizer, weight_decay=0.1),
+    optimizer=replace(_SHAKESPEARE.optimizer, learning_rate=2e-2, warmup=30, weight_decay=0.1),
 )
 PRESETS = {
     "shakespeare-gpt": Preset(_GPT, "the same by a transformer, at nanoGPT's size for CPUs"),
@@ -118,8 +118,7 @@ def _model(config: Config, size: int) -> Network:
         options |= {"cell": CELLS[config.cell], "embedding": config.embedding}
         return network(RNN, size, config.hidden, size, **options)
     options |= {"max_length": config.window, "positions": config.transformer.positions, "tied": True, "use_bias": False}
-    options |= {"kernel_init": jax.nn.initializers.normal(0.02), "tokens": True, "causal": True}  # as GPT-2
-    return network(Transformer, size, *config.transformer.sizes, size, **options)
+    return network(Transformer, size, *config.transformer.sizes, size, tokens=True, causal=True, **options)
 
 
 def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) -> list[dict[str, Any]]:
