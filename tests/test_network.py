@@ -9,6 +9,7 @@ from helpers import assert_same_bits
 
 import jaxnets as jn
 from jaxnets.models import CNN, MLP
+from jaxnets.summary import count_flops
 
 
 class Noisy(nnx.Module):
@@ -143,3 +144,10 @@ def test_summary_of_a_shared_layer_counts_each_call_once():
     summary = jn.summarize(jn.network(Twice), jax.ShapeDtypeStruct((4,), jnp.float32))
     assert [(row.path, row.flops) for row in summary.layers] == [("", 64), ("layer", 32), ("layer", 32)]
     assert summary.flops == 64 and summary.num_parameters == 20
+
+
+def test_of_branches_the_costliest_counts():
+    def either(x):
+        return jax.lax.cond(x.sum() > 0, lambda x: x @ x, lambda x: x @ x @ x, x)
+
+    assert count_flops(either, jnp.ones((4, 4))) == 2 * 2 * 4**3
