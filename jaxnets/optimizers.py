@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import optax
@@ -27,6 +27,8 @@ class OptimizerConfig:
     """steps in which the learning rate rises from 0 (constant and cosine)"""
     momentum: float = 0.9
     """momentum of momentum, nesterov and muon; the first moment's decay (beta 1) of adam and adamw"""
+    adam_rate: float | None = None
+    """muon: the rate at which adam learns embeddings beside it, and biases and norms; absent, all at the one rate"""
     weight_decay: float = 0.0
     """decay of weights; biases and normalisation are left alone; decoupled for adamw and muon, else an L2 gradient"""
     clip_norm: float | None = None
@@ -39,6 +41,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_field(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
+        given = self.adam_rate
+        check_field(self, "adam_rate", given is None or 0 < given < math.inf, "a number greater than 0")
+        if given is not None and self.optimizer != "muon":
+            raise InputError(f"adam_rate={given} is beside muon; {self.optimizer} has its --learning-rate alone")
         check_field(self, "warmup", self.warmup >= 0, "0 or more")
         check_field(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
         check_field(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
@@ -48,7 +54,7 @@ class OptimizerConfig:
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Schedule:
-    """Return the learning rate as a function of the step.
+    """Return the learning rate (muon's, of two) as a function of the step.
 
     Args:
         config: names the schedule.
@@ -96,9 +102,7 @@ def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.Grad
         "rmsprop": lambda: optax.rmsprop(rate, eps_in_sqrt=False),  # as in the lecture, and in PyTorch
         "adam": lambda: optax.adam(rate, config.momentum),
         "adamw": lambda: optax.adamw(rate, config.momentum, weight_decay=decay, mask=decayed),
-        "muon": lambda: optax.contrib.muon(
-            rate, beta=config.momentum, weight_decay=decay, weight_decay_mask=decayed, adam_b1=config.momentum
-        ),
+        "muon": lambda: _muon(config, rate),
     }
     parts: list[optax.GradientTransformation] = [rules[config.optimizer]()]
     if decay and config.optimizer not in ("adamw", "muon"):
@@ -106,6 +110,28 @@ def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.Grad
     if config.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     return optax.chain(*parts)
+
+
+def _muon(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Return Muon for matrices and Adam for the rest, to which embeddings belong if Adam has a rate of its own.
+
+    An embedding's rows are looked up one by one, and most get no gradient in a step: it is no matrix that maps vectors.
+    """
+    options: dict[str, Any] = {"weight_decay": config.weight_decay, "weight_decay_mask": decayed}
+    if (own := config.adam_rate) is not None:
+        options["adam_learning_rate"] = lambda step: rate(step) * (own / config.learning_rate)
+        options["muon_weight_dimension_numbers"] = _mapping
+    return optax.contrib.muon(rate, beta=config.momentum, adam_b1=config.momentum, **options)
+
+
+def _mapping(params: PyTree) -> PyTree:
+    """Return, in Optax' words for Muon, which leaves are matrices that map vectors, not lists of them by number."""
+
+    def matrix(path: tuple[Any, ...], leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        listed = bool(path) and getattr(path[-1], "key", None) in ("embedding", "places")
+        return None if leaf.ndim != 2 or listed else optax.contrib.MuonDimensionNumbers()
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def decayed(params: PyTree) -> PyTree:

@@ -1,5 +1,7 @@
 """Schedules, weight decay and clipping by name, and what they refuse."""
 
+import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -65,6 +67,38 @@ def test_muon_makes_matrices_nearly_orthogonal_and_leaves_the_rest_to_adam():
     assert bias[0] == pytest.approx(-bias[1], rel=1e-3) and -0.2 < bias[0] < -0.1  # sign descent, with momentum ahead
 
 
+def test_muon_leaves_embeddings_to_adam_at_its_own_rate():
+    params = {
+        "embed": {"embedding": jnp.ones((6, 4))},
+        "places": jnp.ones((5, 4)),
+        "kernel": jnp.eye(4),
+        "bias": jnp.ones(4),
+    }
+    shared = {"momentum": 0.9, "schedule": "cosine", "warmup": 3}
+    beside = make_optimizer(OptimizerConfig("muon", learning_rate=0.1, adam_rate=0.02, **shared), 10)
+    adam = optax.nadam(make_schedule(OptimizerConfig(learning_rate=0.02, **shared), 10), 0.9)
+    muon = make_optimizer(OptimizerConfig("muon", learning_rate=0.1, **shared), 10)
+    states = [tx.init(params) for tx in (beside, adam, muon)]
+    random = np.random.default_rng(0)
+    for _ in range(4):
+        grads = {
+            name: jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), jnp.float32), leaf)
+            for name, leaf in params.items()
+        }
+        updates = []
+        for i, tx in enumerate((beside, adam, muon)):
+            update, states[i] = tx.update(grads, states[i], params)
+            updates.append(update)
+    chex.assert_trees_all_close(updates[0]["kernel"], updates[2]["kernel"], rtol=1e-4)
+    for name in ("embed", "places", "bias"):
+        chex.assert_trees_all_close(updates[0][name], updates[1][name], rtol=1e-5)
+
+
+def test_adam_has_a_rate_of_its_own_beside_muon_only():
+    with pytest.raises(InputError, match=r"adam_rate=0\.1 is beside muon; adamw has its --learning-rate alone"):
+        OptimizerConfig(adam_rate=0.1)
+
+
 def test_clipping_scales_the_global_norm():
     tx = make_optimizer(OptimizerConfig("sgd", learning_rate=1.0, schedule="constant", clip_norm=1.0), 10)
     grads = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
@@ -78,6 +112,7 @@ def test_clipping_scales_the_global_norm():
     [
         ("learning_rate", 0.0),
         ("warmup", -1),
+        ("adam_rate", 0.0),
         ("momentum", 1.0),
         ("weight_decay", -0.1),
         ("clip_norm", 0.0),

@@ -154,6 +154,7 @@ def test_own_sentences_are_written_as_multi30ks():
         == "a man &apos;s t-shirt says &quot; hi &quot; , he smiles ."
     )
     assert split("L'homme d'affaires: 2,50", "fr") == "l&apos; homme d&apos; affaires : 2,50"
+    assert split("The U.S. flag.", "en") == "the u.s. flag ."
     assert split("McDonald's", "de") == "mcdonald &apos; s"
 
 

@@ -20,7 +20,6 @@ class FeedForward(nnx.Module):
         hidden: width between the layers.
         activation: the non-linearity.
         gated: multiply it with a third dense layer's outputs (Shazeer, 2020): with ``nnx.silu``, SwiGLU.
-        dropout: probability that a hidden number is dropped in training.
         use_bias: whether the layers have biases.
         kernel_init: initialiser of the weights.
         out_init: of the last layer's; ``kernel_init`` if absent.
@@ -35,7 +34,6 @@ class FeedForward(nnx.Module):
         *,
         activation: Activation = nnx.gelu,
         gated: bool = False,
-        dropout: float = 0.0,
         use_bias: bool = True,
         kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
         out_init: nnx.Initializer | None = None,
@@ -47,12 +45,12 @@ class FeedForward(nnx.Module):
         self.gate = nnx.data(Linear(features, hidden, kernel_init=kernel_init, **options) if gated else None)
         self.down = Linear(hidden, features, kernel_init=out_init or kernel_init, **options)
         self.activation = activation
-        self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Return the outputs; ``rngs`` is what dropout draws from."""
-        hidden = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
-        return self.down(self.dropout(hidden, rngs=rngs))
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the outputs."""
+        return self.down(
+            self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
+        )
 
 
 class TransformerBlock(nnx.Module):
@@ -68,8 +66,8 @@ class TransformerBlock(nnx.Module):
         activation: of the feed-forward network.
         gated: give it a gate.
         rotary: turn the self-attention's queries and keys by their places.
-        dropout: probability that a number is dropped in training: of each part's outputs, the feed-forward network's
-            hidden ones, and the attention's weights.
+        dropout: probability that a number of each part's outputs is dropped in training (Vaswani et al., 2017).
+        attention_dropout: probability that an attention's weight is (GPT-2, BERT).
         use_bias: whether dense layers and norms have biases.
         kernel_init: initialiser of the weights.
         out_init: of those of each part's last layer; ``kernel_init`` if absent.
@@ -89,6 +87,7 @@ class TransformerBlock(nnx.Module):
         gated: bool = False,
         rotary: bool = False,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
         use_bias: bool = True,
         kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
         out_init: nnx.Initializer | None = None,
@@ -96,7 +95,6 @@ class TransformerBlock(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {
-            "dropout": dropout,
             "use_bias": use_bias,
             "kernel_init": kernel_init,
             "out_init": out_init,
@@ -108,8 +106,12 @@ class TransformerBlock(nnx.Module):
             return layer_norm(features, use_bias=use_bias, dtype=dtype, rngs=rngs)
 
         self.norm_first = norm_first
-        self.attention, self.attention_norm = Attention(features, num_heads, rotary=rotary, **options), norm()
-        self.cross = nnx.data(Attention(features, num_heads, **options) if cross else None)
+
+        def attention(**more: Any) -> Attention:
+            return Attention(features, num_heads, dropout=attention_dropout, **more, **options)
+
+        self.attention, self.attention_norm = attention(rotary=rotary), norm()
+        self.cross = nnx.data(attention() if cross else None)
         self.cross_norm = nnx.data(norm() if cross else None)
         self.feed_forward = FeedForward(features, hidden or 4 * features, activation=activation, gated=gated, **options)
         self.feed_forward_norm = norm()
@@ -152,7 +154,7 @@ class TransformerBlock(nnx.Module):
         if self.cross is not None:
             recall = partial(self.cross, memory=memory, mask=memory_mask, rngs=rngs)
             x = self._add(x, lambda x: recall(x)[0], self.cross_norm, rngs)
-        return self._add(x, lambda x: self.feed_forward(x, rngs=rngs), self.feed_forward_norm, rngs), cache
+        return self._add(x, self.feed_forward, self.feed_forward_norm, rngs), cache
 
     def _add(self, x: jax.Array, part: Callable[[jax.Array], jax.Array], norm: Any, rngs: nnx.Rngs | None) -> jax.Array:
         """Return a part's outputs added to what they are made of."""

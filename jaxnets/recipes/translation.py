@@ -157,7 +157,7 @@ def predict(config: Config, spec: Spec, given: Sequence[str], outputs: Outputs) 
 
 def _split(sentence: str, language: str) -> str:
     """Return a sentence as Multi30k's are written: lower-cased, punctuation apart, quotation marks by their names."""
-    word = rf"{_CLITIC.get(language, '')}\d+(?:[.,]\d+)+|\w+(?:-\w+)*|[^\w\s]"
+    word = rf"{_CLITIC.get(language, '')}\d+(?:[.,]\d+)+|(?:[^\W\d_]\.){{2,}}|\w+(?:-\w+)*|[^\w\s]"
     words = re.findall(word, sentence.lower().translate(_SIGNS))
     return " ".join(html.escape(word).replace("&#x27;", "&apos;") for word in words)
 
