@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxnets.learner import Learner, Metrics, TrainState, apart
+from jaxnets.learner import Batch, Learner, Metrics, TrainState, apart
 from jaxnets.network import Key
 
 Chunk = Callable[..., tuple[TrainState, Metrics]]
@@ -32,10 +32,14 @@ def chunk(learner: Learner) -> Chunk:
         num_steps: jax.Array | int,
         key: Key,
     ) -> tuple[TrainState, Metrics]:
+        @apart
+        def train(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+            return learner.step(state, batch, step_key(key, state.step))  # a key that nothing draws from costs nothing
+
         def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, sums = carry
             batch = {name: column[rows[offset + i]] for name, column in columns.items()}
-            state, metrics = apart(learner.step)(state, batch, step_key(key, state.step))
+            state, metrics = train(state, batch, key)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         return lax.fori_loop(0, num_steps, step, (state, sums))

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], type | None]] = {
     "summary": (commands.summary, NoOptions),
     "lr-find": (commands.lr_find, LrFindOptions),
     "ls": (commands.ls, None),
+    "bench": (commands.bench, None),
 }
 USAGE = """\
 usage: jaxnets COMMAND ...

@@ -28,7 +28,9 @@ def metrics(row: Mapping[str, Any]) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return a time as 0.3 s, 12.4 s, 3 min 05 s or 2 h 10 min."""
+    """Return a time as 35 µs, 4.2 ms, 0.3 s, 12.4 s, 3 min 05 s or 2 h 10 min."""
+    if value < 0.1:
+        return f"{value * 1e6:.3g} µs" if value < 1e-3 else f"{value * 1e3:.3g} ms"
     if value < 60:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)

@@ -53,9 +53,13 @@ ARROWS = {
         "transforms"
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
+    "bench": {
+        "adversarial", "cache", "chunk", "data", "generation", "learner", "losses", "models", "network", "nn", "text",
+        "transforms"
+    },
     "commands": {
-        "autoencoding", "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder", "options",
-        "plan", "plots", "progress", "recipes", "report", "run", "summary", "transforms"
+        "autoencoding", "bench", "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder",
+        "options", "plan", "plots", "progress", "recipes", "report", "run", "summary", "transforms"
     },
     "cli": {"commands", "errors", "options", "recipes"},
 }  # fmt: skip

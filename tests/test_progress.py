@@ -79,7 +79,9 @@ def test_metric(name, value, wanted):
 
 def test_sizes_and_times():
     assert [text.size(value, "B") for value in (950, 12_340, 4.5e6, 6.7e9)] == ["950 B", "12.3 kB", "4.5 MB", "6.7 GB"]
-    assert [text.seconds(value) for value in (0.31, 12.36, 185, 7800)] == [
+    assert [text.seconds(value) for value in (3.5e-5, 0.00421, 0.31, 12.36, 185, 7800)] == [
+        "35 µs",
+        "4.21 ms",
         "0.3 s",
         "12.4 s",
         "3 min 05 s",

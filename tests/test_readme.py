@@ -49,6 +49,8 @@ def understood(commands: list[str], duration: str) -> None:
             arguments += ["--duration", duration]
             if "translate" in arguments:  # its warm-up is longer than that
                 arguments += ["--warmup", "10", "--num-layers", "1", "--model-dim", "32", "--num-beams", "1"]
+        if arguments[0] == "bench":
+            arguments += ["--cases", "mlp-small", "--peers", "raw-jax", "--rounds", "1"]
         assert cli.main(arguments) == 0, command
 
 
@@ -109,9 +111,23 @@ def test_examples(example, tmp_path):
 
 @pytest.mark.slow
 def test_benchmarks_run(tmp_path):
-    """A round of each; what they measure is for people to read."""
-    out = run_python(str(ROOT / "benchmarks" / "loop.py"), "--steps", "2", "--rounds", "1", cwd=tmp_path)
-    assert out.count("times our loop's") == 6
+    """A part of each; what they measure is for people to read, but for the gate, which CI runs."""
+    out = run_python("-m", "benchmarks.growth", "--only", "batch (MLP)", "--out", str(tmp_path / "a.png"), cwd=ROOT)
+    assert "steepest slope" in out
+    assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["gpt", "cnn"])
+def test_whole_runs(task, tmp_path, monkeypatch, jaxnets_data):
+    pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    monkeypatch.setenv("JAXNETS_DATA", str(jaxnets_data.absolute()))
+    options = ["--rounds", "1", "--duration", "120", "--out", str(tmp_path / "a.png")]
+    out = run_python("-m", "benchmarks.whole_runs", task, *options, cwd=ROOT)
+    losses = [float(loss) for loss in re.findall(r"120 steps, held-out loss ([\d.]+)", out)]
+    assert len(losses) == 3
+    assert max(losses) - min(losses) < 0.1 * max(losses)  # alike, for each has an order of batches of its own
+    assert "times as long" in out
 
 
 @pytest.mark.slow
@@ -123,9 +139,11 @@ def test_benchmarks_run(tmp_path):
         ("mnist-mlp", "test/accuracy", 0.984, 1),
         ("mnist-cnn", "test/accuracy", 0.994, 1),
         ("shakespeare-lstm", "validation/loss", 1.3, 1.65),
+        ("shakespeare-gpt", "validation/loss", 1.3, 1.62),
         ("chorales-gru", "test/loss", 7.5, 8.6),
         ("sentiment-gru", "test/accuracy", 0.80, 1),
         ("forecast-gru", "test/mse", 0.3, 0.384),
+        ("forecast-transformer", "test/mse", 0.3, 0.386),
         ("mnist-autoencoder", "test/mse over PCA's", 0.1, 0.22),
         ("mnist-vae", "test/loss", 80, 93),
         ("mnist-denoise", "test/mse over PCA's", 0.1, 0.8),

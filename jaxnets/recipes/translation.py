@@ -53,13 +53,13 @@ class Config:
         default_factory=lambda: TransformerConfig(num_layers=3, model_dim=192, positions="sinusoidal")
     )
     """how large encoder and decoder are"""
-    dropout: float = 0.25
+    dropout: float = 0.3
     """probability that a number is dropped in training"""
     label_smoothing: float = 0.1
     """part of each label that is spread over all parts of words, in the losses reported as well"""
     num_beams: int = 4
     """translations that are followed up at once in search of the best"""
-    length_penalty: float = 0.6
+    length_penalty: float = 1.5
     """how much longer translations are preferred; 0 is not at all"""
     precision: Precision = "float32"
     """dtype of the network's arithmetic; weights and losses are float32 in both"""
@@ -79,8 +79,8 @@ class Config:
 
 
 _MULTI30K = Config(
-    training=TrainingConfig(duration="14ep", batch_size=96),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup=400, average=0.999),
+    training=TrainingConfig(duration="16ep", batch_size=128),
+    optimizer=OptimizerConfig("muon", learning_rate=1e-2, adam_rate=2e-3, momentum=0.95, warmup=300, average=0.999),
 )
 PRESETS = {"translate": Preset(_MULTI30K, "English to German: captions of pictures (--source de --target en)")}
 

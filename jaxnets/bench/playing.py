@@ -1,0 +1,80 @@
+"""A step of a generative adversarial network, by this library."""
+
+import itertools
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnets.adversarial import adversarial
+from jaxnets.bench.jax_peers import Way
+from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
+from jaxnets.learner import Learner, TrainState
+from jaxnets.models import StridedDecoder, StridedEncoder
+from jaxnets.network import PyTree, network
+
+BATCH_SIZE, CODE, STEPS, NUM_BATCHES, LEARNING_RATE = 64, 64, 4, 4, 2e-4
+FEATURES = (64, 128)  # channels of the discriminator, from the image on; the generator's are the same backwards
+_CONVS = 2 * BATCH_SIZE * 16 * (14 * 14 * 64 + 7 * 7 * 64 * 128)  # of either network, forward
+FLOPS = 4 * (_CONVS + 2 * BATCH_SIZE * CODE * 7 * 7 * 128) + 8 * (_CONVS + 2 * BATCH_SIZE * 7 * 7 * 128)
+
+
+def initial_params() -> PyTree:
+    """Return the weights that all start from."""
+    return jax.tree.map(np.asarray, _learner().init(run_keys(0)[0]).params)
+
+
+def images() -> np.ndarray:
+    """Return the batches, [NUM_BATCHES, B, 28, 28, 1] in [-1, 1]."""
+    return np.random.default_rng(0).uniform(-1, 1, (NUM_BATCHES, BATCH_SIZE, 28, 28, 1)).astype(np.float32)
+
+
+def ours(params: PyTree) -> Way:
+    """Return the compiled loop that ``fit`` runs."""
+    learner, state, key = _started(params)
+    columns = {"inputs": jax.device_put(images().reshape(-1, 28, 28, 1))}
+    order = np.arange(NUM_BATCHES * BATCH_SIZE, dtype=np.int32).reshape(NUM_BATCHES, BATCH_SIZE)
+    rows = jax.device_put(order[np.arange(STEPS) % NUM_BATCHES])
+    zeros = no_metrics(learner, state, columns, rows, key)
+    loop = jax.jit(chunk(learner), donate_argnums=(0, 1))
+
+    def run() -> float:
+        nonlocal state
+        sums = jax.tree.map(np.zeros_like, zeros)
+        state, sums = loop(state, sums, columns, rows, np.int32(0), np.int32(STEPS), key)
+        return float(sums["loss"].total / sums["loss"].count)
+
+    return run
+
+
+def single_steps(params: PyTree) -> Way:
+    """Return a loop in Python over one jitted step."""
+    learner, state, key = _started(params)
+    step = jax.jit(lambda s, images: learner.step(s, {"inputs": images}, step_key(key, s.step)), donate_argnums=0)
+    batches = list(jax.device_put(images()))
+
+    def run() -> float:
+        nonlocal state
+        losses: list[Any] = []
+        for batch in itertools.islice(itertools.cycle(batches), STEPS):
+            state, sums = step(state, batch)
+            losses.append(sums["loss"].total / sums["loss"].count)
+        return float(np.mean(jax.device_get(losses)))
+
+    return run
+
+
+def _started(params: PyTree) -> tuple[Learner, TrainState, jax.Array]:
+    learner = _learner()
+    init_key, key = run_keys(0)
+    return learner, learner.init(init_key).replace(params=jax.device_put(params)), key
+
+
+def _learner() -> Learner:
+    generator = network(StridedDecoder, CODE, (28, 28, 1), FEATURES[::-1], out_activation=jnp.tanh)
+    discriminator = network(StridedEncoder, (28, 28, 1), FEATURES, 1, norm="batch")
+    tx = partial(optax.adam, LEARNING_RATE, b1=0.5)
+    return adversarial(generator, discriminator, CODE, tx(), tx())

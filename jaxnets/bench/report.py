@@ -1,0 +1,81 @@
+"""The figures of a benchmark as a table, as JSON, and as a picture."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from jaxnets import text
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def table(rows: Rows, title: str) -> Table:
+    """Return the rows as a table: ratios over 1 are in this library's favour."""
+    made = Table(title=title, title_justify="left", box=None, header_style="bold")
+    made.add_column("case")
+    made.add_column("peer")
+    for name in ("peer / ours", "95% interval", "ours", "of the limit", "first call", "cached", "peer's"):
+        made.add_column(name, justify="right", no_wrap=True)
+    before = ""
+    for row in rows:
+        case, before = ("" if row["case"] == before else row["case"]), row["case"]
+        if "ratio" not in row:
+            made.add_row(case, row["peer"], f"[dim]{row['note']}[/dim]")
+            continue
+        made.add_row(
+            case,
+            row["peer"],
+            "void" if row["note"] else f"{row['ratio']:.2f}",
+            f"{row['low']:.2f} to {row['high']:.2f}",
+            f"{text.seconds(row['ours_seconds'])} a {row['unit']}",
+            "" if row["fraction_of_limit"] is None else f"{row['fraction_of_limit']:.0%}",
+            *(
+                text.seconds(row[name])
+                for name in ("ours_first_seconds", "ours_first_seconds_cached", "peer_first_seconds")
+            ),
+        )
+        if row["note"]:
+            made.add_row("", "", f"[dim]{row['note']}[/dim]")
+    return made
+
+
+def of_processor_time(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row with the ratios of processor time: what else runs on a core makes only the clock go on."""
+    return dict(row) | {name: row[f"process_{name}"] for name in ("ratio", "low", "high") if name in row}
+
+
+def save_json(path: Path, environment: Mapping[str, Any], limits: Mapping[str, Any], rows: Rows) -> None:
+    """Write the rows, what the hardware can do, and the versions and hardware that they depend on."""
+    path.write_text(json.dumps({"environment": environment, "limits": limits, "rows": rows}, indent=2) + "\n")
+
+
+def save_plot(path: Path, rows: Rows, title: str) -> None:
+    """Draw the ratios, a bar for each peer of each case, with their intervals."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  (slow to import, and only pictures need it)
+
+    rows = [row for row in rows if row.get("ratio") and not row["note"]]
+    cases, peers = _unique(row["case"] for row in rows), _unique(row["peer"] for row in rows)
+    figure = Figure(figsize=(9, 1 + 0.16 * len(cases) * (len(peers) + 1)), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / max(1, len(peers))
+    for number, peer in enumerate(peers):
+        own = [row for row in rows if row["peer"] == peer]
+        places = [cases.index(row["case"]) + (number - (len(peers) - 1) / 2) * height for row in own]
+        ratios = [row["ratio"] for row in own]
+        errors = [[row["ratio"] - row["low"] for row in own], [row["high"] - row["ratio"] for row in own]]
+        axes.barh(places, ratios, height, xerr=errors, label=peer, error_kw={"linewidth": 0.8})
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(cases)), cases)
+    axes.invert_yaxis()
+    axes.set_xlabel("peer's time / ours (over 1: ours is faster)")
+    axes.set_title(title, loc="left")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

@@ -1,0 +1,42 @@
+"""Tokens written by a GPT that remembers keys and values, by this library."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnets import losses
+from jaxnets.bench.jax_peers import Way
+from jaxnets.generation import categorical, generate
+from jaxnets.learner import Learner, autoregressive, supervised
+from jaxnets.models import Transformer
+from jaxnets.network import PyTree, network
+
+VOCABULARY, BATCH_SIZE, PROMPT, LENGTH = 65, 8, 16, 128
+SIZES = 256, 4, 4  # width, layers, heads
+FLOPS = 2 * BATCH_SIZE * (12 * SIZES[1] * SIZES[0] ** 2 + VOCABULARY * SIZES[0])  # of a token in each row
+
+
+def initial_params() -> PyTree:
+    """Return the weights that all write by."""
+    params = _learner().init(jax.random.key(0)).params
+    return jax.tree.map(np.asarray, params)
+
+
+def prompts() -> np.ndarray:
+    """Return what the texts begin with, [B, PROMPT]."""
+    return np.random.default_rng(0).integers(0, VOCABULARY, (BATCH_SIZE, PROMPT)).astype(np.int32)
+
+
+def ours(params: PyTree) -> Way:
+    """Return one compiled loop; the result is the mean number of the tokens."""
+    learner = _learner()
+    state = learner.init(jax.random.key(0)).replace(params=jax.device_put(params))
+    prompt, draw = jnp.asarray(prompts()), categorical(0)
+    return lambda: float(np.mean(generate(learner, state, prompt, LENGTH, jax.random.key(0), draw)))
+
+
+def _learner() -> Learner:
+    options = {"tokens": True, "causal": True, "tied": True, "use_bias": False, "positions": "learned"}
+    model = network(Transformer, VOCABULARY, *SIZES, VOCABULARY, max_length=PROMPT + LENGTH, **options)
+    return autoregressive(supervised(model, losses.softmax_cross_entropy, optax.sgd(0.0)))
