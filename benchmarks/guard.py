@@ -1,7 +1,7 @@
 """The gate of CI: ratios within one run, with bounds that 1.5 times the work breaks: python -m benchmarks.guard.
 
-Nothing here depends on how fast the machine is. ``--plant 1.5`` shows that the gate holds: our loop then takes half as
-many steps again for the same count, and the exit status must be 1.
+Nothing here depends on how fast the machine is. ``--plant 1.5`` shows that the gates hold: our loop then takes half as
+many steps again for the same count, and the exit status is 0 if every gate sees it.
 """
 
 import argparse
@@ -21,14 +21,14 @@ GATES = {
 
 
 def main() -> int:
-    """Measure, print, and return 1 if a ratio is below its bound."""
+    """Measure, print, and return 1 if a ratio is below its bound; planted, if one is not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plant", type=float, default=1.0, help="how many times the work our loop is to do")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):  # before JAX makes its threads: one core is disturbed least
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    failed = False
+    seen = []
     for name, (workload, peer, least) in GATES.items():
         params = jax_peers.initial_params(workload)
         planted = workload._replace(steps=round(options.plant * workload.steps))
@@ -38,8 +38,8 @@ def main() -> int:
         times = paired(ways, options.rounds)
         found = ratio(*([seconds.process for seconds in times[way]] for way in ("peer", "ours")))
         print(f"{name}: {found.median:.2f} ({found.low:.2f} to {found.high:.2f}), at least {least}")
-        failed |= found.median < least
-    return int(failed)
+        seen.append(found.median < least)
+    return int(any(seen) if options.plant == 1 else not all(seen))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What it costs to start: imports, and from the command to the first step: python benchmarks/start.py."""
+"""What it costs to start: imports, and from the command to the first step: python -m benchmarks.start."""
 
 import os
 import statistics

@@ -28,7 +28,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     """momentum of momentum, nesterov and muon; the first moment's decay (beta 1) of adam and adamw"""
     adam_rate: float | None = None
-    """muon: the rate at which adam learns embeddings beside it, and biases and norms; absent, all at the one rate"""
+    """muon: the rate of adam beside it, for embeddings (without decay), biases and norms; absent, the one rate"""
     weight_decay: float = 0.0
     """decay of weights; biases and normalisation are left alone; decoupled for adamw and muon, else an L2 gradient"""
     clip_norm: float | None = None

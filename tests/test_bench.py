@@ -93,6 +93,25 @@ def test_all_play_alike(peer, monkeypatch):
     np.testing.assert_allclose(ours(), theirs(), rtol=case.tolerance)
 
 
+def test_pytorch_plays_with_the_same_networks():
+    """The game draws its own codes in each library; so the networks are compared on the same ones."""
+    pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    import torch
+
+    from jaxnets.bench import torch_extras
+
+    params = playing.initial_params()
+    codes = np.random.default_rng(0).normal(size=(4, playing.CODE)).astype(np.float32)
+    networks = playing.networks()
+    states = {name: network.init(jax.random.key(0))[1] for name, network in networks.items()}
+    images, _ = networks["generator"].apply(params["generator"], states["generator"], codes, train=True)
+    scores, _ = networks["discriminator"].apply(params["discriminator"], states["discriminator"], images, train=True)
+    made = torch_extras.Generator(params["generator"])(torch.tensor(codes))
+    judged = torch_extras.Discriminator(params["discriminator"])(made)
+    np.testing.assert_allclose(images, made.detach().permute(0, 2, 3, 1), atol=2e-5)
+    np.testing.assert_allclose(scores[:, 0], judged.detach(), atol=1e-4)
+
+
 def test_all_write_the_same(monkeypatch):
     for name, value in {"BATCH_SIZE": 2, "PROMPT": 4, "LENGTH": 20, "SIZES": (32, 2, 4)}.items():
         monkeypatch.setattr(writing, name, value)

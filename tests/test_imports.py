@@ -54,8 +54,8 @@ ARROWS = {
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
     "bench": {
-        "adversarial", "cache", "chunk", "data", "generation", "learner", "losses", "models", "network", "nn", "text",
-        "transforms"
+        "adversarial", "cache", "chunk", "data", "generation", "learner", "losses", "models", "network", "nn", "run",
+        "text", "transforms"
     },
     "commands": {
         "autoencoding", "bench", "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder",

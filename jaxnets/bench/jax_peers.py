@@ -1,5 +1,7 @@
 """A workload in JAX: by this library, by a scan written by hand, by single jitted steps, and by Flax' own tools.
 
+All train the same modules, this library's layers among them: what differs is the loop, and who keeps the state.
+
 Each is a function of the workload and the initial weights (for a population, with a leading axis of its members) that
 returns a ``Way``.
 """
@@ -76,7 +78,7 @@ def scan_by_hand(workload: Workload, params: PyTree) -> Way:
     def run() -> float:
         nonlocal carry
         carry, losses = loop(carry, batches, order)
-        return float(losses.mean())
+        return float(np.asarray(losses).mean())
 
     return run
 

@@ -20,8 +20,8 @@ Params = Mapping[str, Any]
 
 
 def train(workload: Workload, params: Params) -> Way:
-    """Return ``fit`` over the workload's steps, in the order of the batches."""
-    build, loss = MODELS[workload.about.split()[0]]
+    """Return ``fit`` over the workload's steps, in the order of the batches; what a call of it costs is in its time."""
+    build, loss = MODELS[workload.kind]
     model = build(params, workload.inputs.shape[2:])
     model.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=1e-8), loss, jit_compile=True)
     order = np.arange(workload.steps) % NUM_BATCHES
@@ -197,13 +197,13 @@ def _cross_entropy() -> Any:
 
 
 MODELS: Mapping[str, tuple[Callable[..., Any], Any]] = {
-    "MLP": (_mlp, _cross_entropy()),
-    "CNN": (_cnn, _cross_entropy()),
-    "LSTM": (_lstm, _cross_entropy()),
-    "GRU": (_gru, _cross_entropy()),
-    "GPT": (_gpt, _cross_entropy()),
-    "Encoder-decoder": (_encoder_decoder, _cross_entropy()),
-    "ResNet": (_resnet, _cross_entropy()),
-    "Autoencoder": (_mlp, keras.losses.MeanSquaredError()),
-    "transposed": (_upsampling, keras.losses.MeanSquaredError()),
+    "mlp": (_mlp, _cross_entropy()),
+    "cnn": (_cnn, _cross_entropy()),
+    "lstm": (_lstm, _cross_entropy()),
+    "gru": (_gru, _cross_entropy()),
+    "gpt": (_gpt, _cross_entropy()),
+    "encoder-decoder": (_encoder_decoder, _cross_entropy()),
+    "resnet": (_resnet, _cross_entropy()),
+    "autoencoder": (_mlp, keras.losses.MeanSquaredError()),
+    "upsampling": (_upsampling, keras.losses.MeanSquaredError()),
 }

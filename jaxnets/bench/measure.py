@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -22,60 +23,70 @@ PEERS: Mapping[str, str | None] = {
     "torch-compile": "torch",
     "keras": "keras",
 }
+_MODULES = {"torch": ("torch_peer", "torch_extras"), "keras": ("keras_peer",)}  # ours, that need these libraries
 
 
 class Started(NamedTuple):
-    """A way to do the work, the seconds to its first result, and that result."""
+    """A way to do the work, the seconds to its first result, and the first two results: the second has seen updates."""
 
     way: Way
     seconds: float
-    result: float
+    results: tuple[float, float]
 
 
 def rows(name: str, peers: Sequence[str], limits: Limits, rounds: int) -> Iterator[dict[str, Any]]:
     """Yield a row for each peer that has a way to do this case: ratios of its times to ours, or why there are none."""
     case = CASES[name]()
     ways, failed = {"ours": _started(case, "ours")}, {}
-    for peer in peers:
+    for peer in dict.fromkeys(peers):
         if peer not in case.ways:
             continue
         library = PEERS[peer]
         if library and find_spec(library) is None:
             failed[peer] = f"absent: {library} is not installed; pip install 'jaxnets[bench]'"
             continue
+        if library == "torch" and jax.default_backend() != "cpu":
+            failed[peer] = f"absent: here PyTorch runs on the CPU, and JAX on {jax.default_backend()}"
+            continue
         try:
+            for module in _MODULES[library] if library else ():
+                import_module(f"jaxnets.bench.{module}")  # outside of what is timed
             ways[peer] = _started(case, peer)
         except Exception as error:  # what a peer cannot do is a result, and no failure of the run
             failed[peer] = f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     jax.clear_caches()
     again = _started(case, "ours").seconds  # from the persistent cache
-    for started in ways.values():
-        started.way()  # once more, to be warm
     times = paired({peer: started.way for peer, started in ways.items()}, rounds)
-    ours, seconds = ways["ours"], _median(times["ours"]).wall / case.num_units
+    ours, seconds = ways["ours"], Seconds(*(value / case.num_units for value in _median(times["ours"])))
+    least = case.limit(limits) if case.limit else None
     common = {
         "unit": case.unit,
-        "ours_seconds": seconds,
-        "fraction_of_limit": case.limit(limits) / seconds if case.limit else None,
+        **_named("ours_seconds", seconds),
+        **_named("fraction_of_limit", (least and least / seconds.wall, least and least / seconds.process)),
         "ours_first_seconds": ours.seconds,
         "ours_first_seconds_cached": again,
-        "ours_result": ours.result,
+        "ours_results": ours.results,
     }
     for peer, reason in failed.items():
         yield {"case": name, "peer": peer, "note": reason}
     for peer, started in ways.items():
         if peer == "ours":
             continue
-        same = abs(started.result - ours.result) <= case.tolerance * abs(ours.result)
+        pairs = list(zip(started.results, ours.results, strict=True))
+        same = all(abs(theirs - own) <= case.tolerance * abs(own) for theirs, own in pairs)
         yield {
             "case": name,
             "peer": peer,
             **_ratios(times[peer], times["ours"]),
             **common,
-            "peer_seconds": _median(times[peer]).wall / case.num_units,
+            **_named("peer_seconds", Seconds(*(value / case.num_units for value in _median(times[peer])))),
             "peer_first_seconds": started.seconds,
-            "peer_result": started.result,
-            "note": "" if same else f"void: it came to {started.result:.5f}, ours to {ours.result:.5f}",
+            "peer_results": started.results,
+            "note": ""
+            if same
+            else "void: it came to {:.5f} and {:.5f}, ours to {:.5f} and {:.5f}".format(
+                *started.results, *ours.results
+            ),
         }
 
 
@@ -86,16 +97,26 @@ def _started(case: Case, name: str) -> Started:
         way = case.ways[name]()
         made.extend((way, way()))
 
-    return Started(seconds=measured(start).wall, way=made[0], result=made[1])
+    seconds = measured(start).wall
+    way, first = made
+    return Started(way, seconds, (first, way()))
 
 
-def _ratios(peer: list[Seconds], ours: list[Seconds]) -> dict[str, float]:
-    """Return the ratios by the clock, and those of processor time under names that begin with ``process_``."""
-    found = {}
-    for prefix, which in (("", "wall"), ("process_", "process")):
-        both = ([getattr(seconds, which) for seconds in times] for times in (peer, ours))
-        found |= {f"{prefix}{name}": value for name, value in zip(("ratio", "low", "high"), ratio(*both), strict=True)}
+def _ratios(peer: list[Seconds], ours: list[Seconds]) -> dict[str, Any]:
+    """Return the medians of the ratios, and the ends of their intervals."""
+    by_clock, of_process = (
+        ratio(theirs, own) for theirs, own in zip(zip(*peer, strict=True), zip(*ours, strict=True), strict=True)
+    )
+    found: dict[str, Any] = {}
+    for name, wall, process in zip(("ratio", "low", "high"), by_clock, of_process, strict=True):
+        found |= _named(name, (wall, process))
     return found
+
+
+def _named(name: str, value: tuple[Any, Any]) -> dict[str, Any]:
+    """Return what is by the clock under this name, and what is of processor time under one that says so."""
+    wall, process = value
+    return {name: wall, f"process_{name}": process}
 
 
 def _median(times: list[Seconds]) -> Seconds:

@@ -14,7 +14,7 @@ from jaxnets.bench.jax_peers import Way
 from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
 from jaxnets.learner import Learner, TrainState
 from jaxnets.models import StridedDecoder, StridedEncoder
-from jaxnets.network import PyTree, network
+from jaxnets.network import Network, PyTree, network
 
 BATCH_SIZE, CODE, STEPS, NUM_BATCHES, LEARNING_RATE = 64, 64, 4, 4, 2e-4
 FEATURES = (64, 128)  # channels of the discriminator, from the image on; the generator's are the same backwards
@@ -73,8 +73,12 @@ def _started(params: PyTree) -> tuple[Learner, TrainState, jax.Array]:
     return learner, learner.init(init_key).replace(params=jax.device_put(params)), key
 
 
-def _learner() -> Learner:
+def networks() -> dict[str, Network]:
+    """Return the two players."""
     generator = network(StridedDecoder, CODE, (28, 28, 1), FEATURES[::-1], out_activation=jnp.tanh)
-    discriminator = network(StridedEncoder, (28, 28, 1), FEATURES, 1, norm="batch")
-    tx = partial(optax.adam, LEARNING_RATE, b1=0.5)
-    return adversarial(generator, discriminator, CODE, tx(), tx())
+    return {"generator": generator, "discriminator": network(StridedEncoder, (28, 28, 1), FEATURES, 1, norm="batch")}
+
+
+def _learner() -> Learner:
+    tx, both = partial(optax.adam, LEARNING_RATE, b1=0.5), networks()
+    return adversarial(both["generator"], both["discriminator"], CODE, tx(), tx())

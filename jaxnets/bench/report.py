@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from jaxnets import text
@@ -23,7 +24,7 @@ def table(rows: Rows, title: str) -> Table:
     for row in rows:
         case, before = ("" if row["case"] == before else row["case"]), row["case"]
         if "ratio" not in row:
-            made.add_row(case, row["peer"], f"[dim]{row['note']}[/dim]")
+            made.add_row(case, row["peer"], escape(row["note"]))
             continue
         made.add_row(
             case,
@@ -38,18 +39,20 @@ def table(rows: Rows, title: str) -> Table:
             ),
         )
         if row["note"]:
-            made.add_row("", "", f"[dim]{row['note']}[/dim]")
+            made.add_row("", "", escape(row["note"]))
     return made
 
 
 def of_processor_time(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row with the ratios of processor time: what else runs on a core makes only the clock go on."""
-    return dict(row) | {name: row[f"process_{name}"] for name in ("ratio", "low", "high") if name in row}
+    """Return the row with processor times for those by the clock, which goes on whatever else runs on the core."""
+    prefix = "process_"
+    return dict(row) | {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
-def save_json(path: Path, environment: Mapping[str, Any], limits: Mapping[str, Any], rows: Rows) -> None:
-    """Write the rows, what the hardware can do, and the versions and hardware that they depend on."""
-    path.write_text(json.dumps({"environment": environment, "limits": limits, "rows": rows}, indent=2) + "\n")
+def save_json(path: Path, told: Rows, rows: Rows) -> None:
+    """Write the rows, and what was told of each series: the hardware's limits, and all versions."""
+    found = {"limits": {one["series"]: one["limits"] for one in told}, "environment": told[0]["environment"]}
+    path.write_text(json.dumps(found | {"rows": rows}, indent=2) + "\n")
 
 
 def save_plot(path: Path, rows: Rows, title: str) -> None:

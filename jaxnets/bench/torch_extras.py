@@ -20,7 +20,7 @@ from jaxnets.bench.torch_peer import GPT, Params, channels_last, linear
 
 def play(params: Params, *, compiled: bool) -> Way:
     """Return a loop over steps of both players, the discriminator's first."""
-    generator, discriminator = _Generator(params["generator"]), _Discriminator(params["discriminator"])
+    generator, discriminator = Generator(params["generator"]), Discriminator(params["discriminator"])
     options = {"lr": playing.LEARNING_RATE, "betas": (0.5, 0.999), "fused": True}
     optimizers = [torch.optim.Adam(network.parameters(), **options) for network in (generator, discriminator)]
     batches = list(torch.from_numpy(playing.images()).permute(0, 1, 4, 2, 3))
@@ -51,7 +51,7 @@ def play(params: Params, *, compiled: bool) -> Way:
 
 
 def write(params: Params) -> Way:
-    """Return a loop over tokens, keys and values of those before kept in one array a layer."""
+    """Return a loop over tokens that keeps the keys and values of those before."""
     model = GPT(params).eval()
     prompt = torch.from_numpy(writing.prompts()).long()
 
@@ -64,17 +64,17 @@ def write(params: Params) -> Way:
             start += tokens.shape[1]
             tokens = logits[:, -1].argmax(-1, keepdim=True)
             written.append(tokens)
-        return torch.cat(written, 1).float().mean().item()
+        return writing.digest(torch.cat(written, 1).numpy())
 
     return run
 
 
 def read(file: Made) -> Way:
-    """Return an epoch of a DataLoader with a worker for each core."""
+    """Return an epoch of a DataLoader with a worker for each core; of one core, in this process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Forked from a process whose threads JAX has started, workers could wait for ever: they start anew, once.
-    options = {"num_workers": cores, "multiprocessing_context": "spawn", "persistent_workers": True}
-    loader = torch.utils.data.DataLoader(_Images(file), 128, **options)
+    workers = {"num_workers": cores, "multiprocessing_context": "spawn", "persistent_workers": True}
+    loader = torch.utils.data.DataLoader(_Images(file), 128, **(workers if cores > 1 else {}))
 
     def run() -> float:
         total, count = 0, 0
@@ -120,7 +120,9 @@ def _deconv(params: Params) -> nn.ConvTranspose2d:
     return layer
 
 
-class _Generator(nn.Module):
+class Generator(nn.Module):
+    """The network that makes images of codes, [B, D] -> [B, 1, 28, 28]."""
+
     def __init__(self, params: Params):
         super().__init__()
         first, *_ = features = playing.FEATURES[::-1]
@@ -135,11 +137,14 @@ class _Generator(nn.Module):
         channels_last(self)
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return the images."""
         x = self.project(codes).unflatten(1, (7, 7, -1)).permute(0, 3, 1, 2)
         return self.deconvs(F.relu(self.first(x)))
 
 
-class _Discriminator(nn.Module):
+class Discriminator(nn.Module):
+    """The network that scores images, [B, 1, 28, 28] -> [B]."""
+
     def __init__(self, params: Params):
         super().__init__()
         layers: list[nn.Module] = []
@@ -152,4 +157,5 @@ class _Discriminator(nn.Module):
         self.out = linear(params["out"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the scores."""
         return self.out(self.convs(x).permute(0, 2, 3, 1).flatten(1))[:, 0]

@@ -20,7 +20,7 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def train(workload: Workload, params: Params, *, compiled: bool = False) -> Way:
     """Return a loop over steps, with Adam's updates fused; a population is trained member by member."""
-    build, loss_function = MODELS[type_of(workload)]
+    build, loss_function = MODELS[workload.kind]
     steps = []
     for number in range(workload.members):
         own = params if workload.members == 1 else jax.tree.map(lambda leaf, i=number: leaf[i], params)
@@ -43,11 +43,6 @@ def train(workload: Workload, params: Params, *, compiled: bool = False) -> Way:
         return total.item() / (workload.steps * workload.members)
 
     return run
-
-
-def type_of(workload: Workload) -> str:
-    """Return which kind of network a workload trains."""
-    return workload.about.split()[0]
 
 
 def _loss(model: nn.Module, loss_function: LossFunction, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -190,7 +185,7 @@ class GPT(nn.Module):
 
 
 class _EncoderDecoder(nn.Module):
-    def __init__(self, params: Params):
+    def __init__(self, params: Params, length: int = 512):
         super().__init__()
         encoder, decoder = params["model"]["encoder"], params["model"]["decoder"]
         self.embed = nn.Embedding.from_pretrained(torch.tensor(decoder["embed"]["embedding"]), freeze=False)
@@ -199,6 +194,10 @@ class _EncoderDecoder(nn.Module):
             for part in (encoder, decoder)
         )
         self.encoder_norm, self.norm = _norm(encoder["norm"]), _norm(decoder["norm"])
+        width = self.embed.embedding_dim
+        angles = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(0, width, 2) / width)
+        self.places: torch.Tensor
+        self.register_buffer("places", torch.stack([angles.sin(), angles.cos()], -1).flatten(1))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         source, target = (self._embedded(part) for part in tokens.chunk(2, 1))
@@ -210,11 +209,7 @@ class _EncoderDecoder(nn.Module):
         return F.linear(self.norm(target), self.embed.weight)
 
     def _embedded(self, tokens: torch.Tensor) -> torch.Tensor:
-        x = self.embed(tokens)
-        width = x.shape[-1]
-        rates = 10000.0 ** (-torch.arange(0, width, 2) / width)
-        angles = torch.arange(x.shape[1])[:, None] * rates
-        return x * width**0.5 + torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
+        return self.embed(tokens) * self.embed.embedding_dim**0.5 + self.places[: tokens.shape[1]]
 
 
 class _Residual(nn.Module):
@@ -246,23 +241,25 @@ class _Upsampling(nn.Module):
         super().__init__()
         kernel = params["conv"]["kernel"]
         self.scale = nn.Parameter(torch.tensor(params["scale"]).reshape(1, -1, 1, 1))
-        self.conv = channels_last(nn.ConvTranspose2d(kernel.shape[2], kernel.shape[3], 4, 2, 1))
+        self.conv = nn.ConvTranspose2d(kernel.shape[2], kernel.shape[3], 4, 2, 1)
         # PyTorch's kernel is the gradient of a convolution's, turned round.
         self.conv.weight.data = torch.tensor(kernel[::-1, ::-1].transpose(2, 3, 0, 1).copy())
+        assert self.conv.bias is not None
         self.conv.bias.data = torch.tensor(params["conv"]["bias"].copy())
+        channels_last(self.conv)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(x * self.scale)
 
 
 MODELS: Mapping[str, tuple[Callable[[Params], nn.Module], LossFunction]] = {
-    "MLP": (_mlp, _cross_entropy),
-    "CNN": (CNN, _cross_entropy),
-    "LSTM": (partial(_Recurrent, kind=nn.LSTM), _cross_entropy),
-    "GRU": (partial(_Recurrent, kind=nn.GRU), _cross_entropy),
-    "GPT": (GPT, _cross_entropy),
-    "Encoder-decoder": (_EncoderDecoder, _cross_entropy),
-    "ResNet": (_Residual, _cross_entropy),
-    "Autoencoder": (_mlp, F.mse_loss),
-    "transposed": (_Upsampling, F.mse_loss),
+    "mlp": (_mlp, _cross_entropy),
+    "cnn": (CNN, _cross_entropy),
+    "lstm": (partial(_Recurrent, kind=nn.LSTM), _cross_entropy),
+    "gru": (partial(_Recurrent, kind=nn.GRU), _cross_entropy),
+    "gpt": (GPT, _cross_entropy),
+    "encoder-decoder": (_EncoderDecoder, _cross_entropy),
+    "resnet": (_Residual, _cross_entropy),
+    "autoencoder": (_mlp, F.mse_loss),
+    "upsampling": (_Upsampling, F.mse_loss),
 }

@@ -1,4 +1,4 @@
-"""The process that measures, in lines of JSON: python -m jaxnets.bench.worker CASES PEERS ROUNDS [ONE_CORE].
+"""The process that measures, in lines of JSON: python -m jaxnets.bench.worker CASES PEERS ROUNDS [one-core].
 
 A process of its own may be held to one core, for the thread pools are made as it starts.
 """
@@ -6,22 +6,53 @@ A process of its own may be held to one core, for the thread pools are made as i
 import json
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 
 def main(cases: str, peers: str, rounds: str, one_core: str = "") -> None:
-    """Measure the cases, and print the limits, then a line for each row."""
+    """Measure the cases, and print the environment and the limits, then a line for each row."""
     if one_core:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from jaxnets.bench import limits, measure  # noqa: PLC0415  (after the process is held to its core)
-    from jaxnets.cache import use_compile_cache  # noqa: PLC0415
+    import jax  # noqa: PLC0415  (after the process is held to its core)
 
+    from jaxnets.bench import limits, measure  # noqa: PLC0415
+    from jaxnets.cache import use_compile_cache  # noqa: PLC0415
+    from jaxnets.run import environment  # noqa: PLC0415
+
+    try:
+        backend = jax.default_backend()
+    except RuntimeError as error:
+        return _say(error=str(error).splitlines()[0])
+    if one_core and backend != "cpu":
+        return None  # an accelerator has no cores to be held to
     use_compile_cache()
     ceilings = limits.calibrate()
-    print(json.dumps({"limits": ceilings._asdict()}), flush=True)
+    _say(limits=ceilings._asdict(), environment=environment() | _others())
     for case in cases.split(","):
-        print(json.dumps({"starting": case}), flush=True)
+        _say(starting=case)
         for row in measure.rows(case, peers.split(","), ceilings, int(rounds)):
-            print(json.dumps(row), flush=True)
+            _say(**row)
+    return None
+
+
+def _say(**line: Any) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _others() -> dict[str, str | None]:
+    """Return the versions of the libraries that are compared with, and what is known of the processor."""
+    found: dict[str, str | None] = {"glibc_tunables": os.environ.get("GLIBC_TUNABLES")}
+    for library in ("torch", "keras"):
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = None
+    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        found["processor"] = names[0] if names else None
+    return found
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Workload(NamedTuple):
     """Some steps of training, to be done by several libraries.
 
     Attributes:
+        kind: of network, by which others know how to build theirs.
         about: what it is, in a line.
         module: makes the network, given ``rngs=``.
         loss: of each example.
@@ -36,6 +37,7 @@ class Workload(NamedTuple):
         members: how many networks are trained on these batches.
     """
 
+    kind: str
     about: str
     module: Module
     loss: losses.Loss
@@ -47,12 +49,14 @@ class Workload(NamedTuple):
     members: int = 1
 
 
-def _classes(about: str, module: Module, shape: tuple[int, ...], steps: int, flops: float, **options: Any) -> Workload:
+def _classes(
+    kind: str, about: str, module: Module, shape: tuple[int, ...], steps: int, flops: float, **options: Any
+) -> Workload:
     """Return a workload of random inputs in ten classes, [B, ...] each."""
     random = np.random.default_rng(0)
     inputs = random.normal(size=(NUM_BATCHES, *shape)).astype(np.float32)
     labels = random.integers(0, 10, (NUM_BATCHES, shape[0])).astype(np.int32)
-    return Workload(about, module, losses.softmax_cross_entropy, inputs, labels, steps, flops, **options)
+    return Workload(kind, about, module, losses.softmax_cross_entropy, inputs, labels, steps, flops, **options)
 
 
 def mlp(widths: tuple[int, ...], batch_size: int, steps: int, members: int = 1) -> Workload:
@@ -60,7 +64,7 @@ def mlp(widths: tuple[int, ...], batch_size: int, steps: int, members: int = 1) 
     flops = _dense_flops(widths, batch_size)
     about = f"MLP {'-'.join(map(str, widths))}, batch {batch_size}" + (f", {members} of them" if members > 1 else "")
     module = partial(MLP, widths[0], widths[1:-1], widths[-1])
-    return _classes(about, module, (batch_size, widths[0]), steps, flops, members=members)
+    return _classes("mlp", about, module, (batch_size, widths[0]), steps, flops, members=members)
 
 
 def autoencoder(widths: tuple[int, ...], batch_size: int, steps: int) -> Workload:
@@ -68,7 +72,7 @@ def autoencoder(widths: tuple[int, ...], batch_size: int, steps: int) -> Workloa
     inputs = np.random.default_rng(0).normal(size=(NUM_BATCHES, batch_size, widths[0])).astype(np.float32)
     about = f"Autoencoder {'-'.join(map(str, widths))}, batch {batch_size}"
     module = partial(MLP, widths[0], widths[1:-1], widths[-1])
-    return Workload(about, module, losses.mse, inputs, inputs, steps, _dense_flops(widths, batch_size))
+    return Workload("autoencoder", about, module, losses.mse, inputs, inputs, steps, _dense_flops(widths, batch_size))
 
 
 def _dense_flops(widths: tuple[int, ...], batch_size: int) -> float:
@@ -86,17 +90,17 @@ def cnn(channels: tuple[int, ...], hidden: int, size: int, batch_size: int, step
     features: list[Any] = [part for width in channels for part in (width, "pool")]
     module = partial(CNN, (size, size, 3), features, (hidden,), 10)
     about = f"CNN {'/'.join(map(str, channels))} on {size}x{size}x3, batch {batch_size}"
-    return _classes(about, module, (batch_size, size, size, 3), steps, flops)
+    return _classes("cnn", about, module, (batch_size, size, size, 3), steps, flops)
 
 
 def recurrent(kind: str, features: int, length: int, batch_size: int, steps: int) -> Workload:
     """Return a workload of one recurrent layer as wide as its inputs, and a dense one after its last step."""
     cell = {"LSTM": LSTM, "GRU": GRU}[kind]
-    flops = 3 * 2 * cell.num_gates * length * batch_size * 2 * features * features
+    flops = 10 * cell.num_gates * length * batch_size * features**2  # none for the inputs' gradient
     module = partial(RNN, features, (features,), 10, cell=cell, pool="last")
     shape = (batch_size, length, features)
     about = f"{kind} T{length} H{features}, batch {batch_size}"
-    return _classes(about, module, shape, steps, flops, serial=2 * length)
+    return _classes(kind.lower(), about, module, shape, steps, flops, serial=2 * length)
 
 
 def gpt(model_dim: int, length: int, batch_size: int, steps: int, num_layers: int = 4) -> Workload:
@@ -109,6 +113,7 @@ def gpt(model_dim: int, length: int, batch_size: int, steps: int, num_layers: in
     options = {"tokens": True, "causal": True, "tied": True, "use_bias": False, "positions": "learned"}
     sizes = vocabulary, model_dim, num_layers, num_heads, vocabulary
     return Workload(
+        "gpt",
         f"GPT {num_layers} layers D{model_dim} T{length}, batch {batch_size}",
         partial(Transformer, *sizes, max_length=length, **options),
         losses.softmax_cross_entropy,
@@ -135,7 +140,7 @@ def residual(channels: int, size: int, batch_size: int, steps: int) -> Workload:
     """Return a workload of one residual block, the inputs' gradient of which is not asked for."""
     flops = 10 * batch_size * size**2 * 9 * channels**2
     about = f"ResNet block {channels} channels, {size}x{size}, batch {batch_size}"
-    return _classes(about, partial(Residual, channels), (batch_size, size, size, channels), steps, flops)
+    return _classes("resnet", about, partial(Residual, channels), (batch_size, size, size, channels), steps, flops)
 
 
 class Translator(nnx.Module):
@@ -159,6 +164,7 @@ def translator(model_dim: int, length: int, batch_size: int, steps: int, num_lay
     weights = 28 * num_layers * model_dim**2 + vocabulary * model_dim  # the encoder's 12, the decoder's 16
     attention = 12 * num_layers * model_dim * length * 2.5  # whole, across, and half of one: causal
     return Workload(
+        "encoder-decoder",
         f"Encoder-decoder {num_layers}+{num_layers} layers D{model_dim} T{length}, batch {batch_size}",
         partial(Translator, vocabulary, length, (model_dim, num_layers, 4)),
         losses.softmax_cross_entropy,
@@ -189,7 +195,7 @@ def upsampling(channels: int, size: int, batch_size: int, steps: int) -> Workloa
     module = partial(Upsampling, channels)
     flops = 6 * batch_size * size**2 * 16 * channels**2
     about = f"transposed convolution 4x4 stride 2, {channels} channels, {size}x{size}, batch {batch_size}"
-    return Workload(about, module, losses.mse, inputs, targets, steps, flops)
+    return Workload("upsampling", about, module, losses.mse, inputs, targets, steps, flops)
 
 
 # By name; made when they are needed, for some are large.
@@ -197,14 +203,14 @@ WORKLOADS: Mapping[str, Callable[[], Workload]] = {
     "mlp-small": partial(mlp, (64, 64, 64, 10), 32, 400),
     "mlp-population": partial(mlp, (64, 64, 64, 10), 32, 50, members=32),
     "mlp": partial(mlp, (784, 256, 256, 10), 128, 40),
-    "cnn": partial(cnn, (32, 64, 64), 128, 32, 64, 4),
-    "lstm": partial(recurrent, "LSTM", 256, 128, 64, 1),
+    "cnn": partial(cnn, (32, 64, 64), 128, 32, 64, 8),
+    "lstm": partial(recurrent, "LSTM", 256, 128, 64, 3),
     "lstm-small": partial(recurrent, "LSTM", 64, 128, 1, 20),
-    "gru": partial(recurrent, "GRU", 256, 128, 64, 1),
+    "gru": partial(recurrent, "GRU", 256, 128, 64, 3),
     "gpt-small": partial(gpt, 128, 64, 12, 6),
-    "gpt": partial(gpt, 256, 256, 8, 2),
-    "resnet": partial(residual, 64, 32, 32, 2),
+    "gpt": partial(gpt, 256, 256, 8, 3),
+    "resnet": partial(residual, 64, 32, 32, 4),
     "autoencoder": partial(autoencoder, (784, 500, 32, 500, 784), 128, 20),
-    "encoder-decoder": partial(translator, 128, 24, 32, 3),
-    "upsampling": partial(upsampling, 64, 32, 32, 2),
+    "encoder-decoder": partial(translator, 128, 24, 32, 6),
+    "upsampling": partial(upsampling, 64, 32, 32, 3),
 }

@@ -28,12 +28,18 @@ def prompts() -> np.ndarray:
     return np.random.default_rng(0).integers(0, VOCABULARY, (BATCH_SIZE, PROMPT)).astype(np.int32)
 
 
+def digest(tokens: np.ndarray) -> float:
+    """Return a number that two texts [B, LENGTH] have in common only if they are the same, or nearly never else."""
+    weights = np.arange(1, tokens.size + 1) ** 2
+    return float((tokens.reshape(-1) * weights).sum())
+
+
 def ours(params: PyTree) -> Way:
-    """Return one compiled loop; the result is the mean number of the tokens."""
+    """Return one compiled loop; the result is the text's ``digest``."""
     learner = _learner()
     state = learner.init(jax.random.key(0)).replace(params=jax.device_put(params))
     prompt, draw = jnp.asarray(prompts()), categorical(0)
-    return lambda: float(np.mean(generate(learner, state, prompt, LENGTH, jax.random.key(0), draw)))
+    return lambda: digest(np.asarray(generate(learner, state, prompt, LENGTH, jax.random.key(0), draw)))
 
 
 def _learner() -> Learner:

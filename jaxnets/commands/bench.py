@@ -9,19 +9,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Console
+
 from jaxnets import plots
 from jaxnets.bench import report as figures
 from jaxnets.bench.cases import CASES
 from jaxnets.bench.measure import PEERS
 from jaxnets.errors import InputError, nearest
 from jaxnets.report import console
-from jaxnets.run import environment
 
 Device = Literal["cpu", "gpu", "tpu"] | None
 
 _ALL = ",".join(CASES)
 _QUICK = "mlp-small,mlp,lstm-small,gpt-small"
-_QUICK_ROUNDS = 5
+_ROUNDS, _QUICK_ROUNDS = 9, 5
 _SERIES = {"one core": "processor time", "all cores": "time by the clock"}
 _WIDTH = 110  # of the table
 
@@ -29,7 +30,7 @@ _WIDTH = 110  # of the table
 def bench(
     cases: str = _ALL,
     peers: str = ",".join(PEERS),
-    rounds: int = 9,
+    rounds: int | None = None,
     quick: bool = False,
     device: Device = None,
     json: Path | None = None,
@@ -44,34 +45,43 @@ def bench(
     Args:
         cases: what is measured, with commas between.
         peers: what it is compared with, with commas between.
-        rounds: how often each is measured; the order alternates, and the figure is the median of each round's ratio.
+        rounds: how often each is measured (9, quick 5); order alternates, and the figure is the median of their ratios.
         quick: a few cases, a few rounds, all cores: under two minutes.
         device: what to run on; as JAX chooses if absent.
         json: a file to write all figures to.
         out: a picture to draw.
     """
-    if quick:
-        cases, rounds = (_QUICK if cases == _ALL else cases), min(rounds, _QUICK_ROUNDS)
+    if quick and cases == _ALL:
+        cases = _QUICK
+    rounds = rounds if rounds is not None else _QUICK_ROUNDS if quick else _ROUNDS
     _check(cases, peers, rounds, json, out)
-    # Only a CPU has cores, and not every system lets a process be held to one.
     on_one_core = not quick and device in (None, "cpu") and hasattr(os, "sched_setaffinity")
-    rows, limits = [], {}
-    for series in _SERIES if on_one_core else ["all cores"]:
-        own = []
-        for line in _measured(cases, peers, rounds, device, series):
-            if "limits" in line:
-                limits[series] = line["limits"]
-                console.print(_told(series, line["limits"]))
-            elif "starting" in line:
-                console.print(f"  {line['starting']} ...")
-            else:
-                own.append({"series": series, **line})
-        if series == "one core":
-            own = [figures.of_processor_time(row) for row in own]
-        console.print(figures.table(own, f"{series}: {_SERIES[series]}"), width=max(_WIDTH, console.width))
-        rows += own
-    if json is not None:
-        figures.save_json(json, environment(), limits, rows)
+    told: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    try:
+        for series in _SERIES if on_one_core else ["all cores"]:
+            own: list[dict[str, Any]] = []
+            try:
+                for line in _measured(cases, peers, rounds, device, series):
+                    if "limits" in line:
+                        told.append({"series": series, **line})
+                        console.print(_told(series, line["limits"]))
+                    elif "starting" in line:
+                        console.print(f"  {line['starting']} ...")
+                    else:
+                        own.append(
+                            {"series": series, **(figures.of_processor_time(line) if series == "one core" else line)}
+                        )
+            finally:
+                rows += own
+                if own:
+                    table = figures.table(own, f"{series}: {_SERIES[series]}")
+                    Console(width=max(_WIDTH, console.width), highlight=False).print(table)
+    finally:  # what was measured is kept, whatever happened then
+        if json is not None and rows:
+            figures.save_json(json, told, rows)
+    if not rows:
+        raise InputError(f"peers={peers}: none of them has a way to do {cases}; choose from {','.join(PEERS)}")
     if out is not None:
         last = [row for row in rows if row["series"] == "all cores"]
         figures.save_plot(out, last, "all cores, time by the clock")
@@ -94,7 +104,9 @@ def _check(cases: str, peers: str, rounds: int, json: Path | None, out: Path | N
 def _measured(cases: str, peers: str, rounds: int, device: Device, series: str) -> Iterator[Mapping[str, Any]]:
     """Yield what the process that measures one series says."""
     with tempfile.TemporaryDirectory() as cache:
-        variables = os.environ | {"JAXNETS_CACHE": cache}
+        variables = os.environ | {"JAXNETS_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor"}
+        for name in ("JAX_COMPILATION_CACHE_DIR", "JAXNETS_COMPILE_CACHE"):
+            variables.pop(name, None)  # all begin with empty caches
         if device is not None:
             variables["JAX_PLATFORMS"] = "cuda" if device == "gpu" else device
         arguments = [cases, peers, str(rounds), *(["one-core"] if series == "one core" else [])]
@@ -103,7 +115,10 @@ def _measured(cases: str, peers: str, rounds: int, device: Device, series: str) 
             assert process.stdout is not None
             for line in process.stdout:
                 if line.startswith("{"):
-                    yield json.loads(line)
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise InputError(f"device={device}: {said['error']}")
+                    yield said
         if process.returncode:
             raise InputError(f"the process that measures ended with status {process.returncode}; see its message above")
 
