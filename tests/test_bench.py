@@ -176,7 +176,7 @@ def test_command(tmp_path, capsys):
         main(["bench", "--cases", "mlp-small", "--peers", "raw-jax,flax-loop", "--quick", "--rounds", "2", *files]) == 0
     )
     printed = capsys.readouterr().out
-    assert "peer / ours" in printed
+    assert "peer/ours" in printed
     assert "GFLOP/s" in printed
     found = json.loads((tmp_path / "a.json").read_text())
     assert [row["peer"] for row in found["rows"]] == ["raw-jax", "flax-loop"]

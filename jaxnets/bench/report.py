@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from jaxnets import text
@@ -14,33 +13,45 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def table(rows: Rows, title: str) -> Table:
-    """Return the rows as a table: ratios over 1 are in this library's favour."""
+    """Return the rows that have figures as a table: ratios over 1 are in this library's favour.
+
+    "ours" is the time of a step or file, "start" that to the first result with empty caches, "cached" with full ones.
+    """
     made = Table(title=title, title_justify="left", box=None, header_style="bold")
-    made.add_column("case")
-    made.add_column("peer")
-    for name in ("peer / ours", "95% interval", "ours", "of the limit", "first call", "cached", "peer's"):
+    made.add_column("case", no_wrap=True)
+    made.add_column("peer", no_wrap=True)
+    for name in ("peer/ours", "95% interval", "ours", "of limit", "start", "cached", "peer's"):
         made.add_column(name, justify="right", no_wrap=True)
     before = ""
     for row in rows:
-        case, before = ("" if row["case"] == before else row["case"]), row["case"]
         if "ratio" not in row:
-            made.add_row(case, row["peer"], escape(row["note"]))
             continue
+        case, before = ("" if row["case"] == before else row["case"]), row["case"]
         made.add_row(
             case,
             row["peer"],
             "void" if row["note"] else f"{row['ratio']:.2f}",
             f"{row['low']:.2f} to {row['high']:.2f}",
-            f"{text.seconds(row['ours_seconds'])} a {row['unit']}",
+            text.seconds(row["ours_seconds"]),
             "" if row["fraction_of_limit"] is None else f"{row['fraction_of_limit']:.0%}",
             *(
                 text.seconds(row[name])
                 for name in ("ours_first_seconds", "ours_first_seconds_cached", "peer_first_seconds")
             ),
         )
-        if row["note"]:
-            made.add_row("", "", escape(row["note"]))
     return made
+
+
+def notes(rows: Rows) -> list[str]:
+    """Return why rows have no figures, or void ones; what is absent is told once."""
+    told = [
+        f"{row['peer']} is {row['note']}"
+        if row["note"].startswith("absent")
+        else f"{row['case']}, {row['peer']}: {row['note']}"
+        for row in rows
+        if row["note"]
+    ]
+    return _unique(told)
 
 
 def of_processor_time(row: Mapping[str, Any]) -> dict[str, Any]:

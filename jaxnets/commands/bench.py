@@ -60,23 +60,7 @@ def bench(
     rows: list[dict[str, Any]] = []
     try:
         for series in _SERIES if on_one_core else ["all cores"]:
-            own: list[dict[str, Any]] = []
-            try:
-                for line in _measured(cases, peers, rounds, device, series):
-                    if "limits" in line:
-                        told.append({"series": series, **line})
-                        console.print(_told(series, line["limits"]))
-                    elif "starting" in line:
-                        console.print(f"  {line['starting']} ...")
-                    else:
-                        own.append(
-                            {"series": series, **(figures.of_processor_time(line) if series == "one core" else line)}
-                        )
-            finally:
-                rows += own
-                if own:
-                    table = figures.table(own, f"{series}: {_SERIES[series]}")
-                    Console(width=max(_WIDTH, console.width), highlight=False).print(table)
+            _measure(cases, peers, rounds, device, series, told, rows)
     finally:  # what was measured is kept, whatever happened then
         if json is not None and rows:
             figures.save_json(json, told, rows)
@@ -86,6 +70,35 @@ def bench(
         last = [row for row in rows if row["series"] == "all cores"]
         figures.save_plot(out, last, "all cores, time by the clock")
     return 1 if any(row["note"].startswith("void") for row in rows) else 0
+
+
+def _measure(
+    cases: str,
+    peers: str,
+    rounds: int,
+    device: Device,
+    series: str,
+    told: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+) -> None:
+    """Measure one series and print its table; what is told of the machine, and the rows, are added to the lists."""
+    own: list[dict[str, Any]] = []
+    try:
+        for line in _lines(cases, peers, rounds, device, series):
+            if "limits" in line:
+                told.append({"series": series, **line})
+                console.print(_told(series, line["limits"]))
+            elif "starting" in line:
+                console.print(f"  {line['starting']} ...")
+            else:
+                own.append({"series": series, **(figures.of_processor_time(line) if series == "one core" else line)})
+    finally:
+        rows += own
+        if own:
+            table = figures.table(own, f"{series}: {_SERIES[series]}")
+            Console(width=max(_WIDTH, console.width), highlight=False).print(table)
+            for note in figures.notes(own):
+                console.print(note, markup=False)
 
 
 def _check(cases: str, peers: str, rounds: int, json: Path | None, out: Path | None) -> None:
@@ -101,7 +114,7 @@ def _check(cases: str, peers: str, rounds: int, json: Path | None, out: Path | N
         raise InputError(f"json={json}: there is no folder {json.parent}")
 
 
-def _measured(cases: str, peers: str, rounds: int, device: Device, series: str) -> Iterator[Mapping[str, Any]]:
+def _lines(cases: str, peers: str, rounds: int, device: Device, series: str) -> Iterator[Mapping[str, Any]]:
     """Yield what the process that measures one series says."""
     with tempfile.TemporaryDirectory() as cache:
         variables = os.environ | {"JAXNETS_CACHE": cache, "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor"}
