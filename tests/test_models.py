@@ -226,6 +226,7 @@ def test_no_second_trace(case):
     assert state.step == 3
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds(case):
     one = learner(case)
     keys = jax.random.split(jax.random.key(0), 3)
