@@ -86,6 +86,7 @@ class TestAutoencoding:
         digit, white = (row["mse"] for row in json.loads(capsys.readouterr().out))
         assert 0 < digit < white
 
+    @pytest.mark.slow
     def test_predict_keeps_what_is_made_of_images(self, trained, tmp_path, capsys):
         images = digits().test["inputs"][:4]
         np.save(tmp_path / "a.npy", images)

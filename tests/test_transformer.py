@@ -145,6 +145,7 @@ class TestEncoderDecoder:
         params, _ = made.init(jax.random.key(0))
         return params, jax.jit(lambda inputs: made.apply(params, {}, inputs)[0])
 
+    @pytest.mark.slow
     def test_remembers_what_it_read(self):
         _, model = self.made()
         source, target = tokens(2, 6), tokens(2, 5)
