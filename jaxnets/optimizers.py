@@ -44,7 +44,9 @@ class OptimizerConfig:
         given = self.adam_rate
         check_field(self, "adam_rate", given is None or 0 < given < math.inf, "a number greater than 0")
         if given is not None and self.optimizer != "muon":
-            raise InputError(f"adam_rate={given} is beside muon; {self.optimizer} has its --learning-rate alone")
+            raise InputError(
+                f"adam_rate={given} is beside muon; {self.optimizer} has its --learning-rate alone: --adam-rate None"
+            )
         check_field(self, "warmup", self.warmup >= 0, "0 or more")
         check_field(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
         check_field(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")

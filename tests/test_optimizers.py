@@ -95,7 +95,9 @@ def test_muon_leaves_embeddings_to_adam_at_its_own_rate():
 
 
 def test_adam_has_a_rate_of_its_own_beside_muon_only():
-    with pytest.raises(InputError, match=r"adam_rate=0\.1 is beside muon; adamw has its --learning-rate alone"):
+    with pytest.raises(
+        InputError, match=r"adam_rate=0\.1 is beside muon; adamw has its --learning-rate alone: --adam-rate None"
+    ):
         OptimizerConfig(adam_rate=0.1)
 
 

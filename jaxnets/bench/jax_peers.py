@@ -7,7 +7,7 @@ returns a ``Way``.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,13 +18,12 @@ from jax import lax
 
 from jaxnets.bench.workloads import LEARNING_RATE, NUM_BATCHES, Workload
 from jaxnets.chunk import chunk, no_metrics, run_keys
-from jaxnets.learner import Learner, supervised
-from jaxnets.network import PyTree, network
+from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.network import Key, PyTree, network
 from jaxnets.transforms import population
 
 # Takes the workload's steps from where it stands, and returns the mean loss of these steps.
 Way = Callable[[], float]
-Peer = Callable[[Workload, PyTree], Way]
 
 
 def initial_params(workload: Workload) -> PyTree:
@@ -39,15 +38,18 @@ def ours(workload: Workload, params: PyTree) -> Way:
     learner = _learner(workload)
     init_key, key = run_keys(_seeds(workload))
     state = jax.jit(learner.init)(init_key).replace(params=jax.device_put(params))
-    columns = {
-        name: jax.device_put(array.reshape(-1, *array.shape[2:]))
-        for name, array in (("inputs", workload.inputs), ("labels", workload.labels))
-    }
-    batch_size = workload.inputs.shape[1]
-    order = np.arange(NUM_BATCHES * batch_size, dtype=np.int32).reshape(NUM_BATCHES, batch_size)
-    rows = order[np.arange(workload.steps) % NUM_BATCHES]
-    if workload.members > 1:
-        rows = np.broadcast_to(rows[:, None], (workload.steps, workload.members, batch_size))
+    batches = {"inputs": workload.inputs, "labels": workload.labels}
+    return compiled_loop(learner, state, key, batches, workload.steps)
+
+
+def compiled_loop(learner: Learner, state: TrainState, key: Key, batches: Mapping[str, np.ndarray], steps: int) -> Way:
+    """Return the loop that ``fit`` runs, over batches [N, B, ...]; all members of a population are given the same."""
+    num_batches, batch_size = batches["inputs"].shape[:2]
+    columns = {name: jax.device_put(array.reshape(-1, *array.shape[2:])) for name, array in batches.items()}
+    order = np.arange(num_batches * batch_size, dtype=np.int32).reshape(num_batches, batch_size)
+    rows = order[np.arange(steps) % num_batches]
+    if key.ndim:
+        rows = np.broadcast_to(rows[:, None], (steps, len(key), batch_size))
     rows = jax.device_put(rows)
     zeros = no_metrics(learner, state, columns, rows, key)
     loop = jax.jit(chunk(learner), donate_argnums=(0, 1))
@@ -55,7 +57,7 @@ def ours(workload: Workload, params: PyTree) -> Way:
     def run() -> float:
         nonlocal state
         sums = jax.tree.map(np.zeros_like, zeros)
-        state, sums = loop(state, sums, columns, rows, np.int32(0), np.int32(workload.steps), key)
+        state, sums = loop(state, sums, columns, rows, np.int32(0), np.int32(steps), key)
         return float(np.mean(np.asarray(sums["loss"].total) / np.asarray(sums["loss"].count)))
 
     return run

@@ -72,11 +72,6 @@ def rows(name: str, peers: Sequence[str], limits: Limits, rounds: int) -> Iterat
     for peer, started in ways.items():
         if peer == "ours":
             continue
-        pairs = list(zip(started.results, ours.results, strict=True))
-        most = case.tolerance * abs(
-            ours.results[0]
-        )  # the second may be next to 0, where relative differences are large
-        same = all(abs(theirs - own) <= most for theirs, own in pairs)
         yield {
             "case": name,
             "peer": peer,
@@ -85,12 +80,18 @@ def rows(name: str, peers: Sequence[str], limits: Limits, rounds: int) -> Iterat
             **_named("peer_seconds", Seconds(*(value / case.num_units for value in _median(times[peer])))),
             "peer_first_seconds": started.seconds,
             "peer_results": started.results,
-            "note": ""
-            if same
-            else "void: it came to {:.5f} and {:.5f}, ours to {:.5f} and {:.5f}".format(
-                *started.results, *ours.results
-            ),
+            "note": _difference(case, started.results, ours.results),
         }
+
+
+def _difference(case: Case, theirs: Sequence[float], ours: Sequence[float]) -> str:
+    """Return what tells two ways' results apart, or an empty string."""
+    most = case.tolerance * abs(
+        ours[0]
+    )  # a loss after many steps may be next to 0, where relative differences are large
+    if all(abs(their - own) <= most for their, own in zip(theirs, ours, strict=True)):
+        return ""
+    return "void: it came to {:.5f} and {:.5f}, ours to {:.5f} and {:.5f}".format(*theirs, *ours)
 
 
 def _started(case: Case, name: str) -> Started:

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 from jaxnets.adversarial import adversarial
-from jaxnets.bench.jax_peers import Way
-from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
+from jaxnets.bench.jax_peers import Way, compiled_loop
+from jaxnets.chunk import run_keys, step_key
 from jaxnets.learner import Learner, TrainState
 from jaxnets.models import StridedDecoder, StridedEncoder
 from jaxnets.network import Network, PyTree, network
@@ -34,20 +34,7 @@ def images() -> np.ndarray:
 
 def ours(params: PyTree) -> Way:
     """Return the compiled loop that ``fit`` runs."""
-    learner, state, key = _started(params)
-    columns = {"inputs": jax.device_put(images().reshape(-1, 28, 28, 1))}
-    order = np.arange(NUM_BATCHES * BATCH_SIZE, dtype=np.int32).reshape(NUM_BATCHES, BATCH_SIZE)
-    rows = jax.device_put(order[np.arange(STEPS) % NUM_BATCHES])
-    zeros = no_metrics(learner, state, columns, rows, key)
-    loop = jax.jit(chunk(learner), donate_argnums=(0, 1))
-
-    def run() -> float:
-        nonlocal state
-        sums = jax.tree.map(np.zeros_like, zeros)
-        state, sums = loop(state, sums, columns, rows, np.int32(0), np.int32(STEPS), key)
-        return float(sums["loss"].total / sums["loss"].count)
-
-    return run
+    return compiled_loop(*_started(params), {"inputs": images()}, STEPS)
 
 
 def single_steps(params: PyTree) -> Way:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 
@@ -48,10 +49,9 @@ def _others() -> dict[str, str | None]:
             found[library] = version(library)
         except PackageNotFoundError:
             found[library] = None
-    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        found["processor"] = names[0] if names else None
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    found["processor"] = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
     return found
 
 
