@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets.compiling import jit
 from jaxnets.data import padded_batches
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, Metrics, TrainState
@@ -31,7 +32,7 @@ def evaluate(
         batch_size: examples at a time; the last batch is padded and masked, so that one program serves all.
         compiled: ``learner.evaluate``, compiled for such batches.
     """
-    call = compiled or jax.jit(learner.evaluate)
+    call = compiled or jit(learner.evaluate)
     return compute(add_up([call(state, batch) for batch in padded_batches(data, batch_size)]))
 
 
@@ -45,7 +46,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     number = len(arrays["0"])
     if number == 0:
         raise InputError("no inputs to predict; give at least one example, [1, ...]")
-    call = jax.jit(learner.predict)
+    call = jit(learner.predict)
     parts = [
         jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
         for batch in padded_batches(arrays, min(batch_size, number))

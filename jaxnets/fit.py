@@ -12,6 +12,7 @@ from jax import monitoring
 
 from jaxnets.cache import use_compile_cache
 from jaxnets.chunk import chunk, run_keys
+from jaxnets.compiling import jit
 from jaxnets.data import Data, padded_batches
 from jaxnets.evaluation import BATCH_SIZE, evaluate
 from jaxnets.feed import Feed
@@ -273,7 +274,7 @@ class _Loop:
         monitoring.register_event_listener(listen)
         began = time.perf_counter()
         try:
-            program = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+            program = jit(function, donate_argnums=donate).lower(*args).compile()
         finally:
             monitoring.unregister_event_listener(listen)
         self.compile_seconds += time.perf_counter() - began

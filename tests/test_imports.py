@@ -14,6 +14,7 @@ ROOT = Path(jaxnets.__file__).parent
 ARROWS = {
     "errors": set(),
     "cache": set(),
+    "compiling": set(),
     "text": set(),
     "plots": {"errors"},
     "duration": {"errors"},
@@ -35,11 +36,14 @@ ARROWS = {
     "seq2seq": {"errors", "learner", "models"},
     "checkpoint": {"errors"},
     "stopping": {"errors", "learner"},
-    "evaluation": {"data", "errors", "learner", "metrics"},
+    "evaluation": {"compiling", "data", "errors", "learner", "metrics"},
     "chunk": {"learner", "network"},
     "feed": {"data"},
     "plan": {"chunk", "data", "duration", "errors", "learner", "stopping"},
-    "fit": {"cache", "chunk", "data", "evaluation", "feed", "learner", "metrics", "plan", "progress", "stopping"},
+    "fit": {
+        "cache", "chunk", "compiling", "data", "evaluation", "feed", "learner", "metrics", "plan", "progress",
+        "stopping"
+    },
     "progress": {"fit", "text"},
     "options": {"duration", "errors", "stopping"},
     "run": {
@@ -54,8 +58,8 @@ ARROWS = {
     },
     "report": {"data", "plan", "recipes", "run", "summary", "text"},
     "bench": {
-        "adversarial", "cache", "chunk", "data", "generation", "learner", "losses", "models", "network", "nn", "run",
-        "text", "transforms"
+        "adversarial", "cache", "chunk", "compiling", "data", "generation", "learner", "losses", "models", "network",
+        "nn", "run", "text", "transforms"
     },
     "commands": {
         "autoencoding", "bench", "cache", "config", "data", "errors", "evaluation", "fit", "learner", "lr_finder",

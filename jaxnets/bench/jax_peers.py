@@ -18,6 +18,7 @@ from jax import lax
 
 from jaxnets.bench.workloads import LEARNING_RATE, NUM_BATCHES, Workload
 from jaxnets.chunk import chunk, no_metrics, run_keys
+from jaxnets.compiling import jit
 from jaxnets.learner import Learner, TrainState, supervised
 from jaxnets.network import Key, PyTree, network
 from jaxnets.transforms import population
@@ -52,7 +53,7 @@ def compiled_loop(learner: Learner, state: TrainState, key: Key, batches: Mappin
         rows = np.broadcast_to(rows[:, None], (steps, len(key), batch_size))
     rows = jax.device_put(rows)
     zeros = no_metrics(learner, state, columns, rows, key)
-    loop = jax.jit(chunk(learner), donate_argnums=(0, 1))
+    loop = jit(chunk(learner), donate_argnums=(0, 1))
 
     def run() -> float:
         nonlocal state
