@@ -170,6 +170,23 @@ def test_other_work_is_void(monkeypatch):
 
 
 @pytest.mark.slow
+def test_nothing_compiles_while_it_is_timed(monkeypatch):
+    monkeypatch.setitem(cases.CASES, "mlp", lambda: cases.training(SMALL["mlp"]()))
+    events: list[str] = []
+
+    def watched(ways, rounds):
+        jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: events.append(event))
+        try:
+            return timing.paired(ways, rounds)
+        finally:
+            jax.monitoring.clear_event_listeners()
+
+    monkeypatch.setattr(measure, "paired", watched)
+    assert list(measure.rows("mlp", ["raw-jax", "flax-loop"], FAST, 2))
+    assert not [event for event in events if "compile" in event]
+
+
+@pytest.mark.slow
 def test_command(tmp_path, capsys):
     files = ["--json", str(tmp_path / "a.json"), "--out", str(tmp_path / "a.png")]
     assert (

@@ -20,8 +20,9 @@ from jaxnets.report import console
 
 Device = Literal["cpu", "gpu", "tpu"] | None
 
-_ALL = ",".join(CASES)
-_QUICK = "mlp-small,mlp,lstm-small,gpt-small"
+_ALL, _ALL_PEERS = ",".join(CASES), ",".join(PEERS)
+_QUICK = "mlp-small,cnn,lstm-small,gpt-small"
+_QUICK_PEERS = "raw-jax,torch,torch-compile,keras"
 _ROUNDS, _QUICK_ROUNDS = 9, 5
 _SERIES = {"one core": "processor time", "all cores": "time by the clock"}
 _WIDTH = 110  # of the table
@@ -29,7 +30,7 @@ _WIDTH = 110  # of the table
 
 def bench(
     cases: str = _ALL,
-    peers: str = ",".join(PEERS),
+    peers: str = _ALL_PEERS,
     rounds: int | None = None,
     quick: bool = False,
     device: Device = None,
@@ -46,13 +47,13 @@ def bench(
         cases: what is measured, with commas between.
         peers: what it is compared with, with commas between.
         rounds: how often each is measured (9, quick 5); order alternates, and the figure is the median of their ratios.
-        quick: a few cases, a few rounds, all cores: under two minutes.
+        quick: a few cases, peers and rounds, all cores: under two minutes.
         device: what to run on; as JAX chooses if absent.
         json: a file to write all figures to.
         out: a picture to draw.
     """
-    if quick and cases == _ALL:
-        cases = _QUICK
+    if quick:
+        cases, peers = (_QUICK if cases == _ALL else cases), (_QUICK_PEERS if peers == _ALL_PEERS else peers)
     rounds = rounds if rounds is not None else _QUICK_ROUNDS if quick else _ROUNDS
     _check(cases, peers, rounds, json, out)
     on_one_core = not quick and device in (None, "cpu") and hasattr(os, "sched_setaffinity")
@@ -65,7 +66,7 @@ def bench(
         if json is not None and rows:
             figures.save_json(json, told, rows)
     if not rows:
-        raise InputError(f"peers={peers}: none of them has a way to do {cases}; choose from {','.join(PEERS)}")
+        raise InputError(f"peers={peers}: none of them has a way to do {cases}; choose from {_ALL_PEERS}")
     if out is not None:
         last = [row for row in rows if row["series"] == "all cores"]
         figures.save_plot(out, last, "all cores, time by the clock")
