@@ -1,7 +1,9 @@
 """The compiled loop: the same bits however it is cut, resumed or fed, one trace, and reasons for stopping."""
 
+import queue
 import re
 import sys
+import threading
 
 import chex
 import jax
@@ -95,6 +97,31 @@ class TestBits:
         sent = jn.fit(LEARNER, blobs, validation=blobs, on_device=False, **OPTIONS)
         assert_same_bits(sent.state, unbroken.state)
         assert without_time(sent.history) == without_time(unbroken.history)
+
+    def test_rows_of_a_file_equal_rows_in_memory(self, blobs, unbroken, monkeypatch, tmp_path):
+        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)
+        for name, array in blobs.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in blobs}
+        data = jn.Data(**mapped)
+        assert all(np.shares_memory(data[name], mapped[name]) for name in data)  # nothing was read into memory
+        assert_same_bits(jn.fit(LEARNER, data, on_device=False, **OPTIONS).state, unbroken.state)
+
+    def test_the_next_buffer_is_made_while_steps_are_taken(self, blobs, monkeypatch):
+        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)
+        makers: queue.Queue[threading.Thread] = queue.Queue()
+        made = Feed._made
+
+        def watched(feed, start):
+            makers.put(threading.current_thread())
+            return made(feed, start)
+
+        monkeypatch.setattr(Feed, "_made", watched)
+        feed = Feed(blobs, np.asarray(0, np.int32), 16, 14, on_device=False)
+        first = feed.load(0)
+        assert makers.get() is threading.current_thread()
+        assert makers.get(timeout=10) is not threading.current_thread()  # and nobody has asked for it yet
+        assert feed.load(7).start == first.start + 7 and makers.empty()  # the run ends there: nothing more is made
 
     def test_a_buffer_that_runs_out_is_refilled(self, blobs, unbroken, monkeypatch):
         monkeypatch.setattr("jaxnets.feed._MOST_ROWS", 16 * 7)

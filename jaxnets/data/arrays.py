@@ -244,6 +244,20 @@ def _numbered(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return np.array([numbers[str(name)] for name in names], np.int32)[inverse.reshape(labels.shape)]
 
 
+def _check_finite(name: str, array: np.ndarray) -> None:
+    bad = {}  # how many numbers of which rows, a block at a time, for arrays may be larger than memory
+    block = max(1, _BLOCK * 1024 * len(array) // array.size)
+    for start in range(0, len(array), block):
+        wrong = ~np.isfinite(array[start : start + block])
+        for row in np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)):
+            bad[start + int(row)] = int(wrong[row].sum())
+    if bad:
+        raise InputError(
+            f"{name}: {sum(bad.values())} of {array.size} numbers are NaN, infinite or beyond float32, the first in "
+            f"row {next(iter(bad))}; remove or replace them"
+        )
+
+
 def _checked(name: str, array: np.ndarray) -> np.ndarray:
     """Return the array in a dtype that JAX keeps, after a look at every number."""
     if array.dtype.kind not in "biuf":
@@ -253,13 +267,7 @@ def _checked(name: str, array: np.ndarray) -> np.ndarray:
         if array.dtype.itemsize > 4:
             with np.errstate(over="ignore"):
                 array = array.astype(np.float32)
-        bad = ~np.isfinite(array)
-        if bad.any():
-            row = int(np.argwhere(bad)[0][0])
-            raise InputError(
-                f"{name}: {int(bad.sum())} of {array.size} numbers are NaN, infinite or beyond float32, the first in "
-                f"row {row}; remove or replace them"
-            )
+        _check_finite(name, array)
         return array
     if array.dtype.itemsize > 4:
         narrow = np.int32 if array.dtype.kind == "i" else np.uint32
