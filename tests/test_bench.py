@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnets.bench import cases, files, jax_peers, measure, playing, timing, workloads, writing
-from jaxnets.bench.limits import Limits, calibrate
+from jaxnets.bench import cases, files, jax_peers, measure, playing, report, timing, workloads, writing
+from jaxnets.bench.limits import Limits, Work, calibrate
 from jaxnets.cli import main
 
 # Each kind of workload, small.
@@ -53,9 +53,9 @@ def test_ratio_is_of_pairs():
 
 def test_limit_is_the_largest():
     limits = Limits(flops=1e9, flops_bf16=1e9, bytes=1e6, latency=1e-3)
-    assert limits.seconds(2e9, 1e6, 10) == 2
-    assert limits.seconds(1e9, 5e6, 10) == 5
-    assert limits.seconds(1e9, 1e6, 7000) == 7
+    assert limits.seconds(Work(2e9, 5e6, 10)) == 2  # bytes so few stay in caches
+    assert limits.seconds(Work(1e9, 5e8, 10)) == 500
+    assert limits.seconds(Work(1e9, 1e6, 7000)) == 7
 
 
 @pytest.mark.slow
@@ -163,6 +163,10 @@ def test_other_work_is_void(monkeypatch):
     rows = {row["peer"]: row for row in measure.rows("mlp", peers, FAST, 2)}
     assert rows["raw-jax"]["note"] == ""
     assert rows["raw-jax"]["low"] <= rows["raw-jax"]["ratio"] <= rows["raw-jax"]["high"]
+    row, flops = rows["raw-jax"], workload.flops
+    np.testing.assert_allclose(row["mfu"], flops / row["ours_seconds"] / FAST.flops)
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    assert row["memory"] > 3 * weights and row["bytes"] == 7 * weights
     assert rows["flax-loop"]["note"].startswith("void: it came to")
     assert rows["nnx-jit"]["note"] == "failed: RuntimeError: no compiler"
     assert rows["torch"]["note"] == "absent: torch is not installed; pip install 'jaxnets[bench]'"
@@ -202,6 +206,15 @@ def test_command(tmp_path, capsys):
     assert found["environment"]["jax"] == jax.__version__
     assert found["limits"]["all cores"]["flops"] > 0
     assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_picture_of_nothing_and_of_much(tmp_path):
+    row = {"ratio": 2.0, "low": 1.0, "high": 3.0, "note": "", "flops": 1e9, "bytes": 1e7, "ours_seconds": 0.01}
+    rows = [row | {"case": case, "peer": peer} for case in ("mlp", "cnn") for peer in ("torch", "keras")]
+    rows.append({"case": "gan", "peer": "torch", "note": "absent"})
+    for number, drawn in enumerate((rows, rows[-1:])):
+        report.save_plot(tmp_path / f"{number}.png", drawn, FAST._asdict(), "both")
+        assert (tmp_path / f"{number}.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import jax
 
 from jaxnets.bench import files, jax_peers, playing, writing
 from jaxnets.bench.jax_peers import Way
-from jaxnets.bench.limits import Limits
+from jaxnets.bench.limits import Work
 from jaxnets.bench.workloads import WORKLOADS, Workload
+from jaxnets.network import PyTree
 
 _BYTES_A_WEIGHT = 28  # Adam reads weight, gradient and two moments, and writes all but the gradient, in float32
-_CACHE = 1 << 25  # bytes of weights that a processor's caches may hold: only what is larger comes from memory
 
 
 class Case(NamedTuple):
@@ -24,7 +24,7 @@ class Case(NamedTuple):
         unit: what is counted: "step" or "file".
         num_units: how many of these one measurement is.
         ways: each who can do it, by name, and what makes ready and returns a ``Way``; "ours" is one of them.
-        limit: the least seconds of one unit that the hardware allows; None where there is no such reckoning.
+        work: what one unit consists of; None where there is no such reckoning.
         tolerance: between results of two ways, relative, above which they have not done the same work.
     """
 
@@ -32,14 +32,13 @@ class Case(NamedTuple):
     unit: str
     num_units: int
     ways: Mapping[str, Callable[[], Way]]
-    limit: Callable[[Limits], float] | None
+    work: Work | None
     tolerance: float = 2e-3  # of mean losses over some steps: they are of float32, and drift apart
 
 
 def training(workload: Workload) -> Case:
     """Return the case of a workload, all of whose ways start from the same weights."""
     params = jax_peers.initial_params(workload)
-    weights = sum(leaf.size for leaf in jax.tree.leaves(params))
 
     def torch(*, compiled: bool) -> Way:
         return import_module("jaxnets.bench.torch_peer").train(workload, params, compiled=compiled)
@@ -47,10 +46,7 @@ def training(workload: Workload) -> Case:
     def keras() -> Way:
         return import_module("jaxnets.bench.keras_peer").train(workload, params)
 
-    def limit(limits: Limits) -> float:
-        num_bytes = _BYTES_A_WEIGHT * weights if 4 * weights > _CACHE else 0
-        return limits.seconds(workload.members * workload.flops, num_bytes, workload.serial)
-
+    work = Work(workload.members * workload.flops, _bytes(params), workload.serial)
     ways: dict[str, Callable[[], Way]] = {
         "ours": partial(jax_peers.ours, workload, params),
         "raw-jax": partial(jax_peers.scan_by_hand, workload, params),
@@ -61,7 +57,7 @@ def training(workload: Workload) -> Case:
     }
     if workload.members == 1:  # Keras has no populations
         ways["keras"] = keras
-    return Case(workload.about, "step", workload.steps, ways, limit)
+    return Case(workload.about, "step", workload.steps, ways, work)
 
 
 def gan() -> Case:
@@ -74,7 +70,7 @@ def gan() -> Case:
     ways = {"ours": partial(playing.ours, params), "flax-loop": partial(playing.single_steps, params)}
     ways |= {"torch": partial(torch, compiled=False), "torch-compile": partial(torch, compiled=True)}
     about = f"GAN step, 28x28, batch {playing.BATCH_SIZE}"
-    return Case(about, "step", playing.STEPS, ways, lambda limits: limits.seconds(playing.FLOPS, 0, 1), 0.3)
+    return Case(about, "step", playing.STEPS, ways, Work(playing.FLOPS, _bytes(params)), 0.3)
 
 
 def generation() -> Case:
@@ -86,7 +82,7 @@ def generation() -> Case:
 
     ways = {"ours": partial(writing.ours, params), "torch": torch}
     about = f"generation with a cache, GPT D{writing.SIZES[0]}, batch {writing.BATCH_SIZE}, {writing.LENGTH} tokens"
-    return Case(about, "step", writing.LENGTH, ways, lambda limits: limits.seconds(writing.FLOPS, 0, 1), 0.0)
+    return Case(about, "step", writing.LENGTH, ways, Work(writing.FLOPS), 0.0)
 
 
 def reading(kind: files.Kind) -> Case:
@@ -100,6 +96,10 @@ def reading(kind: files.Kind) -> Case:
     if kind == "images":
         ways["torch"] = torch
     return Case(made.about, "file", 1, ways, None, 1e-6)
+
+
+def _bytes(params: PyTree) -> int:
+    return _BYTES_A_WEIGHT * sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 CASES: Mapping[str, Callable[[], Case]] = {

@@ -8,7 +8,7 @@ returns a ``Way``.
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,6 +27,22 @@ from jaxnets.transforms import population
 Way = Callable[[], float]
 
 
+class Compiled(NamedTuple):
+    """A way in one program.
+
+    Attributes:
+        way: what runs it.
+        memory: bytes that it needs at most, arguments and results included.
+    """
+
+    way: Way
+    memory: int
+
+    def __call__(self) -> float:
+        """Run it."""
+        return self.way()
+
+
 def initial_params(workload: Workload) -> PyTree:
     """Return the weights that all start from."""
     init_key, _ = run_keys(_seeds(workload))
@@ -43,7 +59,9 @@ def ours(workload: Workload, params: PyTree) -> Way:
     return compiled_loop(learner, state, key, batches, workload.steps)
 
 
-def compiled_loop(learner: Learner, state: TrainState, key: Key, batches: Mapping[str, np.ndarray], steps: int) -> Way:
+def compiled_loop(
+    learner: Learner, state: TrainState, key: Key, batches: Mapping[str, np.ndarray], steps: int
+) -> Compiled:
     """Return the loop that ``fit`` runs, over batches [N, B, ...]; all members of a population are given the same."""
     num_batches, batch_size = batches["inputs"].shape[:2]
     columns = {name: jax.device_put(array.reshape(-1, *array.shape[2:])) for name, array in batches.items()}
@@ -53,15 +71,19 @@ def compiled_loop(learner: Learner, state: TrainState, key: Key, batches: Mappin
         rows = np.broadcast_to(rows[:, None], (steps, len(key), batch_size))
     rows = jax.device_put(rows)
     zeros = no_metrics(learner, state, columns, rows, key)
-    loop = jit(chunk(learner), donate_argnums=(0, 1))
+    span = np.int32(0), np.int32(steps)
+    loop = jit(chunk(learner), donate_argnums=(0, 1)).lower(state, zeros, columns, rows, *span, key).compile()
 
     def run() -> float:
         nonlocal state
         sums = jax.tree.map(np.zeros_like, zeros)
-        state, sums = loop(state, sums, columns, rows, np.int32(0), np.int32(steps), key)
+        state, sums = loop(state, sums, columns, rows, *span, key)
         return float(np.mean(np.asarray(sums["loss"].total) / np.asarray(sums["loss"].count)))
 
-    return run
+    needs = loop.memory_analysis()
+    shared = needs.alias_size_in_bytes  # results that take their arguments' place
+    sizes = needs.argument_size_in_bytes, needs.output_size_in_bytes, needs.temp_size_in_bytes
+    return Compiled(run, sum(sizes) - shared)
 
 
 def scan_by_hand(workload: Workload, params: PyTree) -> Way:

@@ -11,6 +11,21 @@ from jaxnets.bench.timing import measured
 
 _SIZE = {"cpu": 2048}  # rows of the matrices; 8192 elsewhere
 _BYTES = 1 << 28
+_CACHE = 7 << 25  # bytes that may stay in a processor's caches: only more than these come from memory
+
+
+class Work(NamedTuple):
+    """What a unit of work consists of.
+
+    Attributes:
+        flops: floating-point operations.
+        num_bytes: read and written at least, of weights and what belongs to them.
+        serial: operations that can only come one after the other.
+    """
+
+    flops: float
+    num_bytes: float = 0.0
+    serial: int = 1
 
 
 class Limits(NamedTuple):
@@ -28,9 +43,10 @@ class Limits(NamedTuple):
     bytes: float
     latency: float
 
-    def seconds(self, flops: float, num_bytes: float, serial: int) -> float:
-        """Return the least time of work of so many operations, bytes to and from memory, and steps in a row."""
-        return max(flops / self.flops, num_bytes / self.bytes, serial * self.latency)
+    def seconds(self, work: Work) -> float:
+        """Return the least time that the work takes."""
+        num_bytes = work.num_bytes if work.num_bytes > _CACHE else 0
+        return max(work.flops / self.flops, num_bytes / self.bytes, work.serial * self.latency)
 
 
 def calibrate() -> Limits:

@@ -60,11 +60,15 @@ def rows(name: str, peers: Sequence[str], limits: Limits, rounds: int) -> Iterat
         started.way()  # some compile once more, for what they had compiled was cleared
     times = paired({peer: started.way for peer, started in ways.items()}, rounds)
     ours, seconds = ways["ours"], Seconds(*(value / case.num_units for value in _median(times["ours"])))
-    least = case.limit(limits) if case.limit else None
+    least = limits.seconds(case.work) if case.work else None
     common = {
         "unit": case.unit,
         **_named("ours_seconds", seconds),
-        **_named("fraction_of_limit", (least and least / seconds.wall, least and least / seconds.process)),
+        **_named("fraction_of_limit", tuple(least and least / value for value in seconds)),
+        "flops": case.work and case.work.flops,
+        "bytes": case.work and case.work.num_bytes,
+        **_named("mfu", tuple(case.work and case.work.flops / value / limits.flops for value in seconds)),
+        "memory": getattr(ours.way, "memory", None),
         "ours_first_seconds": ours.seconds,
         "ours_first_seconds_cached": again,
         "ours_results": ours.results,
@@ -119,7 +123,7 @@ def _ratios(peer: list[Seconds], ours: list[Seconds]) -> dict[str, Any]:
     return found
 
 
-def _named(name: str, value: tuple[Any, Any]) -> dict[str, Any]:
+def _named(name: str, value: tuple[Any, ...]) -> dict[str, Any]:
     """Return what is by the clock under this name, and what is of processor time under one that says so."""
     wall, process = value
     return {name: wall, f"process_{name}": process}
