@@ -91,7 +91,8 @@ def _draw_ratios(axes: Any, rows: Rows) -> None:
         places = [cases.index(row["case"]) + (number - (len(peers) - 1) / 2) * height for row in own]
         ratios = [row["ratio"] for row in own]
         errors = [[row["ratio"] - row["low"] for row in own], [row["high"] - row["ratio"] for row in own]]
-        axes.barh(places, ratios, height, xerr=errors, label=peer, error_kw={"linewidth": 0.8})
+        beyond = [ratio - 1 for ratio in ratios]  # bars begin at 1, and go to the right where ours is faster
+        axes.barh(places, beyond, height, left=1, xerr=errors, label=peer, error_kw={"linewidth": 0.8})
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(range(len(cases)), cases)
