@@ -12,13 +12,16 @@ import mmap
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,15 +30,21 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxnets as jn
 from jaxnets.bench import jax_peers
-from jaxnets.bench.jax_peers import Way
-from jaxnets.bench.timing import measured
 from jaxnets.bench.workloads import Workload, gpt, mlp, recurrent
 from jaxnets.chunk import no_metrics
 from jaxnets.compiling import jit
 
+Way = Callable[[], object]
 Start = Callable[[], Way]  # to be timed: it compiles
 ROW = 64 * 64 * 3  # numbers of an example that is read from a file
 FILE_BATCH, FILE_STEPS = 128, 300
+
+
+class Reading(NamedTuple):
+    """Seconds of a run without its compilation, and the share of them in which steps waited for data."""
+
+    seconds: float
+    waiting: float
 
 
 @contextmanager
@@ -75,7 +84,7 @@ def on_devices(number: int) -> Iterator[Start]:
 
 @contextmanager
 def from_file(megabytes: int) -> Iterator[Start]:
-    """Yield what trains on a file of this size, none of it in memory at first, and returns the share of waiting."""
+    """Yield what trains on a file of this size, none of it in memory at first (on Linux), and tells what it took."""
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
         number = megabytes * 10**6 // ROW
         images = np.lib.format.open_memmap(file.name, "w+", np.uint8, (number, ROW))
@@ -88,17 +97,19 @@ def from_file(megabytes: int) -> Iterator[Start]:
         learner = classifier(ROW, (256,))
         options: dict[str, Any] = {"batch_size": FILE_BATCH, "duration": FILE_STEPS, "evaluate_every": FILE_STEPS}
 
-        def train() -> float:
-            mapping.madvise(mmap.MADV_DONTNEED)
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        def train() -> Reading:
+            if sys.platform == "linux":
+                mapping.madvise(mmap.MADV_DONTNEED)
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             *_, last = jn.events(learner, data, on_device=False, **options)
-            return last.wait_seconds / (last.seconds - last.compile_seconds)
+            seconds = last.seconds - last.compile_seconds
+            return Reading(seconds, last.wait_seconds / seconds)
 
         yield lambda: train
 
 
 Series = Mapping[int, Callable[[], AbstractContextManager[Start]]]
-DATA_SET = "data set (MB)"
+DEVICES, DATA_SET = "devices (MLP)", "data set (MB)"
 SERIES: Mapping[str, Series] = {
     "steps (MLP)": {n: partial(steps_of, mlp, (64, 64, 64, 10), 32, n) for n in (100, 1000)},
     "batch (MLP)": {n: partial(steps_of, mlp, (256, 256, 256, 10), n, 20) for n in (64, 256, 1024, 4096)},
@@ -108,16 +119,22 @@ SERIES: Mapping[str, Series] = {
     "length (LSTM)": {n: partial(steps_of, recurrent, "LSTM", 64, n, 16, 4) for n in (32, 128, 512)},
     "length (GPT)": {n: partial(steps_of, gpt, 64, n, 4, 4) for n in (64, 128, 256, 512)},
     "depth (GPT)": {n: partial(steps_of, gpt, 64, 64, 8, 4, n) for n in (2, 4, 8, 16)},
-    "devices (MLP)": {n: partial(on_devices, n) for n in (1, 2, 4, 8)},
+    DEVICES: {n: partial(on_devices, n) for n in (1, 2, 4, 8)},
     DATA_SET: {n: partial(from_file, n) for n in (100, 1000, 10_000)},
 }
 # The most, where work itself grows faster than the size, or not at all; else 1.
-EXPECTED = {"width (MLP)": 2.0, "length (GPT)": 1.5, "devices (MLP)": 0.0, DATA_SET: 0.0}
+EXPECTED = {"width (MLP)": 2.0, "length (GPT)": 1.5, DEVICES: 0.0, DATA_SET: 0.0}
 ROUNDS = 5
 
 
-def measure(series: Series) -> list[dict[str, Any]]:
-    """Return, for each size, the seconds to the first result and of a measurement after that."""
+def measure(name: str, files: Sequence[int]) -> list[dict[str, Any]]:
+    """Return, for each size of a series, the seconds to the first result and of a measurement after that."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    if name == DEVICES:
+        jax.config.update("jax_num_cpu_devices", 8)
+    series = {size: partial(from_file, size) for size in files} if name == DATA_SET else SERIES[name]
+    if name == DEVICES:
+        series = {size: make for size, make in series.items() if size <= len(jax.devices())}
     rows = []
     for size, make in series.items():
         with make() as start:
@@ -125,9 +142,17 @@ def measure(series: Series) -> list[dict[str, Any]]:
             way = start()
             way()
             first = time.perf_counter() - begun
-            seconds = statistics.median(measured(way).wall for _ in range(ROUNDS))
-            rows.append({"size": size, "seconds": seconds, "first_seconds": first, "result": way()})
+            took = [timed(way) for _ in range(ROUNDS)]
+            seconds, waiting = (statistics.median(values) for values in zip(*took, strict=True))
+            rows.append({"size": size, "seconds": seconds, "first_seconds": first, "waiting": waiting})
     return rows
+
+
+def timed(way: Way) -> Reading:
+    """Return how long a measurement takes; one that reads a file tells by itself."""
+    begun = time.perf_counter()
+    result = way()
+    return result if isinstance(result, Reading) else Reading(time.perf_counter() - begun, 0.0)
 
 
 def slope(rows: list[dict[str, Any]]) -> float:
@@ -162,19 +187,17 @@ def main() -> None:
     options = parser.parse_args()
     if len(options.files) < 2:
         parser.error("--files needs two sizes or more: growth is between them")
-    jax.config.update("jax_enable_compilation_cache", False)
-    jax.config.update("jax_num_cpu_devices", 8)
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {platform.machine()}")
     found = {}
     for name in options.only:
-        series = SERIES[name] if name != DATA_SET else {size: partial(from_file, size) for size in options.files}
-        found[name] = measure(series)
+        with ProcessPoolExecutor(1, get_context("spawn")) as fresh:  # as many devices and threads as the series needs
+            found[name] = fresh.submit(measure, name, options.files).result()
         steepest, most = slope(found[name]), EXPECTED.get(name, 1.0)
         cells = "  ".join(f"{row['size']:,}: {row['seconds'] * 1e3:,.1f} ms" for row in found[name])
         compiling = "  ".join(f"{row['first_seconds']:.1f}" for row in found[name])
         beyond = "  BEYOND" if steepest > most + 0.1 else ""
         if name == DATA_SET:
-            cells += "; waiting for data " + ", ".join(f"{row['result']:.0%}" for row in found[name])
+            cells += "; waiting for data " + ", ".join(f"{row['waiting']:.0%}" for row in found[name])
         print(f"{name:<18}{cells}; first calls {compiling} s; steepest slope {steepest:.2f} (at most {most}){beyond}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))

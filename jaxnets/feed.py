@@ -25,10 +25,15 @@ class Buffer(NamedTuple):
     rows: jax.Array
 
 
+class _Rows(NamedTuple):
+    columns: dict[str, np.ndarray]
+    rows: np.ndarray
+
+
 class Feed:
     """The training data as buffers of equal shape, for one compiled program.
 
-    While the steps of one buffer are taken, a thread makes the next. Arrays may be larger than memory (``np.memmap``).
+    While the steps of one buffer are taken, a thread reads the next. Arrays may be larger than memory (``np.memmap``).
 
     Args:
         data: the training data.
@@ -54,26 +59,27 @@ class Feed:
         self.capacity = max(1, capacity if num_steps is None else min(capacity, num_steps))
         self._num_steps = num_steps
         self._reader = ThreadPoolExecutor(1)
-        self._next: tuple[int, Future[Buffer]] | None = None
+        self._next: tuple[int, Future[_Rows]] | None = None
         self._columns = jax.device_put(dict(data)) if self._on_device else {}
 
     def load(self, start: int) -> Buffer:
-        """Return the buffer for the steps from ``start`` on, and begin to make the one after it."""
+        """Return the buffer for the steps from ``start`` on, and begin to read the one after it."""
         ahead, after = self._next, start + self.capacity
-        buffer = ahead[1].result() if ahead and ahead[0] == start else self._made(start)
+        if ahead is None or ahead[0] != start:
+            ahead = start, self._reader.submit(self._read, start)
+        columns, rows = ahead[1].result()
         more = self._num_steps is None or after < self._num_steps
-        self._next = (after, self._reader.submit(self._made, after)) if more else None
-        return buffer
+        self._next = (after, self._reader.submit(self._read, after)) if more else None
+        return Buffer(start, jax.device_put(columns) if columns else self._columns, jax.device_put(rows))
 
-    def _made(self, start: int) -> Buffer:
+    def _read(self, start: int) -> "_Rows":
+        """Return what is not on the device yet; devices are this thread's caller's business."""
         orders = [order.rows(start, self.capacity) for order in self._orders]
         rows = np.stack(orders, axis=1).reshape(self.capacity, *self._seeds.shape, -1)
         if self._on_device:
-            return Buffer(start, self._columns, jax.device_put(rows))
+            return _Rows({}, rows)
         columns = {name: _taken(array, rows.reshape(-1)) for name, array in self._data.items()}
-        return Buffer(
-            start, jax.device_put(columns), jax.device_put(np.arange(rows.size, dtype=np.int32).reshape(rows.shape))
-        )
+        return _Rows(columns, np.arange(rows.size, dtype=np.int32).reshape(rows.shape))
 
 
 def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -85,7 +91,8 @@ def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _device_memory() -> int:
-    """Return the bytes of memory that JAX may use on a device; on CPU, all that the machine has."""
+    """Return the bytes of memory that JAX may use on a device; on CPU what the machine has, 64 GiB at most."""
     if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
         return limit
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 34
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 34
+    return min(most, 1 << 36)

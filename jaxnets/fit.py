@@ -188,7 +188,9 @@ class _Loop:
         else:
             self.run = jax.tree.map(jnp.array, resume)
         self.step = int(np.ravel(self.run.train.step)[0])
+        loading = time.perf_counter()
         self.buffer = feed.load(self.step)
+        self.wait_seconds += time.perf_counter() - loading
         self.num, self.step_seconds = 1, 0.0
 
     @property
@@ -222,12 +224,14 @@ class _Loop:
         state, sums = self.program(self.run.train, self.run.sums, columns, rows, *span, self.key)
         self.run = self.run.replace(train=state, sums=sums)
         self.step += num
+        waited = 0.0
         if self.step == start + self.feed.capacity and self.step != self.plan.num_steps:
             loading = time.perf_counter()
             self.buffer = self.feed.load(self.step)  # while the device is at work on the last of these rows
-            self.wait_seconds += max(0.0, time.perf_counter() - loading - num * self.step_seconds)
+            waited = max(0.0, time.perf_counter() - loading - num * self.step_seconds)
         jax.block_until_ready(sums)
-        self.step_seconds = (time.perf_counter() - began) / num
+        self.wait_seconds += waited
+        self.step_seconds = (time.perf_counter() - began - waited) / num
         self.num = max(1, min(8 * num, int(CHUNK_SECONDS / self.step_seconds)))
 
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:

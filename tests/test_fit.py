@@ -3,7 +3,7 @@
 import queue
 import re
 import sys
-import threading
+import time
 
 import chex
 import jax
@@ -107,21 +107,48 @@ class TestBits:
         assert all(np.shares_memory(data[name], mapped[name]) for name in data)  # nothing was read into memory
         assert_same_bits(jn.fit(LEARNER, data, on_device=False, **OPTIONS).state, unbroken.state)
 
-    def test_the_next_buffer_is_made_while_steps_are_taken(self, blobs, monkeypatch):
+    def test_the_next_rows_are_read_while_steps_are_taken(self, blobs, monkeypatch):
         monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)
-        makers: queue.Queue[threading.Thread] = queue.Queue()
-        made = Feed._made
+        starts: queue.Queue[int] = queue.Queue()
+        read = Feed._read
+        monkeypatch.setattr(Feed, "_read", lambda feed, start: [starts.put(start), read(feed, start)][1])
+        for num_steps, last in ((14, 7), (None, 14)):
+            feed = Feed(blobs, np.asarray(0, np.int32), 16, num_steps, on_device=False)
+            feed.load(0)
+            assert [starts.get(timeout=10), starts.get(timeout=10)] == [0, 7]  # and nobody has asked for the second yet
+            assert feed.load(7).start == 7
+            feed._reader.shutdown()
+            assert max([7, *starts.queue]) == last  # nothing is read beyond the run's end
+            starts.queue.clear()
 
-        def watched(feed, start):
-            makers.put(threading.current_thread())
-            return made(feed, start)
+    def test_rows_of_each_member(self, blobs, monkeypatch):
+        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 2 * 16 * 20 * 7)
+        feeds = [Feed(blobs, np.array([3, 4], np.int32), 16, 14, on_device=place) for place in (True, False)]
+        for start in (0, 7, 0):  # again from the beginning, which was not read ahead
+            there, sent = (feed.load(start) for feed in feeds)
+            rows = np.asarray(there.rows)[:7]
+            assert rows.shape == (7, 2, 16)
+            np.testing.assert_array_equal(there.columns["inputs"][rows], sent.columns["inputs"][np.asarray(sent.rows)])
 
-        monkeypatch.setattr(Feed, "_made", watched)
-        feed = Feed(blobs, np.asarray(0, np.int32), 16, 14, on_device=False)
-        first = feed.load(0)
-        assert makers.get() is threading.current_thread()
-        assert makers.get(timeout=10) is not threading.current_thread()  # and nobody has asked for it yet
-        assert feed.load(7).start == first.start + 7 and makers.empty()  # the run ends there: nothing more is made
+    def test_an_error_of_the_reader_is_the_runs_error(self, blobs, monkeypatch):
+        def broken(array, rows):
+            raise OSError("the disk is gone")
+
+        monkeypatch.setattr("jaxnets.feed._taken", broken)
+        with pytest.raises(OSError, match="the disk is gone"):
+            jn.fit(LEARNER, blobs, on_device=False, **OPTIONS)
+
+    def test_waiting_for_data_is_told(self, blobs, monkeypatch):
+        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20)  # a step a buffer
+        taken = sys.modules["jaxnets.feed"]._taken
+
+        def slow(array, rows):
+            time.sleep(0.1)
+            return taken(array, rows)
+
+        monkeypatch.setattr("jaxnets.feed._taken", slow)
+        *_, last = jn.events(LEARNER, blobs, on_device=False, batch_size=16, duration=8)
+        assert last.wait_seconds > 0.25 * 8 * 2 * 0.1  # of the time that two arrays for each of 8 steps take to read
 
     def test_a_buffer_that_runs_out_is_refilled(self, blobs, unbroken, monkeypatch):
         monkeypatch.setattr("jaxnets.feed._MOST_ROWS", 16 * 7)
@@ -166,7 +193,7 @@ class TestCompiling:
         assert counts[0] == counts[-1]
 
     @pytest.mark.parametrize(("dropout", "draws"), [(0.0, False), (0.3, True)])
-    def test_steps_never_wait_for_the_host_and_draw_only_what_they_need(self, dropout, draws, blobs):
+    def test_a_loop_calls_no_host_and_draws_only_what_it_needs(self, dropout, draws, blobs):
         learner, seed = small_learner(dropout=dropout), np.asarray(0, np.int32)
         init_key, key = jn.run_keys(seed)
         _, columns, rows = Feed(blobs, seed, 16, 5).load(0)

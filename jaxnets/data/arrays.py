@@ -14,6 +14,8 @@ from jaxnets.errors import InputError
 
 # Rows that the statistics look at in one go.
 _BLOCK = 4096
+# Numbers that are checked in one go.
+_CHECKED = 1 << 22
 # Integer labels above this are numbers, unless their classes are named.
 _MOST_CLASSES = 10_000
 
@@ -68,7 +70,8 @@ class Data(Mapping[str, np.ndarray]):
     """Arrays of equally many examples, by name: ``Data(inputs=x, labels=y)``.
 
     float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers. By an array named
-    "lengths", [N], rows of like length make up the batches of training.
+    "lengths", [N], rows of like length make up the batches of training. Memory-mapped arrays of up to 32 bits a number,
+    in the machine's byte order, stay in their files, though not in ``take`` and ``split``.
 
     Args:
         classes: names of the classes of "labels", in the order of their numbers; of text labels the sorted names.
@@ -245,16 +248,17 @@ def _numbered(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
-    bad = {}  # how many numbers of which rows, a block at a time, for arrays may be larger than memory
-    block = max(1, _BLOCK * 1024 * len(array) // array.size)
-    for start in range(0, len(array), block):
+    count, first = 0, -1
+    block = max(1, _CHECKED * len(array) // array.size)
+    for start in range(0, len(array), block):  # for arrays may be larger than memory
         wrong = ~np.isfinite(array[start : start + block])
-        for row in np.flatnonzero(wrong.reshape(len(wrong), -1).any(1)):
-            bad[start + int(row)] = int(wrong[row].sum())
-    if bad:
+        if count == 0 and wrong.any():
+            first = start + int(np.argwhere(wrong)[0][0])
+        count += int(wrong.sum())
+    if count:
         raise InputError(
-            f"{name}: {sum(bad.values())} of {array.size} numbers are NaN, infinite or beyond float32, the first in "
-            f"row {next(iter(bad))}; remove or replace them"
+            f"{name}: {count} of {array.size} numbers are NaN, infinite or beyond float32, the first in row {first}; "
+            "remove or replace them"
         )
 
 
