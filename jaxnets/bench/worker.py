@@ -3,6 +3,7 @@
 A process of its own may be held to one core, for the thread pools are made as it starts.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -56,4 +57,5 @@ def _others() -> dict[str, str | None]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with contextlib.suppress(KeyboardInterrupt):  # the command, which hears it too, says so
+        main(*sys.argv[1:])

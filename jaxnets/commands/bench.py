@@ -128,12 +128,16 @@ def _lines(cases: str, peers: str, rounds: int, device: Device, series: str) -> 
         command = [sys.executable, "-m", "jaxnets.bench.worker", *arguments]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("{"):
-                    said = json.loads(line)
-                    if "error" in said:
-                        raise InputError(f"device={device}: {said['error']}")
-                    yield said
+            try:
+                for line in process.stdout:
+                    if line.startswith("{"):
+                        said = json.loads(line)
+                        if "error" in said:
+                            raise InputError(f"device={device}: {said['error']}")
+                        yield said
+            except BaseException:
+                process.terminate()
+                raise
         if process.returncode:
             raise InputError(f"the process that measures ended with status {process.returncode}; see its message above")
 

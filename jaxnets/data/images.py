@@ -23,6 +23,7 @@ SPLITS |= {"training": "train", "testing": "test"}  # in capitals or not
 _MOST_BYTES_A_FILE = 64 << 20
 _MOST_BYTES = 8 << 30
 _BLOCK = 256  # images that a thread decodes in one go
+_LARGE = 1 << 14  # bytes of a file above which threads gain: decoding then takes longer than Python around it
 
 Parts = tuple[str, ...]  # of a path: ("train", "frog", "1463.jpg")
 
@@ -168,7 +169,7 @@ def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Par
 def _decoded(
     path: Path, files: Sequence[tuple[Parts, Callable[[], bytes]]], size: tuple[int, int] | None
 ) -> np.ndarray:
-    """Return all images, [N, H, W, 1 or 3] uint8, decoded by several threads."""
+    """Return all images, [N, H, W, 1 or 3] uint8; large ones are decoded by several threads."""
     first = decode_image(f"{path}: {'/'.join(files[0][0])}", files[0][1], size)
     height, width = first.shape[:2]
     if len(files) * height * width * 3 > _MOST_BYTES:
@@ -189,7 +190,7 @@ def _decoded(
         return images
 
     starts = range(0, len(files), _BLOCK)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(os.cpu_count() if len(files[0][1]()) > _LARGE else 1) as threads:
         try:
             blocks = list(_with_progress(f"reading {path.name}", threads.map(decode, starts), len(starts)))
         except BaseException:
