@@ -1,5 +1,7 @@
 """Attention against PyTorch's, and its masks, positions and cache against what they stand for."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,3 +98,22 @@ class TestAttention:
             Attention(8, 3, rngs=nnx.Rngs(0))
         with pytest.raises(InputError, match="a head has 1 features"):
             Attention(4, 4, rotary=True, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("length", [128, 131])
+def test_long_causal_attention_in_parts_equals_the_whole(length, monkeypatch):
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, length, 2, 4))
+
+    def outputs_and_gradients(q, k, v):
+        attend = lambda *qkv: dot_product_attention(*qkv, causal=True)
+        return attend(q, k, v), jax.grad(lambda *qkv: jnp.sin(attend(*qkv)).sum(), (0, 1, 2))(q, k, v)
+
+    def softmaxes():
+        return str(jax.make_jaxpr(partial(outputs_and_gradients))(q, k, v)).count(" exp ")
+
+    in_parts = outputs_and_gradients(q, k, v)
+    assert softmaxes() == 2 * 4
+    monkeypatch.setattr("jaxnets.nn.attention._LONG", 1000)
+    assert softmaxes() == 2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), in_parts, outputs_and_gradients(q, k, v))
+    np.testing.assert_allclose(in_parts[0][:, 0], v[:, 0], atol=1e-6)  # the first sees itself alone
