@@ -100,7 +100,7 @@ class TestAttention:
             Attention(4, 4, rotary=True, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("length", [128, 131])
+@pytest.mark.parametrize("length", [131, pytest.param(128, marks=pytest.mark.slow)])
 def test_long_causal_attention_in_parts_equals_the_whole(length, monkeypatch):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, length, 2, 4))
 

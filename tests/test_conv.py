@@ -78,7 +78,7 @@ def test_values_and_gradients_equal_xla(name):
     close(jax.jit(gradients(ours))(x, w), jax.jit(gradients(xla))(x, w))
 
 
-@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("rank", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_and_three_dimensions(rank):
     options = {"window_strides": (2,) * rank}
     x, w = arrays(options, (7, 6, 5)[:rank], (3,) * rank)

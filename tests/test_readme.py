@@ -93,7 +93,14 @@ def test_every_file_that_is_linked_or_named_is_there():
 
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
-LONG = ("gan_on_a_ring.py", "segmentation.py", "prediction_interval.py", "denoise_signals.py", "sort_numbers.py")
+LONG = (
+    "gan_on_a_ring.py",
+    "segmentation.py",
+    "prediction_interval.py",
+    "denoise_signals.py",
+    "sort_numbers.py",
+    "truncated_backpropagation.py",
+)
 
 
 @pytest.mark.parametrize(
