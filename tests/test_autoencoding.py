@@ -90,6 +90,7 @@ class TestVariational:
         for name, expected in {"distortion": distortion, "kl": kl, "loss": distortion + kl}.items():
             np.testing.assert_allclose(sums[name].total / sums[name].count, expected.mean(), rtol=1e-5)
 
+    @pytest.mark.slow
     def test_many_importance_samples_approach_the_likelihood(self):
         learner = small_vae(1, importance_samples=3000)
         data = jn.Data(inputs=X)
@@ -126,6 +127,7 @@ class TestVariational:
 
             check_grads(loss, (state.params,), order=1, modes=("rev",), atol=2e-2, rtol=2e-2, eps=1e-4)
 
+    @pytest.mark.slow
     def test_training_lowers_the_loss_whatever_wraps_it(self):
         encoder, decoder = networks(3, 6)
         options = {"target": lambda x: x / 255}

@@ -71,6 +71,7 @@ class TestTrain:
         assert "607 steps of 64 examples, metrics every 21 steps" in printed and "nothing was compiled" in printed
         assert not compiled and not list(tmp_path.iterdir())
 
+    @pytest.mark.slow
     def test_overfit_one_batch(self, capsys, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert cli.main(["train", "digits-mlp", "--overfit-one-batch"]) == 0

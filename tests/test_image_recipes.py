@@ -132,6 +132,7 @@ class TestAutoencoding:
             assert all(is_a_picture(trained[kind] / f"{name}.png") for name in ("reconstructions", "walk", "codes"))
         assert is_a_picture(trained["variational"] / "samples.png")
 
+    @pytest.mark.slow
     def test_refuses(self, trained, tmp_path, capsys):
         np.save(tmp_path / "a.npy", np.zeros((2, 5, 5, 1), np.uint8))
         assert "takes examples of shape (8, 8, 1)" in fails(capsys, "encode", trained["plain"], tmp_path / "a.npy")
@@ -242,6 +243,7 @@ def test_every_game_can_be_played(flags, capsys):
     assert cli.main(["train", "mnist-gan", *features, *flags, "--dry-run"]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_while_it_is_measured_is_measured_again(tmp_path, capsys, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt

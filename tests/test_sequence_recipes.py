@@ -96,6 +96,7 @@ class TestLanguageModelling:
         assert whole["loss"] == pytest.approx((16 * parts[0]["loss"] + 5 * parts[1]["loss"]) / 21, rel=1e-4)
         assert "exceed max_length=16" in fails(capsys, "generate", run, "--prompt", "the cat sat on the mat")
 
+    @pytest.mark.slow
     def test_a_transformer_fits(self, tmp_path, capsys):
         (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 40)
         train = ["train", "shakespeare-gpt", "--data", str(tmp_path / "a.txt"), "--window", "8", "--dry-run"]

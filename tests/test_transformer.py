@@ -45,6 +45,7 @@ class TestContinued:
             ),
         ],
     )
+    @pytest.mark.slow
     def test_one_by_one_equals_all_at_once(self, options):
         model, given = gpt(**options), tokens(2, 8)
         whole = model(given)
@@ -99,6 +100,7 @@ class TestContinued:
         np.testing.assert_array_equal(outputs[0], outputs[1])
         assert not np.allclose(outputs[0], outputs[2])
 
+    @pytest.mark.slow
     def test_several_at_once_go_on_too(self):
         model, given = gpt(), tokens(1, 13)
         _, seen = model(Continued(given[:, :5]))
@@ -157,6 +159,7 @@ class TestEncoderDecoder:
             outputs, seen = model(Continued(target[:, i : i + 1], seen))
             np.testing.assert_allclose(outputs[:, 0], whole[:, i], atol=1e-5)
 
+    @pytest.mark.slow
     def test_reads_no_padding_and_all_the_rest(self):
         _, model = self.made()
         source, target = 1 + RNG.integers(0, 6, (1, 6)), tokens(1, 4)
