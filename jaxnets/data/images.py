@@ -23,7 +23,7 @@ SPLITS |= {"training": "train", "testing": "test"}  # in capitals or not
 _MOST_BYTES_A_FILE = 64 << 20
 _MOST_BYTES = 8 << 30
 _BLOCK = 256  # images that a thread decodes in one go
-_LARGE = 1 << 14  # bytes of a file above which threads gain: decoding then takes longer than Python around it
+_LARGE = 1 << 13  # bytes of a file above which threads gain: decoding then takes longer than Python around it
 
 Parts = tuple[str, ...]  # of a path: ("train", "frog", "1463.jpg")
 
