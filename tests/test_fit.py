@@ -1,9 +1,7 @@
 """The compiled loop: the same bits however it is cut, resumed or fed, one trace, and reasons for stopping."""
 
-import queue
 import re
 import sys
-import time
 
 import chex
 import jax
@@ -91,68 +89,6 @@ class TestBits:
                 history.append(dict(event.row))
         assert_same_bits(event.run_state.train, unbroken.state)
         assert without_time(history) == without_time(unbroken.history)
-
-    def test_rows_sent_as_needed_equal_data_on_the_device(self, blobs, unbroken, monkeypatch):
-        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)  # seven steps a buffer
-        sent = jn.fit(LEARNER, blobs, validation=blobs, on_device=False, **OPTIONS)
-        assert_same_bits(sent.state, unbroken.state)
-        assert without_time(sent.history) == without_time(unbroken.history)
-
-    def test_rows_of_a_file_equal_rows_in_memory(self, blobs, unbroken, monkeypatch, tmp_path):
-        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)
-        for name, array in blobs.items():
-            np.save(tmp_path / f"{name}.npy", array)
-        mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in blobs}
-        data = jn.Data(**mapped)
-        assert all(np.shares_memory(data[name], mapped[name]) for name in data)  # nothing was read into memory
-        assert_same_bits(jn.fit(LEARNER, data, on_device=False, **OPTIONS).state, unbroken.state)
-
-    def test_the_next_rows_are_read_while_steps_are_taken(self, blobs, monkeypatch):
-        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)
-        starts: queue.Queue[int] = queue.Queue()
-        read = Feed._read
-        monkeypatch.setattr(Feed, "_read", lambda feed, start: [starts.put(start), read(feed, start)][1])
-        for num_steps, last in ((14, 7), (None, 14)):
-            feed = Feed(blobs, np.asarray(0, np.int32), 16, num_steps, on_device=False)
-            feed.load(0)
-            assert [starts.get(timeout=10), starts.get(timeout=10)] == [0, 7]  # and nobody has asked for the second yet
-            assert feed.load(7).start == 7
-            feed._reader.shutdown()
-            assert max([7, *starts.queue]) == last  # nothing is read beyond the run's end
-            starts.queue.clear()
-
-    def test_rows_of_each_member(self, blobs, monkeypatch):
-        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 2 * 16 * 20 * 7)
-        feeds = [Feed(blobs, np.array([3, 4], np.int32), 16, 14, on_device=place) for place in (True, False)]
-        for start in (0, 7, 0):  # again from the beginning, which was not read ahead
-            there, sent = (feed.load(start) for feed in feeds)
-            rows = np.asarray(there.rows)[:7]
-            assert rows.shape == (7, 2, 16)
-            np.testing.assert_array_equal(there.columns["inputs"][rows], sent.columns["inputs"][np.asarray(sent.rows)])
-
-    def test_an_error_of_the_reader_is_the_runs_error(self, blobs, monkeypatch):
-        def broken(array, rows):
-            raise OSError("the disk is gone")
-
-        monkeypatch.setattr("jaxnets.feed._taken", broken)
-        with pytest.raises(OSError, match="the disk is gone"):
-            jn.fit(LEARNER, blobs, on_device=False, **OPTIONS)
-
-    def test_waiting_for_data_is_told(self, blobs, monkeypatch):
-        monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20)  # a step a buffer
-        taken = sys.modules["jaxnets.feed"]._taken
-
-        def slow(array, rows):
-            time.sleep(0.1)
-            return taken(array, rows)
-
-        monkeypatch.setattr("jaxnets.feed._taken", slow)
-        *_, last = jn.events(LEARNER, blobs, on_device=False, batch_size=16, duration=8)
-        assert last.wait_seconds > 0.25 * 8 * 2 * 0.1  # of the time that two arrays for each of 8 steps take to read
-
-    def test_a_buffer_that_runs_out_is_refilled(self, blobs, unbroken, monkeypatch):
-        monkeypatch.setattr("jaxnets.feed._MOST_ROWS", 16 * 7)
-        assert_same_bits(jn.fit(LEARNER, blobs, **OPTIONS).state, unbroken.state)
 
     @pytest.mark.parametrize("tx", [optax.adam(1e-2), optax.adamw(1e-2)], ids=["adam", "adamw"])
     def test_a_member_of_a_population_has_the_bits_of_its_own_run(self, blobs, tx):

@@ -92,9 +92,7 @@ def rows(name: str, peers: Sequence[str], limits: Limits, rounds: int) -> Iterat
 
 def _difference(case: Case, theirs: Sequence[float], ours: Sequence[float]) -> str:
     """Return what tells two ways' results apart, or an empty string."""
-    most = case.tolerance * abs(
-        ours[0]
-    )  # a loss after many steps may be next to 0, where relative differences are large
+    most = case.tolerance * abs(ours[0])  # the second may be next to 0, where relative differences are large
     if all(abs(their - own) <= most for their, own in zip(theirs, ours, strict=True)):
         return ""
     return "void: it came to {:.5f} and {:.5f}, ours to {:.5f} and {:.5f}".format(*theirs, *ours)
