@@ -22,7 +22,7 @@ Device = Literal["cpu", "gpu", "tpu"] | None
 
 _ALL, _ALL_PEERS = ",".join(CASES), ",".join(PEERS)
 _QUICK = "mlp-small,cnn,lstm-small,gpt-small"
-_QUICK_PEERS = "raw-jax,torch,torch-compile,keras"
+_QUICK_PEERS = "raw-jax,torch,keras"  # torch.compile alone would take 50 seconds to start
 _ROUNDS, _QUICK_ROUNDS = 9, 5
 _SERIES = {"one core": "processor time", "all cores": "time by the clock"}
 _WIDTH = 124  # of the table
