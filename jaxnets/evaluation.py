@@ -1,5 +1,6 @@
 """Evaluation and prediction over whole data sets, in batches of one shape."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,14 +15,18 @@ from jaxnets.metrics import add_up, compute
 
 BATCH_SIZE = 256
 
+# Bytes that a program computes in. Of more, the C library gives the memory back after every call, and the next has to
+# ask for it page by page: evaluating a GPT took twice as long in batches of 256 as of 32.
+_MOST_BYTES = 1 << 25
+
 
 def evaluate(
     learner: Learner,
     state: TrainState,
     data: Mapping[str, np.ndarray],
     *,
-    batch_size: int = BATCH_SIZE,
-    compiled: Callable[[TrainState, Any], Metrics] | None = None,
+    batch_size: int | None = None,
+    compiled: tuple[Callable[[TrainState, Any], Metrics], int] | None = None,
 ) -> dict[str, Any]:
     """Return the learner's metrics over every example exactly once; arrays for a population.
 
@@ -29,11 +34,31 @@ def evaluate(
         learner: whose metrics.
         state: the state to evaluate.
         data: named arrays, [N, ...].
-        batch_size: examples at a time; the last batch is padded and masked, so that one program serves all.
-        compiled: ``learner.evaluate``, compiled for such batches.
+        batch_size: examples at a time, by default 256, or fewer where that is faster; the last batch is padded and
+            masked, so that one program serves all.
+        compiled: ``learner.evaluate`` as compiled for such batches, and their size: what ``fitting`` returned.
     """
-    call = compiled or jit(learner.evaluate)
-    return compute(add_up([call(state, batch) for batch in padded_batches(data, batch_size)]))
+    call: Any = jit(learner.evaluate)
+    size = batch_size
+    if size is None:
+        call, size = compiled or fitting(lambda batch: call.lower(state, batch).compile(), data)
+    return compute(add_up([call(state, batch) for batch in padded_batches(data, size)]))
+
+
+def fitting(compiled: Callable[[dict[str, np.ndarray]], Any], data: Mapping[str, np.ndarray]) -> tuple[Any, int]:
+    """Return a program for batches of the data, and their size: 256, or what there is, or what needs 32 MB on a CPU.
+
+    Args:
+        compiled: makes the program for batches like the one that it is given.
+        data: named arrays, [N, ...].
+    """
+    size = max(1, min(BATCH_SIZE, len(next(iter(data.values())))))
+    program = compiled(next(padded_batches(data, size)))
+    needed = program.memory_analysis().temp_size_in_bytes if jax.default_backend() == "cpu" else 0
+    if needed > _MOST_BYTES and size > 1:
+        size = 1 << int(math.log2(max(1, size * _MOST_BYTES // needed)))
+        program = compiled(next(padded_batches(data, size)))
+    return program, size
 
 
 def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Any:

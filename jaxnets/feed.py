@@ -1,8 +1,9 @@
 """The way of the training data to the device: whole, once, or row by row as steps need it."""
 
+import math
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +13,9 @@ from jaxnets.data import Data, Shuffle
 # Row numbers, and bytes of rows, that are sent to the device in one go.
 _MOST_ROWS = 1 << 20
 _MOST_BYTES = 1 << 26
+
+# A file's rows are asked for by so many threads: a disk answers them together.
+_READERS = 8
 
 
 class Buffer(NamedTuple):
@@ -33,7 +37,7 @@ class _Rows(NamedTuple):
 class Feed:
     """The training data as buffers of equal shape, for one compiled program.
 
-    While the steps of one buffer are taken, a thread reads the next. Arrays may be larger than memory (``np.memmap``).
+    While the steps of one buffer are taken, threads read the next. Arrays may be larger than memory (``np.memmap``).
 
     Args:
         data: the training data.
@@ -58,19 +62,33 @@ class Feed:
             capacity = min(capacity, _MOST_BYTES * data.num_examples // (data.nbytes * self.examples_a_step))
         self.capacity = max(1, capacity if num_steps is None else min(capacity, num_steps))
         self._num_steps = num_steps
-        self._reader = ThreadPoolExecutor(1)
+        self._reader, self._helpers = ThreadPoolExecutor(1), ThreadPoolExecutor(_READERS)
         self._next: tuple[int, Future[_Rows]] | None = None
         self._columns = jax.device_put(dict(data)) if self._on_device else {}
 
+    def begin(self, start: int) -> None:
+        """Begin to read the rows of the steps from ``start`` on."""
+        self._next = start, self._reader.submit(self._read, start)
+
     def load(self, start: int) -> Buffer:
         """Return the buffer for the steps from ``start`` on, and begin to read the one after it."""
-        ahead, after = self._next, start + self.capacity
-        if ahead is None or ahead[0] != start:
-            ahead = start, self._reader.submit(self._read, start)
-        columns, rows = ahead[1].result()
-        more = self._num_steps is None or after < self._num_steps
-        self._next = (after, self._reader.submit(self._read, after)) if more else None
+        if self._next is None or self._next[0] != start:
+            self.begin(start)
+        assert self._next is not None
+        (columns, rows), after = self._next[1].result(), start + self.capacity
+        self._next = None
+        if self._num_steps is None or after < self._num_steps:
+            self.begin(after)
         return Buffer(start, jax.device_put(columns) if columns else self._columns, jax.device_put(rows))
+
+    def shapes(self) -> tuple[dict[str, Any], jax.ShapeDtypeStruct]:
+        """Return the columns and rows of any buffer without their numbers, for a program to be compiled for."""
+        shape = self.capacity, *self._seeds.shape, self.examples_a_step // self._seeds.size
+        columns = self._columns or {
+            name: jax.ShapeDtypeStruct((math.prod(shape), *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype))
+            for name, array in self._data.items()
+        }
+        return columns, jax.ShapeDtypeStruct(shape, np.int32)
 
     def _read(self, start: int) -> "_Rows":
         """Return what is not on the device yet; devices are this thread's caller's business."""
@@ -78,15 +96,18 @@ class Feed:
         rows = np.stack(orders, axis=1).reshape(self.capacity, *self._seeds.shape, -1)
         if self._on_device:
             return _Rows({}, rows)
-        columns = {name: _taken(array, rows.reshape(-1)) for name, array in self._data.items()}
+        columns = {name: _taken(array, rows.reshape(-1), self._helpers) for name, array in self._data.items()}
         return _Rows(columns, np.arange(rows.size, dtype=np.int32).reshape(rows.shape))
 
 
-def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _taken(array: np.ndarray, rows: np.ndarray, helpers: ThreadPoolExecutor) -> np.ndarray:
     """Return ``array[rows]``, read in the order that the rows are stored in: of a file, the fastest."""
-    order = np.argsort(rows)
     taken = np.empty((len(rows), *array.shape[1:]), array.dtype)
-    taken[order] = array[rows[order]]
+
+    def take(places: np.ndarray) -> None:
+        taken[places] = array[rows[places]]
+
+    list(helpers.map(take, np.array_split(np.argsort(rows), _READERS)))
     return taken
 
 

@@ -13,8 +13,8 @@ from jax import monitoring
 from jaxnets.cache import use_compile_cache
 from jaxnets.chunk import chunk, run_keys
 from jaxnets.compiling import jit
-from jaxnets.data import Data, padded_batches
-from jaxnets.evaluation import BATCH_SIZE, evaluate
+from jaxnets.data import Data
+from jaxnets.evaluation import evaluate, fitting
 from jaxnets.feed import Feed
 from jaxnets.learner import Learner, TrainState
 from jaxnets.metrics import compute
@@ -179,6 +179,8 @@ class _Loop:
         _, self.compile_seconds, self.wait_seconds = elapsed
         self.cached = False
         self.learner, self.feed, self.plan = learner, feed, plan
+        self.step = 0 if resume is None else int(np.ravel(resume.train.step)[0])
+        feed.begin(self.step)  # while programs are compiled
         init_key, self.key = run_keys(plan.seeds)
         if resume is None:
             state = self._compiled(learner.init, init_key)(init_key)
@@ -187,10 +189,6 @@ class _Loop:
             self.run = RunState(state, sums, best)
         else:
             self.run = jax.tree.map(jnp.array, resume)
-        self.step = int(np.ravel(self.run.train.step)[0])
-        loading = time.perf_counter()
-        self.buffer = feed.load(self.step)
-        self.wait_seconds += time.perf_counter() - loading
         self.num, self.step_seconds = 1, 0.0
 
     @property
@@ -205,15 +203,19 @@ class _Loop:
         return Event(kind, self.run, self.step, self.plan.num_steps, row or {}, *times, self.cached, reason)
 
     def compile(self, validation: Data | None) -> None:
-        """Compile the two programs, one for evaluation and one for all steps."""
+        """Compile the two programs, one for evaluation and one for all steps, and wait for the first rows."""
         self.validation = validation
         if validation is not None:
-            batch = next(padded_batches(validation, BATCH_SIZE))
-            self.evaluation = self._compiled(self.learner.evaluate, self.run.train, batch)
+            self.evaluation = fitting(
+                lambda batch: self._compiled(self.learner.evaluate, self.run.train, batch), validation
+            )
         span = np.int32(0), np.int32(0)
-        _, columns, rows = self.buffer
+        columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
         self.program = self._compiled(chunk(self.learner), *args, donate=(0, 1))
+        loading = time.perf_counter()
+        self.buffer = self.feed.load(self.step)
+        self.wait_seconds += time.perf_counter() - loading
 
     def advance(self, until: int) -> None:
         """Take the steps of one chunk, up to step ``until`` at most."""

@@ -3,6 +3,7 @@
 import queue
 import time
 
+import chex
 import numpy as np
 import pytest
 from helpers import assert_same_bits, small_learner
@@ -63,7 +64,7 @@ def test_rows_of_each_member(blobs, monkeypatch):
 
 
 def test_an_error_of_the_reader_is_the_runs_error(blobs, monkeypatch):
-    def broken(array, rows):
+    def broken(*args):
         raise OSError("the disk is gone")
 
     monkeypatch.setattr("jaxnets.feed._taken", broken)
@@ -75,9 +76,9 @@ def test_waiting_for_data_is_told(blobs, monkeypatch):
     monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20)  # a step a buffer
     taken = feed._taken
 
-    def slow(array, rows):
+    def slow(*args):
         time.sleep(0.1)
-        return taken(array, rows)
+        return taken(*args)
 
     monkeypatch.setattr("jaxnets.feed._taken", slow)
     *_, last = jn.events(LEARNER, blobs, on_device=False, batch_size=16, duration=8)
@@ -87,3 +88,13 @@ def test_waiting_for_data_is_told(blobs, monkeypatch):
 def test_a_buffer_that_runs_out_is_refilled(blobs, unbroken, monkeypatch):
     monkeypatch.setattr("jaxnets.feed._MOST_ROWS", 16 * 7)
     assert_same_bits(jn.fit(LEARNER, blobs, **OPTIONS).state, unbroken.state)
+
+
+@pytest.mark.parametrize("seeds", [np.asarray(0, np.int32), np.array([3, 4], np.int32)])
+@pytest.mark.parametrize("on_device", [True, False])
+def test_buffers_have_the_shapes_that_programs_are_compiled_for(seeds, on_device, blobs):
+    feed = Feed(blobs, seeds, 16, 14, on_device)  # blobs are float64, which becomes float32 on the way
+    columns, rows = feed.shapes()
+    loaded = feed.load(0)
+    chex.assert_trees_all_equal_shapes_and_dtypes((columns, rows), (loaded.columns, loaded.rows))
+    assert columns["inputs"].dtype == np.float32
