@@ -8,6 +8,7 @@ from jaxnets import data, generation, losses, metrics, models, nn
 from jaxnets.adversarial import adversarial
 from jaxnets.autoencoding import Autoencoded, reconstructing, variational
 from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
+from jaxnets.compiling import jit
 from jaxnets.data import Data
 from jaxnets.errors import InputError
 from jaxnets.evaluation import evaluate, predict
@@ -46,6 +47,7 @@ __all__ = [
     "generate",
     "generation",
     "grouped",
+    "jit",
     "linen_network",
     "losses",
     "metrics",

@@ -12,6 +12,13 @@ _MANY_THREADS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DO
 
 
 def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()) -> Any:
-    """Return ``jax.jit`` of a whole program; inside of another one, or of ``jax.grad``, JAX takes no options."""
+    """Return ``jax.jit`` of a whole program, with the options of XLA under which it is fastest.
+
+    Inside of another program, or of ``jax.grad``, JAX takes no options: use ``jax.jit`` there.
+
+    Args:
+        function: of arrays.
+        donate_argnums: arguments whose memory the results may take.
+    """
     options = _MANY_THREADS if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12) else None
     return jax.jit(function, donate_argnums=donate_argnums, compiler_options=options)

@@ -22,6 +22,7 @@ from jaxnets.plan import Plan, RunState, check
 from jaxnets.stopping import EarlyStopping, first_best, updated_best
 
 CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device
+FEW = 4  # slow steps that are taken together, in up to ten times as long, for every call asks for all its memory anew
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Event:
     """What a run tells whoever watches. Its ``run_state`` is valid until the next event is asked for.
 
     Attributes:
-        kind: "compiling" and "compiled" come first; then, about four times a second, "chunk", or "evaluation" where
-            there is a new row of metrics; "end" at last.
+        kind: "compiling" and "compiled" come first; then, about four times a second or every few slow steps, "chunk",
+            or "evaluation" where there is a new row of metrics; "end" at last.
         run_state: everything needed to go on from here.
         step: steps taken.
         num_steps: steps of the whole run; None for a duration in time.
@@ -234,7 +235,8 @@ class _Loop:
         jax.block_until_ready(sums)
         self.wait_seconds += waited
         self.step_seconds = (time.perf_counter() - began - waited) / num
-        self.num = max(1, min(8 * num, int(CHUNK_SECONDS / self.step_seconds)))
+        fast, slow = (int(seconds / self.step_seconds) for seconds in (CHUNK_SECONDS, 10 * CHUNK_SECONDS))
+        self.num = max(1, min(8 * num, max(fast, min(slow, FEW))))
 
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row with validation metrics; training metrics start anew, and the best weights are noted."""
