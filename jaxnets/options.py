@@ -84,8 +84,9 @@ class TrainOptions:
     """how many seeds to train, in one compiled program; results are then mean ± standard deviation"""
     seed: int = 0
     """the first seed"""
-    population: Literal["map", "vmap"] = "map"
-    """several seeds one after the other in each step, each with the bits of its own run (map), or together (vmap)"""
+    population: Literal["map", "vmap"] | None = None
+    """several seeds one after the other in each step, each with the bits of its own run (map: the default on CPU), or
+    together (vmap: the default elsewhere)"""
     out: Path | None = None
     """the run's folder; runs/RECIPE-ID if absent"""
     dry_run: bool = False

@@ -17,7 +17,19 @@ from jaxnets.network import Key, PyTree
 Augment = Callable[[Key, jax.Array], jax.Array]
 
 
-def population(learner: Learner, size: int, how: Literal["map", "vmap"] = "map") -> Learner:
+Way = Literal["map", "vmap"]
+
+
+def fitting_way() -> Way:
+    """Return how a population is computed by default: "map" on CPU, "vmap" elsewhere.
+
+    On a CPU a member keeps the bits of a run on its own, in about the time; one after the other, small members would
+    leave most of an accelerator idle.
+    """
+    return "map" if jax.default_backend() == "cpu" else "vmap"
+
+
+def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     """Return a learner that trains ``size`` members at once, each with its own key and its own batches.
 
     Every leaf of its state, of its batches in ``step``, and of its metrics has a leading axis of ``size``; so have the
@@ -27,8 +39,10 @@ def population(learner: Learner, size: int, how: Literal["map", "vmap"] = "map")
         learner: what each member does.
         size: how many members.
         how: "map" computes one member after the other, and each gets the bits of a run on its own; "vmap" computes them
-            together, which is faster for small dense networks and on accelerators, and rounds differently.
+            together, which is faster for small dense networks and on accelerators, and rounds differently. By default
+            "map" on CPU, "vmap" elsewhere.
     """
+    how = fitting_way() if how is None else how
     if size < 1:
         raise InputError(f"a population of {size=} has no members; use 1 or more")
     if how not in ("map", "vmap"):

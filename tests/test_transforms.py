@@ -34,6 +34,17 @@ def test_population_evaluates_and_predicts_for_each_member(how, batch):
         np.testing.assert_allclose(metrics["loss"].total[i], learner.evaluate(alone, batch)["loss"].total, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("backend", "way"), [("cpu", "map"), ("gpu", "vmap"), ("tpu", "vmap")])
+def test_members_come_one_after_the_other_on_a_cpu_alone(backend, way, monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 2)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    programs = {
+        how: str(jax.make_jaxpr(jn.population(small_learner(), 2, how).init)(keys)) for how in (None, "map", "vmap")
+    }
+    assert programs["map"] != programs["vmap"]
+    assert programs[None] == programs[way]
+
+
 def test_populations_nest(batch):
     learner = jn.population(jn.population(small_learner(), 2), 3, "vmap")
     states = learner.init(jax.random.split(jax.random.key(0), (3, 2)))

@@ -18,6 +18,7 @@ from jaxnets.recipes import Recipe
 from jaxnets.report import console
 from jaxnets.run import Run, RunConfig
 from jaxnets.summary import summarize
+from jaxnets.transforms import fitting_way
 
 
 def train(recipe: Recipe, options: TrainOptions) -> int:
@@ -30,7 +31,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         return _overfit(recipe, options.seed)
     run = Run.unused(options.out, recipe.name)
     seeds = tuple(range(options.seed, options.seed + options.seeds))
-    run_config = RunConfig(recipe.name, plain(recipe.config), seeds, options.population)
+    run_config = RunConfig(recipe.name, plain(recipe.config), seeds, options.population or fitting_way())
     splits = recipe.load(recipe.config)
     learner = members(recipe.build(recipe.config, splits.train.spec), run_config)
     report.describe(recipe, splits, run_config)
