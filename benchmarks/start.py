@@ -8,6 +8,7 @@ import tempfile
 import time
 
 ROUNDS = 15
+IGNORED = ("PYTHONDONTWRITEBYTECODE", "JAX_COMPILATION_CACHE_DIR")  # byte code as an installed package has it
 IMPORTS = ("import jax, flax, optax", "import jaxnets")
 COMMAND = ("-m", "jaxnets", "train", "digits-cnn", "--duration", "1", "--validation", "0", "--out")
 
@@ -30,21 +31,22 @@ def first_step_seconds(out: str, environment: dict[str, str]) -> float:
             lines.append(line)
             if line.startswith("step 1/1"):
                 seconds = time.perf_counter() - start
-                run.communicate()
-                return seconds
-    raise RuntimeError("no first step:\n" + "".join(lines))
+                lines += run.communicate()[0].splitlines(keepends=True)
+                if run.returncode == 0:
+                    return seconds
+    raise RuntimeError("the run failed:\n" + "".join(lines))
 
 
 def main() -> None:
     """Measure, alternating where two things are compared, and print medians."""
     with tempfile.TemporaryDirectory() as folder:
-        # Byte code as an installed package has it; every cache begins empty, and the first round fills it.
+        # Every cache begins empty, and the first round fills it.
         variables = {
             "JAXNETS_CACHE": f"{folder}/cache",
             "PYTHONPYCACHEPREFIX": f"{folder}/code",
             "PYTHONUNBUFFERED": "1",
         }
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment = {name: value for name, value in os.environ.items() if name not in IGNORED}
         environment |= variables
         seconds: dict[str, list[float]] = {statement: [] for statement in IMPORTS}
         for number in range(ROUNDS + 1):

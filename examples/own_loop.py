@@ -20,7 +20,7 @@ print("a network that has learnt nothing:", logits.shape)
 # A learner is a few more; its step takes a state and returns the next.
 learner = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.adam(1e-2), {"accuracy": jn.losses.accuracy})
 state = learner.init(jax.random.key(0))
-step = jn.jit(learner.step, donate_argnums=(0,))  # jax.jit, with the options under which XLA is fastest
+step = jn.jit(learner.step, donate_argnums=(0,))  # jax.jit, with options of XLA where they help
 random = np.random.default_rng(0)
 for i in range(200):
     rows = random.choice(data.num_examples, 32)

@@ -14,7 +14,8 @@ _MANY_THREADS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DO
 def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()) -> Any:
     """Return ``jax.jit`` of a whole program, with the options of XLA under which it is fastest.
 
-    Inside of another program, or of ``jax.grad``, JAX takes no options: use ``jax.jit`` there.
+    There are some on CPU with jax before 0.12. Inside of another program, or of ``jax.grad``, JAX takes no options: use
+    ``jax.jit`` there.
 
     Args:
         function: of arrays.

@@ -1,6 +1,5 @@
 """Evaluation and prediction over whole data sets, in batches of one shape."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,11 +12,14 @@ from jaxnets.errors import InputError
 from jaxnets.learner import Learner, Metrics, TrainState
 from jaxnets.metrics import add_up, compute
 
-BATCH_SIZE = 256
 
-# Bytes that a program computes in. Of more, the C library gives the memory back after every call, and the next has to
-# ask for it page by page: evaluating a GPT took twice as long in batches of 256 as of 32.
-_MOST_BYTES = 1 << 25
+def usual_batch_size() -> int:
+    """Return how many examples are evaluated at a time: 64 on CPU, 256 elsewhere.
+
+    A program that computes in more than 32 MB takes twice as long on a CPU: the C library gives so much memory back
+    after every call, and the next has to ask for it page by page.
+    """
+    return 64 if jax.default_backend() == "cpu" else 256
 
 
 def evaluate(
@@ -26,7 +28,7 @@ def evaluate(
     data: Mapping[str, np.ndarray],
     *,
     batch_size: int | None = None,
-    compiled: tuple[Callable[[TrainState, Any], Metrics], int] | None = None,
+    compiled: Callable[[TrainState, Any], Metrics] | None = None,
 ) -> dict[str, Any]:
     """Return the learner's metrics over every example exactly once; arrays for a population.
 
@@ -34,34 +36,18 @@ def evaluate(
         learner: whose metrics.
         state: the state to evaluate.
         data: named arrays, [N, ...].
-        batch_size: examples at a time, by default 256, or fewer where that is faster; the last batch is padded and
-            masked, so that one program serves all.
-        compiled: ``learner.evaluate`` as compiled for such batches, and their size: what ``fitting`` returned.
+        batch_size: examples at a time; the last batch is padded and masked, so that one program serves all. By default
+            64 on CPU, 256 elsewhere.
+        compiled: ``learner.evaluate``, compiled for such batches.
     """
-    call: Any = jit(learner.evaluate)
-    size = batch_size
-    if size is None:
-        call, size = compiled or fitting(lambda batch: call.lower(state, batch).compile(), data)
-    return compute(add_up([call(state, batch) for batch in padded_batches(data, size)]))
+    if not len(next(iter(data.values()))):
+        raise InputError("no examples to evaluate; give at least one, [1, ...]")
+    call = compiled or jit(learner.evaluate)
+    batches = padded_batches(data, usual_batch_size() if batch_size is None else batch_size)
+    return compute(add_up([call(state, batch) for batch in batches]))
 
 
-def fitting(compiled: Callable[[dict[str, np.ndarray]], Any], data: Mapping[str, np.ndarray]) -> tuple[Any, int]:
-    """Return a program for batches of the data, and their size: 256, or what there is, or what needs 32 MB on a CPU.
-
-    Args:
-        compiled: makes the program for batches like the one that it is given.
-        data: named arrays, [N, ...].
-    """
-    size = max(1, min(BATCH_SIZE, len(next(iter(data.values())))))
-    program = compiled(next(padded_batches(data, size)))
-    needed = program.memory_analysis().temp_size_in_bytes if jax.default_backend() == "cpu" else 0
-    if needed > _MOST_BYTES and size > 1:
-        size = 1 << int(math.log2(max(1, size * _MOST_BYTES // needed)))
-        program = compiled(next(padded_batches(data, size)))
-    return program, size
-
-
-def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int = BATCH_SIZE) -> Any:
+def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int | None = None) -> Any:
     """Return the learner's outputs for inputs [N, ...]: [N, ...], or [members, N, ...] for a population.
 
     Inputs and outputs may each be several arrays, in a pytree such as ``Coded`` or ``Autoencoded``.
@@ -74,7 +60,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     call = jit(learner.predict)
     parts = [
         jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
-        for batch in padded_batches(arrays, min(batch_size, number))
+        for batch in padded_batches(arrays, min(usual_batch_size() if batch_size is None else batch_size, number))
     ]
     axis = np.ndim(state.step)
     return jax.tree.map(lambda *parts: np.take(np.concatenate(parts, axis), np.arange(number), axis), *parts)

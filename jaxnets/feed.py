@@ -82,10 +82,10 @@ class Feed:
         return Buffer(start, jax.device_put(columns) if columns else self._columns, jax.device_put(rows))
 
     def shapes(self) -> tuple[dict[str, Any], jax.ShapeDtypeStruct]:
-        """Return the columns and rows of any buffer without their numbers, for a program to be compiled for."""
+        """Return what a program for any buffer's columns and rows can be compiled for."""
         shape = self.capacity, *self._seeds.shape, self.examples_a_step // self._seeds.size
         columns = self._columns or {
-            name: jax.ShapeDtypeStruct((math.prod(shape), *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype))
+            name: jax.ShapeDtypeStruct((math.prod(shape), *array.shape[1:]), array.dtype)
             for name, array in self._data.items()
         }
         return columns, jax.ShapeDtypeStruct(shape, np.int32)

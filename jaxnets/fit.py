@@ -13,8 +13,8 @@ from jax import monitoring
 from jaxnets.cache import use_compile_cache
 from jaxnets.chunk import chunk, run_keys
 from jaxnets.compiling import jit
-from jaxnets.data import Data
-from jaxnets.evaluation import evaluate, fitting
+from jaxnets.data import Data, padded_batches
+from jaxnets.evaluation import evaluate, usual_batch_size
 from jaxnets.feed import Feed
 from jaxnets.learner import Learner, TrainState
 from jaxnets.metrics import compute
@@ -207,9 +207,8 @@ class _Loop:
         """Compile the two programs, one for evaluation and one for all steps, and wait for the first rows."""
         self.validation = validation
         if validation is not None:
-            self.evaluation = fitting(
-                lambda batch: self._compiled(self.learner.evaluate, self.run.train, batch), validation
-            )
+            batch = next(padded_batches(validation, usual_batch_size()))
+            self.evaluation = self._compiled(self.learner.evaluate, self.run.train, batch)
         span = np.int32(0), np.int32(0)
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
@@ -236,7 +235,8 @@ class _Loop:
         self.wait_seconds += waited
         self.step_seconds = (time.perf_counter() - began - waited) / num
         fast, slow = (int(seconds / self.step_seconds) for seconds in (CHUNK_SECONDS, 10 * CHUNK_SECONDS))
-        self.num = max(1, min(8 * num, max(fast, min(slow, FEW))))
+        few = FEW if self.plan.limit is None else 1
+        self.num = max(1, min(8 * num, max(fast, min(slow, few))))
 
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row with validation metrics; training metrics start anew, and the best weights are noted."""

@@ -48,19 +48,7 @@ def test_a_mean_over_nothing_is_nan():
     assert np.isnan(metrics.compute({"loss": metrics.Mean(np.float32(0), np.int32(0))})["loss"])
 
 
-def test_batches_are_small_where_much_memory_would_be_needed(blobs, monkeypatch):
+def test_nothing_to_evaluate():
     learner = small_learner()
-    state = learner.init(jax.random.key(0))
-    sizes = []
-
-    def evaluate(state, batch):
-        sizes.append(len(batch["labels"]))
-        return learner.evaluate(state, batch)
-
-    whole = jn.evaluate(learner._replace(evaluate=evaluate), state, blobs)
-    assert sizes == [150]  # no more than there are
-    monkeypatch.setattr("jaxnets.evaluation._MOST_BYTES", 1000)
-    parts = jn.evaluate(learner._replace(evaluate=evaluate), state, blobs)
-    if jax.default_backend() == "cpu":
-        assert 1 <= sizes[-1] < 75
-    assert parts["accuracy"] == whole["accuracy"] and parts["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+    with pytest.raises(jn.InputError, match="no examples to evaluate"):
+        jn.evaluate(learner, learner.init(jax.random.key(0)), {"inputs": np.zeros((0, 4)), "labels": np.zeros(0)})

@@ -1,6 +1,7 @@
 """The way of the data to the device: the same rows wherever they are kept, read ahead, and waiting that is told."""
 
 import queue
+import threading
 import time
 
 import chex
@@ -63,6 +64,32 @@ def test_rows_of_each_member(blobs, monkeypatch):
         np.testing.assert_array_equal(there.columns["inputs"][rows], sent.columns["inputs"][np.asarray(sent.rows)])
 
 
+def test_a_buffer_is_read_by_several_threads(blobs, monkeypatch):
+    waiting = threading.Barrier(2)
+
+    class Disk(np.ndarray):
+        """Answers when it was asked for two parts at once."""
+
+        def __getitem__(self, rows):
+            waiting.wait(timeout=10)
+            return np.asarray(self)[rows]
+
+    monkeypatch.setattr("jaxnets.feed._READERS", 2)
+    feed = Feed(blobs, np.asarray(0, np.int32), 16, 1, on_device=False)
+    feed._data = {name: array.view(Disk) for name, array in blobs.items()}
+    buffer = feed.load(0)
+    expected = Feed(blobs, np.asarray(0, np.int32), 16, 1, on_device=True).load(0)
+    np.testing.assert_array_equal(buffer.columns["inputs"], expected.columns["inputs"][expected.rows[0]])
+
+
+def test_the_first_rows_are_read_while_programs_compile(blobs, monkeypatch):
+    read, begun = Feed._read, threading.Event()
+    monkeypatch.setattr(Feed, "_read", lambda feed, start: [begun.set(), read(feed, start)][1])
+    options = {name: value for name, value in OPTIONS.items() if name != "progress"}
+    first = next(iter(jn.events(LEARNER, blobs, on_device=False, **options)))
+    assert first.kind == "compiling" and begun.wait(timeout=10)
+
+
 def test_an_error_of_the_reader_is_the_runs_error(blobs, monkeypatch):
     def broken(*args):
         raise OSError("the disk is gone")
@@ -93,8 +120,7 @@ def test_a_buffer_that_runs_out_is_refilled(blobs, unbroken, monkeypatch):
 @pytest.mark.parametrize("seeds", [np.asarray(0, np.int32), np.array([3, 4], np.int32)])
 @pytest.mark.parametrize("on_device", [True, False])
 def test_buffers_have_the_shapes_that_programs_are_compiled_for(seeds, on_device, blobs):
-    feed = Feed(blobs, seeds, 16, 14, on_device)  # blobs are float64, which becomes float32 on the way
+    feed = Feed(blobs, seeds, 16, 14, on_device)
     columns, rows = feed.shapes()
     loaded = feed.load(0)
     chex.assert_trees_all_equal_shapes_and_dtypes((columns, rows), (loaded.columns, loaded.rows))
-    assert columns["inputs"].dtype == np.float32

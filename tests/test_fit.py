@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 
 import chex
 import jax
@@ -102,6 +103,21 @@ class TestBits:
         many = jn.fit(jn.population(LEARNER, 3, "vmap"), blobs, seed=[5, 6, 7], **OPTIONS)
         alone = jn.fit(LEARNER, blobs, seed=6, **OPTIONS)
         chex.assert_trees_all_close(member(many.state, 1).params, alone.state.params, rtol=1e-3, atol=1e-4)
+
+
+def test_slow_steps_are_taken_four_at_a_time(blobs):
+    def slowly(step):
+        time.sleep(0.1)
+        return np.int32(0)
+
+    def step(state, batch, key):
+        zero = jax.pure_callback(slowly, jax.ShapeDtypeStruct((), np.int32), state.step)
+        state, metrics = LEARNER.step(state, batch, key)
+        return state.replace(step=state.step + zero), metrics
+
+    learner = LEARNER._replace(step=step)
+    told = [event.step for event in jn.events(learner, blobs, batch_size=16, duration=9) if event.kind != "end"]
+    assert told == [0, 0, 1, 5, 9]
 
 
 class TestCompiling:
