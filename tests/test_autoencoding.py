@@ -56,6 +56,7 @@ class TestReconstructing:
         assert coded.codes.shape == (40, 3)
         np.testing.assert_allclose(jn.predict(learner, result.state, Coded(coded.codes)).outputs, coded.outputs, 1e-5)
 
+    @pytest.mark.slow
     def test_a_population_has_the_bits_of_its_members(self):
         learner = averaged(reconstructing(*networks(), jn.losses.mse, optax.adam(1e-2)), 0.9)
         data = jn.Data(inputs=X.astype(np.float32))

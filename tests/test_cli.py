@@ -202,6 +202,7 @@ class TestAfterwards:
         assert "convs/0/layer" in printed and "8 x 8 x 16" in printed
         assert "71,754 parameters" in printed
 
+    @pytest.mark.slow
     def test_lr_find(self, capsys, tmp_path):
         assert cli.main(["lr-find", "digits-mlp", "--out", str(tmp_path / "lr.png")]) == 0
         suggestion = float(capsys.readouterr().out.split("--learning-rate ")[1].split()[0])

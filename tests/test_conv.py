@@ -133,6 +133,7 @@ def test_every_transformation(name):
         close(transform(ours), transform(xla))
 
 
+@pytest.mark.slow
 def test_gradients_against_finite_differences():
     with jax.enable_x64(True):
         x, w = (a.astype(jnp.float64) for a in arrays(CASES["all at once"]))

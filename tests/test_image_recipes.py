@@ -170,6 +170,7 @@ class TestAnomaly:
         scores = anomaly.anomaly_scores(inputs, made, 16.0)
         np.testing.assert_allclose(scores, [[0.5, 1.0], [0.3125, 0.0625], [0.5, 0.0]], atol=1e-6)
 
+    @pytest.mark.slow
     def test_areas_stand_beside_isolation_forests(self, trained):
         got = result(trained["anomaly"])
         assert len(got["metrics"]["test/AUROC"]["values"]) == 2

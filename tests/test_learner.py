@@ -59,6 +59,7 @@ def test_accumulation_equals_the_whole_batch(blobs):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_accumulation_counts_the_rows_that_are_left(blobs):
     """Outside jit, of NumPy arrays, and with a mask that falls unevenly on the parts."""
     network = jn.network(jn.models.MLP, 4, (16,), 3)

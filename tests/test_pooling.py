@@ -62,6 +62,7 @@ def test_equal_cells_share_the_gradient():
     np.testing.assert_allclose(got.ravel(), [0, 1 / 3, 1 / 3, 0, 1 / 3, 0, 0])
 
 
+@pytest.mark.slow
 def test_gradients_against_finite_differences():
     with jax.enable_x64(True):
         x = jax.random.normal(jax.random.key(0), (1, 5, 5, 2), jnp.float64)

@@ -94,6 +94,8 @@ def test_every_file_that_is_linked_or_named_is_there():
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 LONG = (
+    "wine.py",
+    "differentiate_a_run.py",
     "gan_on_a_ring.py",
     "segmentation.py",
     "prediction_interval.py",

@@ -222,6 +222,7 @@ def test_every_preset_of_every_task_has_a_config_of_at_most_twenty_fields():
             assert len(fields) <= 20 and {"training", "optimizer"} <= set(fields)
 
 
+@pytest.mark.slow
 def test_transformers_fit_every_task(judged, tmp_path, capsys):
     hours = "".join(f"{i},{np.sin(i / 4)}\n" for i in range(400))
     (tmp_path / "a.csv").write_text("time,value\n" + hours)

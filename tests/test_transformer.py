@@ -56,6 +56,7 @@ class TestContinued:
             np.testing.assert_allclose(outputs[:, 0], whole[:, i], atol=1e-5)
         assert int(seen.caches[0].length) == 8
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal"])
     def test_of_what_outgrows_it_the_older_half_is_forgotten(self, positions):
         model, given = gpt(positions=positions), tokens(2, 15)
@@ -77,6 +78,7 @@ class TestContinued:
         outputs, _ = model(Continued(given[:, 9:], seen))
         np.testing.assert_allclose(outputs, model(given[:, 4:])[:, 5:], atol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", [jnp.bfloat16, None])
     def test_through_a_learner_in_every_precision(self, dtype):
         """``predict`` hands on a state in float32, whatever the model computes in."""
@@ -169,6 +171,7 @@ class TestEncoderDecoder:
         other[0, -1] = 1 + other[0, -1] % 6
         assert not np.allclose(*(model(SourceTarget(x, target)) for x in (source, other)), atol=1e-3)
 
+    @pytest.mark.slow
     def test_forgets_what_it_wrote_and_not_what_it_read(self):
         _, model = self.made()
         source, target = tokens(2, 6), tokens(2, 9)

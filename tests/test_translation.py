@@ -41,6 +41,7 @@ def learner():
 
 
 class TestPairs:
+    @pytest.mark.slow
     def test_each_token_is_predicted_from_those_before_and_the_source(self, learner):
         batch, state = pairs(), learner.init(KEY)
         sums = jax.jit(learner.evaluate)(state, batch)
