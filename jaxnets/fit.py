@@ -235,7 +235,7 @@ class _Loop:
         self.wait_seconds += waited
         self.step_seconds = (time.perf_counter() - began - waited) / num
         fast, slow = (int(seconds / self.step_seconds) for seconds in (CHUNK_SECONDS, 10 * CHUNK_SECONDS))
-        few = FEW if self.plan.limit is None else 1
+        few = FEW if self.plan.limit is None else 1  # a limit in time is kept to the step
         self.num = max(1, min(8 * num, max(fast, min(slow, few))))
 
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
