@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -48,10 +48,10 @@ class Reading(NamedTuple):
 
 
 @contextmanager
-def steps_of(make: Callable[..., Workload], *sizes: Any) -> Iterator[Start]:
+def steps_of(make: Callable[..., Workload], *sizes: Any, how: Literal["map", "vmap"] = "vmap") -> Iterator[Start]:
     """Yield what takes the workload's steps."""
     workload = make(*sizes)
-    yield partial(jax_peers.ours, workload, jax_peers.initial_params(workload))
+    yield partial(jax_peers.ours, workload, jax_peers.initial_params(workload), how)
 
 
 def classifier(in_features: int, hidden: tuple[int, ...]) -> jn.Learner:
@@ -115,7 +115,8 @@ SERIES: Mapping[str, Series] = {
     "batch (MLP)": {n: partial(steps_of, mlp, (256, 256, 256, 10), n, 20) for n in (64, 256, 1024, 4096)},
     "width (MLP)": {n: partial(steps_of, mlp, (n, n, n, 10), 128, 20) for n in (128, 256, 512, 1024)},
     "depth (MLP)": {n: partial(steps_of, mlp, (128, *(128,) * n, 10), 128, 20) for n in (2, 8, 32)},
-    "population (MLP)": {n: partial(steps_of, mlp, (64, 64, 64, 10), 32, 50, n) for n in (4, 16, 64, 256)},
+    "population (MLP)": {n: partial(steps_of, mlp, (64, 64, 64, 10), 32, 50, n) for n in (1, 4, 16, 64, 256)},
+    "in turn (MLP)": {n: partial(steps_of, mlp, (64, 64, 64, 10), 32, 50, n, how="map") for n in (1, 4, 16, 64, 256)},
     "length (LSTM)": {n: partial(steps_of, recurrent, "LSTM", 64, n, 16, 4) for n in (32, 128, 512)},
     "length (GPT)": {n: partial(steps_of, gpt, 64, n, 4, 4) for n in (64, 128, 256, 512)},
     "depth (GPT)": {n: partial(steps_of, gpt, 64, 64, 8, 4, n) for n in (2, 4, 8, 16)},
@@ -165,14 +166,16 @@ def draw(path: Path, found: Mapping[str, list[dict[str, Any]]]) -> None:
     """Draw all series, each relative to its first."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(15, 6), layout="constrained")
-    for axes, (name, rows) in zip(figure.subplots(2, 5).flat, found.items(), strict=False):
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    for axes, (name, rows) in zip(figure.subplots(3, 4).flat, found.items(), strict=False):
         sizes = np.array([row["size"] for row in rows])
         axes.loglog(sizes, [row["seconds"] for row in rows], "o-", label="run")
         axes.loglog(sizes, [row["first_seconds"] for row in rows], "s:", label="first call")
         axes.loglog(sizes, rows[0]["seconds"] * sizes / sizes[0], "k--", linewidth=0.6, label="linear")
         axes.set_title(f"{name}: slope at most {slope(rows):.2f}", fontsize=9)
         axes.set_ylabel("seconds")
+    for axes in figure.axes[len(found) :]:
+        axes.set_axis_off()
     figure.axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
 

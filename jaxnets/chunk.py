@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, apart
+from jaxnets.learner import Batch, Learner, Metrics, OneByOne, Step, TrainState, apart
 from jaxnets.network import Key
 
 Chunk = Callable[..., tuple[TrainState, Metrics]]
@@ -22,6 +22,12 @@ def chunk(learner: Learner) -> Chunk:
     ``num_steps`` is an argument like the others, so one program serves chunks of every length, and the bits are the
     same however a run is cut into chunks.
     """
+    return _loop(learner.step)
+
+
+def _loop(step: Step) -> Chunk:
+    if isinstance(step, OneByOne):
+        return _each_in_turn(_loop(step.member))
 
     def run(
         state: TrainState,
@@ -34,15 +40,32 @@ def chunk(learner: Learner) -> Chunk:
     ) -> tuple[TrainState, Metrics]:
         @apart
         def train(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
-            return learner.step(state, batch, step_key(key, state.step))  # a key that nothing draws from costs nothing
+            return step(state, batch, step_key(key, state.step))  # a key that nothing draws from costs nothing
 
-        def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        def take(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, sums = carry
             batch = {name: column[rows[offset + i]] for name, column in columns.items()}
             state, metrics = train(state, batch, key)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
-        return lax.fori_loop(0, num_steps, step, (state, sums))
+        return lax.fori_loop(0, num_steps, take, (state, sums))
+
+    return run
+
+
+def _each_in_turn(loop: Chunk) -> Chunk:
+    """Return what takes all steps of the first member, whose loop is given, then of the next."""
+
+    def run(
+        state: TrainState, sums: Metrics, columns: Mapping[str, jax.Array], rows: jax.Array, *span: Any
+    ) -> tuple[TrainState, Metrics]:
+        *where, keys = span
+
+        def steps(member: tuple[TrainState, Metrics, jax.Array, Key]) -> tuple[TrainState, Metrics]:
+            state, sums, rows, key = member
+            return loop(state, sums, columns, rows, *where, key)
+
+        return lax.map(steps, (state, sums, jnp.swapaxes(rows, 0, 1), keys))
 
     return run
 

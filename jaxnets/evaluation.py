@@ -1,25 +1,80 @@
 """Evaluation and prediction over whole data sets, in batches of one shape."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxnets.compiling import jit
 from jaxnets.data import padded_batches
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, Metrics, TrainState
+from jaxnets.learner import Learner, Metrics, TrainState, apart
 from jaxnets.metrics import add_up, compute
+
+# Batches, and bytes of them, that are evaluated by one call.
+_MOST_BATCHES = 16
+_MOST_BYTES = 1 << 26
 
 
 def usual_batch_size() -> int:
-    """Return how many examples are evaluated at a time: 64 on CPU, 256 elsewhere.
+    """Return how many examples are evaluated at a time: 32 on CPU, 256 elsewhere.
 
-    A program that computes in more than 32 MB takes twice as long on a CPU: the C library gives so much memory back
-    after every call, and the next has to ask for it page by page.
+    What takes more than 32 MB is slow on a CPU: the C library gives so much memory back, and when it is next asked
+    for, it is cleared page by page.
     """
-    return 64 if jax.default_backend() == "cpu" else 256
+    return 32 if jax.default_backend() == "cpu" else 256
+
+
+def _checked(batch_size: int | None) -> int:
+    size = usual_batch_size() if batch_size is None else batch_size
+    if size < 1:
+        raise InputError(f"{batch_size=} must be 1 or more")
+    return size
+
+
+def in_turn(learner: Learner) -> Callable[..., Metrics]:
+    """Return a pure function that evaluates batch after batch, to be compiled.
+
+    ``run(state, batches, num) -> metrics``: arrays [K, B, ...] hold K batches, of which the first ``num`` are
+    evaluated; the metrics of each are [K, ...], zeros for the rest.
+    """
+    evaluate_one = apart(learner.evaluate)
+
+    def run(state: TrainState, batches: Mapping[str, jax.Array], num: jax.Array | int) -> Metrics:
+        def metrics_of(i: jax.Array | int) -> Metrics:
+            return evaluate_one(state, {name: jnp.asarray(array)[i] for name, array in batches.items()})
+
+        def add(i: jax.Array, found: Metrics) -> Metrics:
+            return jax.tree.map(lambda leaf, new: leaf.at[i].set(new), found, metrics_of(i))
+
+        def zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            return jnp.zeros((len(batches["mask"]), *leaf.shape), leaf.dtype)
+
+        return lax.fori_loop(0, num, add, jax.tree.map(zeros, jax.eval_shape(metrics_of, 0)))
+
+    return run
+
+
+def groups(
+    data: Mapping[str, np.ndarray], batch_size: int | None = None
+) -> Iterator[tuple[dict[str, np.ndarray], np.int32]]:
+    """Yield all of the data for ``in_turn``: some batches, [K, B, ...], and how many of them are not all padding.
+
+    Raises:
+        InputError: if there are no examples, or none in a batch.
+    """
+    number = len(next(iter(data.values())))
+    if number == 0:
+        raise InputError("no examples to evaluate; give at least one, [1, ...]")
+    size = _checked(batch_size)
+    bytes_a_batch = size * sum(array[:1].nbytes for array in data.values())
+    together = max(1, min(_MOST_BATCHES, _MOST_BYTES // bytes_a_batch, -(-number // size)))
+    for start, rows in enumerate(padded_batches(data, together * size)):
+        batches = {name: array.reshape(together, size, *array.shape[1:]) for name, array in rows.items()}
+        yield batches, np.int32(min(together, -(-number // size) - start * together))
 
 
 def evaluate(
@@ -28,7 +83,7 @@ def evaluate(
     data: Mapping[str, np.ndarray],
     *,
     batch_size: int | None = None,
-    compiled: Callable[[TrainState, Any], Metrics] | None = None,
+    compiled: Callable[..., Metrics] | None = None,
 ) -> dict[str, Any]:
     """Return the learner's metrics over every example exactly once; arrays for a population.
 
@@ -37,14 +92,11 @@ def evaluate(
         state: the state to evaluate.
         data: named arrays, [N, ...].
         batch_size: examples at a time; the last batch is padded and masked, so that one program serves all. By default
-            64 on CPU, 256 elsewhere.
-        compiled: ``learner.evaluate``, compiled for such batches.
+            32 on CPU, 256 elsewhere.
+        compiled: ``in_turn(learner)``, compiled for the groups of such batches.
     """
-    if not len(next(iter(data.values()))):
-        raise InputError("no examples to evaluate; give at least one, [1, ...]")
-    call = compiled or jit(learner.evaluate)
-    batches = padded_batches(data, usual_batch_size() if batch_size is None else batch_size)
-    return compute(add_up([call(state, batch) for batch in batches]))
+    call = compiled or jit(in_turn(learner))
+    return compute(add_up([call(state, *group) for group in groups(data, batch_size)]))
 
 
 def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int | None = None) -> Any:
@@ -60,7 +112,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     call = jit(learner.predict)
     parts = [
         jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
-        for batch in padded_batches(arrays, min(usual_batch_size() if batch_size is None else batch_size, number))
+        for batch in padded_batches(arrays, min(_checked(batch_size), number))
     ]
     axis = np.ndim(state.step)
     return jax.tree.map(lambda *parts: np.take(np.concatenate(parts, axis), np.arange(number), axis), *parts)

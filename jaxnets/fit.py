@@ -13,10 +13,10 @@ from jax import monitoring
 from jaxnets.cache import use_compile_cache
 from jaxnets.chunk import chunk, run_keys
 from jaxnets.compiling import jit
-from jaxnets.data import Data, padded_batches
-from jaxnets.evaluation import evaluate, usual_batch_size
+from jaxnets.data import Data
+from jaxnets.evaluation import evaluate, groups, in_turn
 from jaxnets.feed import Feed
-from jaxnets.learner import Learner, TrainState
+from jaxnets.learner import Learner, TrainState, traced_once
 from jaxnets.metrics import compute
 from jaxnets.plan import Plan, RunState, check
 from jaxnets.stopping import EarlyStopping, first_best, updated_best
@@ -140,7 +140,7 @@ def events(
     Raises:
         InputError: if an argument or the data do not suit, before anything compiles.
     """
-    learner = learner._replace(step=jax.jit(learner.step))  # traced once, to be checked and for the loop
+    learner = traced_once(learner)
     plan = check(
         learner,
         train,
@@ -207,8 +207,7 @@ class _Loop:
         """Compile the two programs, one for evaluation and one for all steps, and wait for the first rows."""
         self.validation = validation
         if validation is not None:
-            batch = next(padded_batches(validation, usual_batch_size()))
-            self.evaluation = self._compiled(self.learner.evaluate, self.run.train, batch)
+            self.evaluation = self._compiled(in_turn(self.learner), self.run.train, *next(groups(validation)))
         span = np.int32(0), np.int32(0)
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key

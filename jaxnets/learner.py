@@ -1,6 +1,7 @@
 """How something learns: pure functions over one state."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,9 @@ class TrainState(struct.PyTreeNode):
     model_state: PyTree
 
 
+Step = Callable[[TrainState, Batch, Key], tuple[TrainState, Metrics]]
+
+
 class Learner(NamedTuple):
     """How something learns, as pure functions; a transformation takes a learner and returns a learner.
 
@@ -49,7 +53,7 @@ class Learner(NamedTuple):
     """
 
     init: Callable[[Key], TrainState]
-    step: Callable[[TrainState, Batch, Key], tuple[TrainState, Metrics]]
+    step: Step
     evaluate: Callable[[TrainState, Batch], Metrics]
     predict: Callable[[TrainState, Any], Any]
     check: Callable[[Mapping[str, np.ndarray]], None] = lambda arrays: None
@@ -181,6 +185,31 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         return set_xla_metadata(results, inlineable="false") if jax.default_backend() == "cpu" else results
 
     return call
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """The step of members that share nothing, one after the other.
+
+    A loop over many steps may take all of the first member's before the next's: so each state is moved once, and what
+    a member needs stays in the processor's cache.
+
+    Attributes:
+        member: the step of one.
+        each: computes a function for each member, given all members' arguments.
+    """
+
+    member: Step
+    each: Callable[..., Any]
+
+    def __call__(self, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        """Take one step of each."""
+        return self.each(self.member, state, batch, key)
+
+
+def traced_once(learner: Learner) -> Learner:
+    """Return the learner with a step that Python runs once for arguments of a kind: to be checked, and compiled."""
+    return learner if isinstance(learner.step, OneByOne) else learner._replace(step=jax.jit(learner.step))
 
 
 def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, batch: Batch, key: Key) -> Any:

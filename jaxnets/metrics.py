@@ -38,8 +38,8 @@ def compute(sums: Mapping[str, Mean], prefix: str = "") -> dict[str, Any]:
 
 
 def add_up(parts: list[Mapping[str, Mean]]) -> dict[str, Mean]:
-    """Return the sum of the sums and counts of several batches, in float64 on the host."""
-    return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0), *parts)
+    """Return the sum of sums and counts, each [K, ...] of K batches, in float64 on the host."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves).astype(np.float64).sum(0), *parts)
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

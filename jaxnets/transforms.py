@@ -11,7 +11,7 @@ from flax import struct
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, apart, check_key
+from jaxnets.learner import Batch, Learner, Metrics, OneByOne, TrainState, apart, check_key
 from jaxnets.network import Key, PyTree
 
 Augment = Callable[[Key, jax.Array], jax.Array]
@@ -38,9 +38,9 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     Args:
         learner: what each member does.
         size: how many members.
-        how: "map" computes one member after the other, and each gets the bits of a run on its own; "vmap" computes them
-            together, which is faster for small dense networks and on accelerators, and rounds differently. By default
-            "map" on CPU, "vmap" elsewhere.
+        how: "map" computes one member after the other, in a loop over steps all steps of one before the next's; each
+            gets the bits of a run on its own, in its time. "vmap" computes them together, which is faster on
+            accelerators, and rounds differently. By default "map" on CPU, "vmap" elsewhere.
     """
     how = fitting_way() if how is None else how
     if size < 1:
@@ -63,9 +63,8 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     def predict(state: TrainState, inputs: Any) -> Any:
         return each(lambda member: learner.predict(member, inputs), state)
 
-    return learner._replace(
-        init=partial(each, learner.init), step=partial(each, learner.step), evaluate=evaluate, predict=predict
-    )
+    step = OneByOne(jax.jit(learner.step), each) if how == "map" else partial(each, learner.step)
+    return learner._replace(init=partial(each, learner.init), step=step, evaluate=evaluate, predict=predict)
 
 
 def grouped(learner: Learner, size: int) -> Learner:

@@ -1,5 +1,7 @@
 """Evaluation and prediction over every example exactly once."""
 
+import sys
+
 import chex
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ from helpers import small_learner
 
 import jaxnets as jn
 from jaxnets import metrics
+from jaxnets.evaluation import groups
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 150, 1000])
@@ -39,9 +42,27 @@ def test_predictions_in_order(batch_size, blobs):
     assert got.shape == (2, 150, 3)
 
 
+@pytest.mark.parametrize(("most", "nums"), [(1 << 26, [16, 6]), (7 * 5 * 20, [5, 5, 5, 5, 2]), (1, [1] * 22)])
+def test_batches_are_evaluated_together_as_far_as_they_are_small(most, nums, blobs, monkeypatch):
+    """150 examples, of 20 bytes each, in batches of 7."""
+    monkeypatch.setattr(sys.modules["jaxnets.evaluation"], "_MOST_BYTES", most)
+    found = list(groups(blobs, 7))
+    assert [num for _, num in found] == nums
+    shapes = {batches["inputs"].shape for batches, _ in found}
+    assert shapes == {(nums[0], 7, 4)}  # for one program
+    assert sum(batches["mask"].sum() for batches, _ in found) == 150
+    learner = small_learner()
+    state = learner.init(jax.random.key(0))
+    together, first = jn.evaluate(learner, state, blobs, batch_size=7), learner.evaluate(state, blobs)["loss"]
+    assert together["loss"] == pytest.approx(float(first.total) / 150, rel=1e-5)
+
+
 def test_sums_add_up_in_float64():
-    parts = [{"loss": metrics.Mean(np.float32(2**24), np.int32(1))}, {"loss": metrics.Mean(np.float32(1), np.int32(1))}]
-    assert metrics.compute(metrics.add_up(parts)) == {"loss": (2**24 + 1) / 2}
+    parts = [
+        {"loss": metrics.Mean(np.array(totals, np.float32), np.ones(len(totals), np.int32))}
+        for totals in ([2**24, 1], [1])
+    ]
+    assert metrics.compute(metrics.add_up(parts)) == {"loss": (2**24 + 2) / 3}
 
 
 def test_a_mean_over_nothing_is_nan():
@@ -52,3 +73,15 @@ def test_nothing_to_evaluate():
     learner = small_learner()
     with pytest.raises(jn.InputError, match="no examples to evaluate"):
         jn.evaluate(learner, learner.init(jax.random.key(0)), {"inputs": np.zeros((0, 4)), "labels": np.zeros(0)})
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_a_batch_of_nothing(batch_size, blobs):
+    learner = small_learner()
+    state = learner.init(jax.random.key(0))
+    for call in (
+        lambda: jn.evaluate(learner, state, blobs, batch_size=batch_size),
+        lambda: jn.predict(learner, state, blobs["inputs"], batch_size=batch_size),
+    ):
+        with pytest.raises(jn.InputError, match=f"batch_size={batch_size} must be 1 or more"):
+            call()

@@ -8,7 +8,7 @@ returns a ``Way``.
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -50,9 +50,9 @@ def initial_params(workload: Workload) -> PyTree:
     return jax.tree.map(np.asarray, params)
 
 
-def ours(workload: Workload, params: PyTree) -> Way:
+def ours(workload: Workload, params: PyTree, how: Literal["map", "vmap"] = "vmap") -> Way:
     """Return the compiled loop that ``fit`` runs."""
-    learner = _learner(workload)
+    learner = _learner(workload, how)
     init_key, key = run_keys(_seeds(workload))
     state = jax.jit(learner.init)(init_key).replace(params=jax.device_put(params))
     batches = {"inputs": workload.inputs, "labels": workload.labels}
@@ -162,9 +162,9 @@ def _seeds(workload: Workload) -> np.ndarray:
     return np.asarray(0 if workload.members == 1 else np.arange(workload.members), np.int32)
 
 
-def _learner(workload: Workload) -> Learner:
+def _learner(workload: Workload, how: Literal["map", "vmap"] = "vmap") -> Learner:
     learner = supervised(network(workload.module), workload.loss, optax.adam(LEARNING_RATE))
-    return learner if workload.members == 1 else population(learner, workload.members, "vmap")
+    return learner if workload.members == 1 else population(learner, workload.members, how)
 
 
 def _plain_step(workload: Workload) -> tuple[Callable[..., Any], optax.GradientTransformation]:

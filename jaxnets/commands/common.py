@@ -12,7 +12,7 @@ from jaxnets import recipes, report
 from jaxnets.config import from_dict
 from jaxnets.data import Splits
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, TrainState
+from jaxnets.learner import Learner, TrainState, traced_once
 from jaxnets.progress import Display
 from jaxnets.recipes import Finished, Recipe
 from jaxnets.report import console
@@ -35,8 +35,7 @@ def open_run(path: Path, file: Path | None) -> tuple[Run, Recipe]:
 def members(learner: Learner, config: RunConfig) -> Learner:
     """Return the learner, or, for several seeds, a population of it; its step is traced once, checked and run."""
     how: Any = config.population
-    members = learner if len(config.seeds) == 1 else population(learner, len(config.seeds), how)
-    return members._replace(step=jax.jit(members.step))
+    return traced_once(learner if len(config.seeds) == 1 else population(learner, len(config.seeds), how))
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:

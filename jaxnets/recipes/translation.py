@@ -79,7 +79,7 @@ class Config:
 
 
 _MULTI30K = Config(
-    training=TrainingConfig(duration="16ep", batch_size=128),
+    training=TrainingConfig(duration="20ep", batch_size=128),
     optimizer=OptimizerConfig("muon", learning_rate=1e-2, adam_rate=2e-3, momentum=0.95, warmup=300, average=0.999),
 )
 PRESETS = {"translate": Preset(_MULTI30K, "English to German: captions of pictures (--source de --target en)")}
