@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxnets.learner import Batch, Learner, Metrics, OneByOne, Step, TrainState, apart
+from jaxnets.learner import Learner, Metrics, OneByOne, Step, TrainState, one_by_one
 from jaxnets.network import Key
 
 Chunk = Callable[..., tuple[TrainState, Metrics]]
@@ -27,7 +27,7 @@ def chunk(learner: Learner) -> Chunk:
 
 def _loop(step: Step) -> Chunk:
     if isinstance(step, OneByOne):
-        return _each_in_turn(_loop(step.member))
+        return _each_in_turn(_loop(step.member), step.size)
 
     def run(
         state: TrainState,
@@ -38,14 +38,10 @@ def _loop(step: Step) -> Chunk:
         num_steps: jax.Array | int,
         key: Key,
     ) -> tuple[TrainState, Metrics]:
-        @apart
-        def train(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
-            return step(state, batch, step_key(key, state.step))  # a key that nothing draws from costs nothing
-
         def take(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, sums = carry
             batch = {name: column[rows[offset + i]] for name, column in columns.items()}
-            state, metrics = train(state, batch, key)
+            state, metrics = step(state, batch, step_key(key, state.step))
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         return lax.fori_loop(0, num_steps, take, (state, sums))
@@ -53,19 +49,22 @@ def _loop(step: Step) -> Chunk:
     return run
 
 
-def _each_in_turn(loop: Chunk) -> Chunk:
+def _each_in_turn(loop: Chunk, size: int) -> Chunk:
     """Return what takes all steps of the first member, whose loop is given, then of the next."""
 
     def run(
-        state: TrainState, sums: Metrics, columns: Mapping[str, jax.Array], rows: jax.Array, *span: Any
+        state: TrainState,
+        sums: Metrics,
+        columns: Mapping[str, jax.Array],
+        rows: jax.Array,
+        offset: jax.Array | int,
+        num_steps: jax.Array | int,
+        key: Key,
     ) -> tuple[TrainState, Metrics]:
-        *where, keys = span
+        def steps(state: TrainState, sums: Metrics, rows: jax.Array, key: Key) -> tuple[TrainState, Metrics]:
+            return loop(state, sums, columns, rows, offset, num_steps, key)
 
-        def steps(member: tuple[TrainState, Metrics, jax.Array, Key]) -> tuple[TrainState, Metrics]:
-            state, sums, rows, key = member
-            return loop(state, sums, columns, rows, *where, key)
-
-        return lax.map(steps, (state, sums, jnp.swapaxes(rows, 0, 1), keys))
+        return one_by_one(steps, size, state, sums, jnp.swapaxes(rows, 0, 1), key)
 
     return run
 

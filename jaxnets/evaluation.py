@@ -16,7 +16,7 @@ from jaxnets.metrics import add_up, compute
 
 # Batches, and bytes of them, that are evaluated by one call.
 _MOST_BATCHES = 16
-_MOST_BYTES = 1 << 26
+_MOST_BYTES = 1 << 24
 
 
 def usual_batch_size() -> int:
@@ -51,7 +51,7 @@ def in_turn(learner: Learner) -> Callable[..., Metrics]:
             return jax.tree.map(lambda leaf, new: leaf.at[i].set(new), found, metrics_of(i))
 
         def zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-            return jnp.zeros((len(batches["mask"]), *leaf.shape), leaf.dtype)
+            return jnp.zeros((len(next(iter(batches.values()))), *leaf.shape), leaf.dtype)
 
         return lax.fori_loop(0, num, add, jax.tree.map(zeros, jax.eval_shape(metrics_of, 0)))
 
@@ -66,11 +66,12 @@ def groups(
     Raises:
         InputError: if there are no examples, or none in a batch.
     """
+    data = {name: np.asarray(array) for name, array in data.items()}
     number = len(next(iter(data.values())))
     if number == 0:
         raise InputError("no examples to evaluate; give at least one, [1, ...]")
     size = _checked(batch_size)
-    bytes_a_batch = size * sum(array[:1].nbytes for array in data.values())
+    bytes_a_batch = max(1, size * sum(array[:1].nbytes for array in data.values()))
     together = max(1, min(_MOST_BATCHES, _MOST_BYTES // bytes_a_batch, -(-number // size)))
     for start, rows in enumerate(padded_batches(data, together * size)):
         batches = {name: array.reshape(together, size, *array.shape[1:]) for name, array in rows.items()}
@@ -83,7 +84,6 @@ def evaluate(
     data: Mapping[str, np.ndarray],
     *,
     batch_size: int | None = None,
-    compiled: Callable[..., Metrics] | None = None,
 ) -> dict[str, Any]:
     """Return the learner's metrics over every example exactly once; arrays for a population.
 
@@ -93,9 +93,8 @@ def evaluate(
         data: named arrays, [N, ...].
         batch_size: examples at a time; the last batch is padded and masked, so that one program serves all. By default
             32 on CPU, 256 elsewhere.
-        compiled: ``in_turn(learner)``, compiled for the groups of such batches.
     """
-    call = compiled or jit(in_turn(learner))
+    call = jit(in_turn(learner))
     return compute(add_up([call(state, *group) for group in groups(data, batch_size)]))
 
 

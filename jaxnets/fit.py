@@ -14,10 +14,10 @@ from jaxnets.cache import use_compile_cache
 from jaxnets.chunk import chunk, run_keys
 from jaxnets.compiling import jit
 from jaxnets.data import Data
-from jaxnets.evaluation import evaluate, groups, in_turn
+from jaxnets.evaluation import groups, in_turn
 from jaxnets.feed import Feed
 from jaxnets.learner import Learner, TrainState, traced_once
-from jaxnets.metrics import compute
+from jaxnets.metrics import add_up, compute
 from jaxnets.plan import Plan, RunState, check
 from jaxnets.stopping import EarlyStopping, first_best, updated_best
 
@@ -240,8 +240,8 @@ class _Loop:
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row with validation metrics; training metrics start anew, and the best weights are noted."""
         if self.validation is not None:
-            metrics = evaluate(self.learner, self.run.train, self.validation, compiled=self.evaluation)
-            row |= {f"validation/{name}": value for name, value in metrics.items()}
+            parts = [self.evaluation(self.run.train, *group) for group in groups(self.validation)]
+            row |= compute(add_up(parts), "validation/")
         self.run = self.run.replace(sums=jax.tree.map(jnp.zeros_like, self.run.sums))
         if self.plan.early_stopping and self.run.best:
             self.run = self.run.replace(best=updated_best(self.run.best, self.run.train, row, self.plan.early_stopping))

@@ -189,22 +189,42 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class OneByOne:
-    """The step of members that share nothing, one after the other.
+    """The step of members that share nothing: called, it takes one step of each, one after the other.
 
-    A loop over many steps may take all of the first member's before the next's: so each state is moved once, and what
-    a member needs stays in the processor's cache.
+    As the step of a learner it tells ``chunk`` that all steps of a member may be taken before the next's, so that its
+    state is moved once. A function around it, such as ``jax.jit`` of it, is a step like any other.
 
     Attributes:
         member: the step of one.
-        each: computes a function for each member, given all members' arguments.
+        size: how many there are.
     """
 
     member: Step
-    each: Callable[..., Any]
+    size: int
 
     def __call__(self, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
         """Take one step of each."""
-        return self.each(self.member, state, batch, key)
+        return one_by_one(apart(self.member), self.size, state, batch, key)
+
+
+def one_by_one(function: Callable[..., Any], size: int, *args: Any) -> Any:
+    """Return the function's results for each of ``size`` members, one after the other."""
+    check_members(size, args)
+    return lax.map(lambda member: function(*member), args)
+
+
+def check_members(size: int, args: Any) -> None:
+    """Check that every array has a leading axis of ``size``.
+
+    Raises:
+        InputError: if one has not.
+    """
+    for leaf in jax.tree.leaves(args):
+        if leaf.shape[:1] != (size,):
+            raise InputError(
+                f"a population of {size} was given an array of shape {leaf.shape}, not [{size}, ...]; every member "
+                f"has its own state, batch and key, and in fit its own seed: seed=range({size})"
+            )
 
 
 def traced_once(learner: Learner) -> Learner:

@@ -11,7 +11,18 @@ from flax import struct
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, OneByOne, TrainState, apart, check_key
+from jaxnets.learner import (
+    Batch,
+    Learner,
+    Metrics,
+    OneByOne,
+    TrainState,
+    apart,
+    check_key,
+    check_members,
+    one_by_one,
+    traced_once,
+)
 from jaxnets.network import Key, PyTree
 
 Augment = Callable[[Key, jax.Array], jax.Array]
@@ -38,9 +49,9 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     Args:
         learner: what each member does.
         size: how many members.
-        how: "map" computes one member after the other, in a loop over steps all steps of one before the next's; each
-            gets the bits of a run on its own, in its time. "vmap" computes them together, which is faster on
-            accelerators, and rounds differently. By default "map" on CPU, "vmap" elsewhere.
+        how: "map" computes one member after the other; each gets the bits of a run on its own, and takes no longer.
+            "vmap" computes them together, which is faster on accelerators, and rounds differently. By default "map" on
+            CPU, "vmap" elsewhere.
     """
     how = fitting_way() if how is None else how
     if size < 1:
@@ -49,13 +60,10 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
         raise InputError(f"{how=} is no way to run a population; use 'map' or 'vmap'")
 
     def each(function: Callable[..., Any], *args: Any) -> Any:
-        for leaf in jax.tree.leaves(args):
-            if leaf.shape[:1] != (size,):
-                raise InputError(
-                    f"a population of {size} was given an array of shape {leaf.shape}, not [{size}, ...]; every member "
-                    f"has its own state, batch and key, and in fit its own seed: seed=range({size})"
-                )
-        return jax.vmap(function)(*args) if how == "vmap" else lax.map(lambda one: apart(function)(*one), args)
+        if how == "map":
+            return one_by_one(apart(function), size, *args)
+        check_members(size, args)
+        return jax.vmap(function)(*args)
 
     def evaluate(state: TrainState, batch: Batch) -> Metrics:
         return each(lambda member: learner.evaluate(member, batch), state)
@@ -63,7 +71,7 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     def predict(state: TrainState, inputs: Any) -> Any:
         return each(lambda member: learner.predict(member, inputs), state)
 
-    step = OneByOne(jax.jit(learner.step), each) if how == "map" else partial(each, learner.step)
+    step = OneByOne(traced_once(learner).step, size) if how == "map" else partial(each, learner.step)
     return learner._replace(init=partial(each, learner.init), step=step, evaluate=evaluate, predict=predict)
 
 
