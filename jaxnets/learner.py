@@ -176,7 +176,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function as one that XLA compiles by itself, whatever program calls it.
 
     XLA fuses operations across a function's borders, and what is fused decides where the processor rounds. Compiled
-    apart, a step has the same bits alone as in a population. This is of CPUs; on other backends it is a plain call.
+    apart, an evaluation has the same bits alone as in a population. On backends other than CPU it is a plain call.
     """
     called = jax.jit(function)
 
