@@ -174,6 +174,8 @@ def draw(path: Path, found: Mapping[str, list[dict[str, Any]]]) -> None:
         axes.loglog(sizes, rows[0]["seconds"] * sizes / sizes[0], "k--", linewidth=0.6, label="linear")
         axes.set_title(f"{name}: slope at most {slope(rows):.2f}", fontsize=9)
         axes.set_ylabel("seconds")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+        axes.set_xticks([], minor=True)
     for axes in figure.axes[len(found) :]:
         axes.set_axis_off()
     figure.axes[0].legend(fontsize=8)
