@@ -19,20 +19,17 @@ _MOST_BATCHES = 16
 _MOST_BYTES = 1 << 24
 
 
-def usual_batch_size() -> int:
-    """Return how many examples are evaluated at a time: 32 on CPU, 256 elsewhere.
+def _size(batch_size: int | None) -> int:
+    """Return how many examples are evaluated at a time: if not given, 32 on CPU, 256 elsewhere.
 
     What takes more than 32 MB is slow on a CPU: the C library gives so much memory back, and when it is next asked
     for, it is cleared page by page.
     """
-    return 32 if jax.default_backend() == "cpu" else 256
-
-
-def _checked(batch_size: int | None) -> int:
-    size = usual_batch_size() if batch_size is None else batch_size
-    if size < 1:
+    if batch_size is None:
+        return 32 if jax.default_backend() == "cpu" else 256
+    if batch_size < 1:
         raise InputError(f"{batch_size=} must be 1 or more")
-    return size
+    return batch_size
 
 
 def in_turn(learner: Learner) -> Callable[..., Metrics]:
@@ -70,7 +67,7 @@ def groups(
     number = len(next(iter(data.values())))
     if number == 0:
         raise InputError("no examples to evaluate; give at least one, [1, ...]")
-    size = _checked(batch_size)
+    size = _size(batch_size)
     bytes_a_batch = max(1, size * sum(array[:1].nbytes for array in data.values()))
     together = max(1, min(_MOST_BATCHES, _MOST_BYTES // bytes_a_batch, -(-number // size)))
     for start, rows in enumerate(padded_batches(data, together * size)):
@@ -111,7 +108,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     call = jit(learner.predict)
     parts = [
         jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
-        for batch in padded_batches(arrays, min(_checked(batch_size), number))
+        for batch in padded_batches(arrays, min(_size(batch_size), number))
     ]
     axis = np.ndim(state.step)
     return jax.tree.map(lambda *parts: np.take(np.concatenate(parts, axis), np.arange(number), axis), *parts)
