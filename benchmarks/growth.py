@@ -31,8 +31,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import jaxnets as jn
 from jaxnets.bench import jax_peers
 from jaxnets.bench.workloads import Workload, gpt, mlp, recurrent
-from jaxnets.chunk import no_metrics
-from jaxnets.compiling import jit
+from jaxnets.training.chunk import no_metrics
+from jaxnets.training.compiling import jit
 
 Way = Callable[[], object]
 Start = Callable[[], Way]  # to be timed: it compiles

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.learner import Learner
-from jaxnets.optimizers import OptimizerConfig
-from jaxnets.options import TrainingConfig
+from jaxnets.options.optimizer import OptimizerConfig
+from jaxnets.options.training import TrainingConfig
 
 LIBRARIES = ("ours", "torch", "torch-compile")
 Curve = list[tuple[float, int, float]]  # seconds, step, held-out loss
@@ -78,7 +78,7 @@ DURATIONS = {"gpt": "2000", "cnn": "3ep"}
 
 def train_ours(task: Task) -> Curve:
     """Train by the loop of ``fit``; the clock is read as each evaluation comes."""
-    from jaxnets.fit import events  # noqa: PLC0415  (only one library a process)
+    from jaxnets.training.events import events  # noqa: PLC0415  (only one library a process)
 
     start, splits = time.perf_counter(), task.splits
     run = events(task.learner, splits.train, validation=splits.validation, **task.training.options())
@@ -96,8 +96,8 @@ def train_torch(task: Task, name: str, *, compiled: bool) -> Curve:
     from torch.nn.functional import cross_entropy  # noqa: PLC0415
 
     from jaxnets.bench.torch_peer import CNN, GPT  # noqa: PLC0415
-    from jaxnets.chunk import run_keys  # noqa: PLC0415
-    from jaxnets.plan import check  # noqa: PLC0415
+    from jaxnets.training.chunk import run_keys  # noqa: PLC0415
+    from jaxnets.training.plan import check  # noqa: PLC0415
 
     data = {"gpt": _Characters, "cnn": _Images}[name](task.splits)
     params = jax.tree.map(np.asarray, task.learner.init(run_keys(0)[0]).params)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.adversarial import WASSERSTEIN
+from jaxnets.learners.adversarial import WASSERSTEIN
 
 CODE_DIM, SEEDS = 8, 3
 

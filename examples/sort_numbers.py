@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 import jaxnets as jn
-from jaxnets.generation import beam_search
+from jaxnets.inference.generation import beam_search
 from jaxnets.models import EncoderDecoder, SourceTarget
 
 PADDING, START, END, ZERO = range(4)  # a digit's token is ZERO + digit

@@ -6,8 +6,8 @@ from sklearn.datasets import load_wine
 
 import jaxnets as jn
 from jaxnets.data import Spec, Splits
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -4,66 +4,7 @@ A model is a pair of functions (``Network``), how it learns a few more (``Learne
 be compiled, resumed bit for bit, trained many at a time, or differentiated.
 """
 
-from jaxnets import data, generation, losses, metrics, models, nn
-from jaxnets.adversarial import adversarial
-from jaxnets.autoencoding import Autoencoded, reconstructing, variational
-from jaxnets.chunk import chunk, no_metrics, run_keys, step_key
-from jaxnets.compiling import jit
-from jaxnets.data import Data
-from jaxnets.errors import InputError
-from jaxnets.evaluation import evaluate, predict
-from jaxnets.fit import Elapsed, Event, Fit, events, fit
-from jaxnets.generation import generate
-from jaxnets.learner import Learner, TrainState, autoregressive, supervised
-from jaxnets.network import Coded, Network, linen_network, network, reshaped, standardized
-from jaxnets.plan import RunState
-from jaxnets.seq2seq import sequence_to_sequence
-from jaxnets.stopping import EarlyStopping
-from jaxnets.summary import summarize
-from jaxnets.transforms import augmented, averaged, grouped, population
+import lazy_loader
 
-__all__ = [
-    "Autoencoded",
-    "Coded",
-    "Data",
-    "EarlyStopping",
-    "Elapsed",
-    "Event",
-    "Fit",
-    "InputError",
-    "Learner",
-    "Network",
-    "RunState",
-    "TrainState",
-    "adversarial",
-    "augmented",
-    "autoregressive",
-    "averaged",
-    "chunk",
-    "data",
-    "evaluate",
-    "events",
-    "fit",
-    "generate",
-    "generation",
-    "grouped",
-    "jit",
-    "linen_network",
-    "losses",
-    "metrics",
-    "models",
-    "network",
-    "nn",
-    "no_metrics",
-    "population",
-    "predict",
-    "reconstructing",
-    "reshaped",
-    "run_keys",
-    "sequence_to_sequence",
-    "standardized",
-    "step_key",
-    "summarize",
-    "supervised",
-    "variational",
-]
+# What jaxnets has to offer stands in __init__.pyi; each part is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.cache import use_compile_cache
+from jaxnets.training.compiling import use_compile_cache
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,11 +9,11 @@ from helpers import assert_same_bits
 from scipy.special import expit
 
 import jaxnets as jn
-from jaxnets.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, adversarial
 from jaxnets.errors import InputError
+from jaxnets.learners.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, adversarial
 from jaxnets.models import StridedDecoder, StridedEncoder
 from jaxnets.network import Coded, Network
-from jaxnets.transforms import averaged
+from jaxnets.transforms.averaged import averaged
 
 REAL = np.random.default_rng(0).normal(1.0, 0.5, (8, 2)).astype(np.float32)
 W, B, RATE = np.array([0.5, -2.0]), np.array([-0.3, 0.7]), 0.1

@@ -9,12 +9,13 @@ from jax.test_util import check_grads
 from scipy import special, stats
 
 import jaxnets as jn
-from jaxnets.autoencoding import reconstructing, variational
 from jaxnets.data import augment
 from jaxnets.errors import InputError
+from jaxnets.learners.autoencoding import reconstructing, variational
 from jaxnets.models import MLP
 from jaxnets.network import Coded, example_keys, reshaped, standardized
-from jaxnets.transforms import augmented, averaged
+from jaxnets.transforms.augmented import augmented
+from jaxnets.transforms.averaged import averaged
 
 SHAPE = (4, 4, 1)
 X = np.random.default_rng(0).integers(0, 2, (40, *SHAPE)).astype(np.uint8)

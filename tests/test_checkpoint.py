@@ -7,7 +7,8 @@ import optax
 import pytest
 from helpers import assert_same_bits, small_learner
 
-from jaxnets import InputError, checkpoint
+from jaxnets import InputError
+from jaxnets.runs import checkpoint
 
 STATE = {
     "a": jnp.arange(3.0),

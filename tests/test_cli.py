@@ -9,7 +9,8 @@ import pytest
 from helpers import fails
 from PIL import Image
 
-from jaxnets import cli, recipes
+from jaxnets import cli
+from jaxnets.recipes.recipe import find
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--duration", "2ep", "--model", "mlp", "--hidden", "16"]
@@ -94,7 +95,7 @@ class TestTrain:
             "--features",
             "--learning-rate FLOAT",
             "the step size, at its highest",
-            f"(default: {recipes.find('mnist-cnn').config.optimizer.learning_rate})",
+            f"(default: {find('mnist-cnn').config.optimizer.learning_rate})",
             "--seeds",
         ):
             assert part in printed
@@ -216,8 +217,7 @@ class TestAfterwards:
             printed = capsys.readouterr().out
             assert all(f"  {name}" in printed for name in cli.COMMANDS)
         assert cli.main(["--version"]) == 0
-        with pytest.raises(SystemExit):
-            cli.main(["train", "--help"])
+        assert cli.main(["train", "--help"]) == 0
         assert "digits-cnn" in capsys.readouterr().out
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import nn
-from jaxnets.compiling import jit
+from jaxnets.training.compiling import jit
 
 X, W = (np.random.default_rng(0).standard_normal(shape, np.float32) for shape in ((8, 16, 16, 32), (3, 3, 32, 64)))
 

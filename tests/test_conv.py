@@ -59,7 +59,7 @@ def pair(options: dict, rank: int = 2):
     return ours, xla
 
 
-def close(got, wanted, tolerance=1e-6):
+def close(got, wanted, tolerance=3e-6):
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
         scale = float(jnp.abs(b).max()) or 1.0

@@ -5,8 +5,8 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from jaxnets import Data, InputError
-from jaxnets.config import from_dict, from_json, to_json
 from jaxnets.data import Spec, check_alike
+from jaxnets.runs.json_files import from_dict, from_json, to_json
 
 
 def test_dtypes_are_those_that_jax_keeps():

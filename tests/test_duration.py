@@ -3,7 +3,7 @@
 import pytest
 
 from jaxnets import InputError
-from jaxnets.duration import Duration
+from jaxnets.training.duration import Duration
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from helpers import small_learner
 
 import jaxnets as jn
 from jaxnets import metrics
-from jaxnets.evaluation import groups
+from jaxnets.training.evaluation import groups
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 150, 1000])
@@ -45,7 +45,7 @@ def test_predictions_in_order(batch_size, blobs):
 @pytest.mark.parametrize(("most", "nums"), [(1 << 26, [16, 6]), (7 * 5 * 20, [5, 5, 5, 5, 2]), (1, [1] * 22)])
 def test_batches_are_evaluated_together_as_far_as_they_are_small(most, nums, blobs, monkeypatch):
     """150 examples, of 20 bytes each, in batches of 7."""
-    monkeypatch.setattr(sys.modules["jaxnets.evaluation"], "_MOST_BYTES", most)
+    monkeypatch.setattr(sys.modules["jaxnets.training.evaluation"], "_MOST_BYTES", most)
     found = list(groups(blobs, 7))
     assert [num for _, num in found] == nums
     shapes = {batches["inputs"].shape for batches, _ in found}

@@ -10,8 +10,8 @@ import pytest
 from helpers import assert_same_bits, small_learner
 
 import jaxnets as jn
-from jaxnets import feed
-from jaxnets.feed import Feed
+from jaxnets.training import feed
+from jaxnets.training.feed import Feed
 
 OPTIONS = {"batch_size": 16, "duration": 40, "evaluate_every": 10, "progress": False}
 LEARNER = small_learner(dropout=0.3)
@@ -23,14 +23,14 @@ def unbroken(blobs):
 
 
 def test_rows_sent_as_needed_equal_data_on_the_device(blobs, unbroken, monkeypatch):
-    monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)  # seven steps a buffer
+    monkeypatch.setattr("jaxnets.training.feed._MOST_BYTES", 16 * 20 * 7)  # seven steps a buffer
     sent = jn.fit(LEARNER, blobs, validation=blobs, on_device=False, **OPTIONS)
     assert_same_bits(sent.state, unbroken.state)
     assert [row["validation/loss"] for row in sent.history] == [row["validation/loss"] for row in unbroken.history]
 
 
 def test_rows_of_a_file_equal_rows_in_memory(blobs, unbroken, monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)
+    monkeypatch.setattr("jaxnets.training.feed._MOST_BYTES", 16 * 20 * 7)
     for name, array in blobs.items():
         np.save(tmp_path / f"{name}.npy", array)
     mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in blobs}
@@ -40,7 +40,7 @@ def test_rows_of_a_file_equal_rows_in_memory(blobs, unbroken, monkeypatch, tmp_p
 
 
 def test_the_next_rows_are_read_while_steps_are_taken(blobs, monkeypatch):
-    monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20 * 7)
+    monkeypatch.setattr("jaxnets.training.feed._MOST_BYTES", 16 * 20 * 7)
     starts: queue.Queue[int] = queue.Queue()
     read = Feed._read
     monkeypatch.setattr(Feed, "_read", lambda feed, start: [starts.put(start), read(feed, start)][1])
@@ -55,7 +55,7 @@ def test_the_next_rows_are_read_while_steps_are_taken(blobs, monkeypatch):
 
 
 def test_rows_of_each_member(blobs, monkeypatch):
-    monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 2 * 16 * 20 * 7)
+    monkeypatch.setattr("jaxnets.training.feed._MOST_BYTES", 2 * 16 * 20 * 7)
     feeds = [Feed(blobs, np.array([3, 4], np.int32), 16, 14, on_device=place) for place in (True, False)]
     for start in (0, 7, 0):  # again from the beginning, which was not read ahead
         there, sent = (feed.load(start) for feed in feeds)
@@ -74,7 +74,7 @@ def test_a_buffer_is_read_by_several_threads(blobs, monkeypatch):
             waiting.wait(timeout=10)
             return np.asarray(self)[rows]
 
-    monkeypatch.setattr("jaxnets.feed._READERS", 2)
+    monkeypatch.setattr("jaxnets.training.feed._READERS", 2)
     feed = Feed(blobs, np.asarray(0, np.int32), 16, 1, on_device=False)
     feed._data = {name: array.view(Disk) for name, array in blobs.items()}
     buffer = feed.load(0)
@@ -94,26 +94,26 @@ def test_an_error_of_the_reader_is_the_runs_error(blobs, monkeypatch):
     def broken(*args):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr("jaxnets.feed._taken", broken)
+    monkeypatch.setattr("jaxnets.training.feed._taken", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         jn.fit(LEARNER, blobs, on_device=False, **OPTIONS)
 
 
 def test_waiting_for_data_is_told(blobs, monkeypatch):
-    monkeypatch.setattr("jaxnets.feed._MOST_BYTES", 16 * 20)  # a step a buffer
+    monkeypatch.setattr("jaxnets.training.feed._MOST_BYTES", 16 * 20)  # a step a buffer
     taken = feed._taken
 
     def slow(*args):
         time.sleep(0.1)
         return taken(*args)
 
-    monkeypatch.setattr("jaxnets.feed._taken", slow)
+    monkeypatch.setattr("jaxnets.training.feed._taken", slow)
     *_, last = jn.events(LEARNER, blobs, on_device=False, batch_size=16, duration=8)
     assert last.wait_seconds > 0.5 * 8 * 2 * 0.1  # of the time that two arrays for each of 8 steps take to read
 
 
 def test_a_buffer_that_runs_out_is_refilled(blobs, unbroken, monkeypatch):
-    monkeypatch.setattr("jaxnets.feed._MOST_ROWS", 16 * 7)
+    monkeypatch.setattr("jaxnets.training.feed._MOST_ROWS", 16 * 7)
     assert_same_bits(jn.fit(LEARNER, blobs, **OPTIONS).state, unbroken.state)
 
 

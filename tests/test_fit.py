@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxnets as jn
-from jaxnets.chunk import no_metrics
-from jaxnets.compiling import jit
 from jaxnets.data import Shuffle
-from jaxnets.feed import Feed
+from jaxnets.training.chunk import no_metrics
+from jaxnets.training.compiling import jit
+from jaxnets.training.feed import Feed
 
 OPTIONS = {"batch_size": 16, "duration": 40, "evaluate_every": 10, "progress": False}
 LEARNER = small_learner(dropout=0.3)
@@ -75,7 +75,7 @@ class TestBits:
 
     @pytest.mark.parametrize("stop", [1, 10, 17, 39])
     def test_resumed_equals_unbroken(self, stop, blobs, unbroken, monkeypatch):
-        monkeypatch.setattr(sys.modules["jaxnets.fit"], "CHUNK_SECONDS", 0.0)  # an event every step
+        monkeypatch.setattr(sys.modules["jaxnets.training.events"], "CHUNK_SECONDS", 0.0)  # an event every step
         options = {name: value for name, value in OPTIONS.items() if name != "progress"}
         history, saved = [], None
         for event in jn.events(LEARNER, blobs, validation=blobs, **options):
@@ -124,7 +124,7 @@ class TestCompiling:
     def test_one_trace_and_one_program_whatever_the_chunks(self, blobs, monkeypatch):
         chex.clear_trace_counter()
         traced = LEARNER._replace(step=chex.assert_max_traces(LEARNER.step, n=1))
-        monkeypatch.setattr(sys.modules["jaxnets.fit"], "CHUNK_SECONDS", 0.0)
+        monkeypatch.setattr(sys.modules["jaxnets.training.events"], "CHUNK_SECONDS", 0.0)
         assert len(jn.fit(traced, blobs, **OPTIONS).history) == 4
 
     def test_nothing_compiles_after_the_first_evaluation(self, blobs):

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 import jaxnets as jn
-from jaxnets import generation
 from jaxnets.errors import InputError
-from jaxnets.generation import beam_search, bernoulli, categorical, generate
-from jaxnets.learner import autoregressive
+from jaxnets.inference import generation
+from jaxnets.inference.generation import beam_search, bernoulli, categorical, generate
+from jaxnets.learners.sequences import autoregressive
 from jaxnets.models import RNN, EncoderDecoder, SourceTarget, Transformer
 from jaxnets.nn import GRU
 

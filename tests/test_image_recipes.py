@@ -9,9 +9,10 @@ import pytest
 from helpers import fails
 from PIL import Image
 
-from jaxnets import cli, recipes
+from jaxnets import cli
 from jaxnets.data import digits, labelled_images
 from jaxnets.recipes import anomaly, autoencoding
+from jaxnets.recipes.recipe import find
 
 QUICK = ["--data", "digits", "--duration", "2ep", "--batch-size", "64"]
 DENSE = [*QUICK, "--hidden", "32", "--code", "8"]
@@ -106,7 +107,7 @@ class TestAutoencoding:
             assert "there is no folder" in fails(capsys, "predict", run, tmp_path / "a.npy", "--out", gone)
 
     def test_held_out_images_are_corrupted_once(self):
-        config = recipes.find("mnist-denoise").config
+        config = find("mnist-denoise").config
         splits = autoencoding.load(replace(config, data="digits"))
         assert "clean" not in splits.train
         test = digits().test
@@ -155,7 +156,7 @@ class TestAutoencoding:
 
 class TestAnomaly:
     def test_detectors_see_their_own_class_alone(self):
-        config = replace(recipes.find("anomaly").config, data="digits", normal=("3", "0"), validation=0.0)
+        config = replace(find("anomaly").config, data="digits", normal=("3", "0"), validation=0.0)
         splits = anomaly.load(config)
         raw = digits()
         for i, number in enumerate((3, 0)):

@@ -156,7 +156,7 @@ def test_a_models_own_check_comes_first():
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_twenty_steps_equal_pytorchs(name, decay, blobs):
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
-    from jaxnets.optimizers import OptimizerConfig, make_optimizer
+    from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
 
     config = OptimizerConfig(name, learning_rate=0.01, schedule="constant", weight_decay=decay)
     network = jn.network(jn.models.MLP, 4, (16,), 3, activation=jnp.tanh)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jaxnets import InputError
-from jaxnets.lr_finder import range_test_config, suggestion
-from jaxnets.recipes import find
+from jaxnets.commands.lr_find import range_test_config
+from jaxnets.recipes.recipe import find
+from jaxnets.training.lr_finder import suggestion
 
 RATES = np.geomspace(1e-5, 10, 100)
 

@@ -15,9 +15,9 @@ from helpers import assert_same_bits, member
 from jax.test_util import check_grads
 
 import jaxnets as jn
-from jaxnets import checkpoint
 from jaxnets.models import CNN, MLP, RNN, Forecaster, ResNet, StridedDecoder, StridedEncoder, Transformer, ViT
 from jaxnets.nn import ELMAN, GRU
+from jaxnets.runs import checkpoint
 
 IMAGE = (8, 8, 1)
 

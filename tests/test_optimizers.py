@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from jaxnets import InputError
-from jaxnets.optimizers import OptimizerConfig, make_optimizer, make_schedule
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, make_schedule
 
 RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import plots
+from jaxnets.runs import plots
 
 ROWS = [
     {"step": step, "train/loss": 2.0 / step, "validation/loss": 2.5 / step, "train/accuracy": 0.5} for step in (1, 5, 9)

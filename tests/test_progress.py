@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 import jaxnets as jn
-from jaxnets import progress, text
-from jaxnets.progress import Display
+from jaxnets.training import progress, readable
+from jaxnets.training.progress import Display
 
 STATE = jn.RunState(jn.TrainState(jnp.int32(0), {}, (), {}), {})
 ROW = {"step": 10, "train/loss": 0.12345, "train/accuracy": 0.9876, "validation/loss": np.array([0.1, 0.3])}
@@ -74,12 +74,17 @@ def test_quiet_shows_nothing(capsys):
     ],
 )
 def test_metric(name, value, wanted):
-    assert text.metric(name, value) == wanted
+    assert readable.metric(name, value) == wanted
 
 
 def test_sizes_and_times():
-    assert [text.size(value, "B") for value in (950, 12_340, 4.5e6, 6.7e9)] == ["950 B", "12.3 kB", "4.5 MB", "6.7 GB"]
-    assert [text.seconds(value) for value in (3.5e-5, 0.00421, 0.31, 12.36, 185, 7800)] == [
+    assert [readable.size(value, "B") for value in (950, 12_340, 4.5e6, 6.7e9)] == [
+        "950 B",
+        "12.3 kB",
+        "4.5 MB",
+        "6.7 GB",
+    ]
+    assert [readable.seconds(value) for value in (3.5e-5, 0.00421, 0.31, 12.36, 185, 7800)] == [
         "35 µs",
         "4.21 ms",
         "0.3 s",

@@ -13,6 +13,7 @@ from jaxnets import cli, recipes
 from jaxnets.data import music
 from jaxnets.recipes import language_modelling, text_classification
 from jaxnets.recipes import music as music_recipe
+from jaxnets.recipes.recipe import find
 
 SMALL = ["--hidden", "8", "--batch-size", "8", "--evaluate-every", "20"]
 
@@ -218,7 +219,7 @@ class TestMusic:
 def test_every_preset_of_every_task_has_a_config_of_at_most_twenty_fields():
     for presets in recipes.catalogue().values():
         for preset in presets:
-            fields = recipes.find(preset).config.__dataclass_fields__
+            fields = find(preset).config.__dataclass_fields__
             assert len(fields) <= 20 and {"training", "optimizer"} <= set(fields)
 
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_same_bits, member, small_learner
 
 import jaxnets as jn
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
 
 
 @pytest.fixture(scope="module")

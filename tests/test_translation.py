@@ -12,10 +12,10 @@ from helpers import fails
 import jaxnets as jn
 from jaxnets import cli
 from jaxnets.data import subwords, tokens
+from jaxnets.learners.sequences import sequence_to_sequence
 from jaxnets.models import EncoderDecoder, SourceTarget
 from jaxnets.recipes import translation
-from jaxnets.seq2seq import sequence_to_sequence
-from jaxnets.transforms import trimmed
+from jaxnets.transforms.trimmed import trimmed
 
 KEY = jax.random.key(0)
 

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from jaxnets.bench.jax_peers import Way
-from jaxnets.cache import cache_dir
 from jaxnets.data import tokens
+from jaxnets.data.cache import cache_dir
 from jaxnets.data.images import image_splits
 from jaxnets.data.series import read_series
 

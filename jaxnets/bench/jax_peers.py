@@ -17,11 +17,12 @@ from flax import nnx
 from jax import lax
 
 from jaxnets.bench.workloads import LEARNING_RATE, NUM_BATCHES, Workload
-from jaxnets.chunk import chunk, no_metrics, run_keys
-from jaxnets.compiling import jit
-from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.supervised import supervised
 from jaxnets.network import Key, PyTree, network
-from jaxnets.transforms import population
+from jaxnets.training.chunk import chunk, no_metrics, run_keys
+from jaxnets.training.compiling import jit
+from jaxnets.transforms.population import population
 
 # Takes the workload's steps from where it stands, and returns the mean loss of these steps.
 Way = Callable[[], float]

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnets.adversarial import adversarial
 from jaxnets.bench.jax_peers import Way, compiled_loop
-from jaxnets.chunk import run_keys, step_key
 from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.adversarial import adversarial
 from jaxnets.models import StridedDecoder, StridedEncoder
 from jaxnets.network import Network, PyTree, network
+from jaxnets.training.chunk import run_keys, step_key
 
 BATCH_SIZE, CODE, STEPS, NUM_BATCHES, LEARNING_RATE = 64, 64, 4, 4, 2e-4
 FEATURES = (64, 128)  # channels of the discriminator, from the image on; the generator's are the same backwards

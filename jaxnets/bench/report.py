@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from jaxnets import text
+from jaxnets.training import readable
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,11 +33,11 @@ def table(rows: Rows, title: str) -> Table:
             row["peer"],
             "void" if row["note"] else f"{row['ratio']:.2f}",
             f"{row['low']:.2f} to {row['high']:.2f}",
-            text.seconds(row["ours_seconds"]),
+            readable.seconds(row["ours_seconds"]),
             *("" if row[name] is None else f"{row[name]:.0%}" for name in ("mfu", "fraction_of_limit")),
-            "" if row["memory"] is None else text.size(row["memory"], "B"),
+            "" if row["memory"] is None else readable.size(row["memory"], "B"),
             *(
-                text.seconds(row[name])
+                readable.seconds(row[name])
                 for name in ("ours_first_seconds", "ours_first_seconds_cached", "peer_first_seconds")
             ),
         )

@@ -19,8 +19,8 @@ def main(cases: str, peers: str, rounds: str, one_core: str = "") -> None:
     import jax  # noqa: PLC0415  (after the process is held to its core)
 
     from jaxnets.bench import limits, measure  # noqa: PLC0415
-    from jaxnets.cache import use_compile_cache  # noqa: PLC0415
-    from jaxnets.run import environment  # noqa: PLC0415
+    from jaxnets.runs.environment import environment  # noqa: PLC0415
+    from jaxnets.training.compiling import use_compile_cache  # noqa: PLC0415
 
     try:
         backend = jax.default_backend()

@@ -7,8 +7,10 @@ import optax
 
 from jaxnets import losses
 from jaxnets.bench.jax_peers import Way
-from jaxnets.generation import categorical, generate
-from jaxnets.learner import Learner, autoregressive, supervised
+from jaxnets.inference.generation import categorical, generate
+from jaxnets.learner import Learner
+from jaxnets.learners.sequences import autoregressive
+from jaxnets.learners.supervised import supervised
 from jaxnets.models import Transformer
 from jaxnets.network import PyTree, network
 

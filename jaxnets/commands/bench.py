@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from jaxnets import plots
 from jaxnets.bench import report as figures
 from jaxnets.bench.cases import CASES
 from jaxnets.bench.measure import PEERS
 from jaxnets.errors import InputError, nearest
-from jaxnets.report import console
+from jaxnets.runs import plots
+from jaxnets.runs.console import console
 
 Device = Literal["cpu", "gpu", "tpu"] | None
 
@@ -37,11 +37,11 @@ def bench(
     json: Path | None = None,
     out: Path | None = None,
 ) -> int:
-    """Measure this library beside PyTorch, Keras and loops by hand, as ratios in one run, on this machine.
+    """Measure this library beside PyTorch, Keras and loops by hand, on this machine.
 
-    On a CPU there are two series: of processor time on one core, which other work disturbs least, and of time by the
-    clock on all cores. Run nothing else meanwhile. All start from the same weights, and a case whose results differ is
-    void (and the exit status 1).
+    Each figure is a ratio of times in one run. On a CPU there are two series: of processor time on one core, which
+    other work disturbs least, and of time by the clock on all cores. Run nothing else meanwhile. All start from the
+    same weights, and a case whose results differ is void (and the exit status 1).
 
     Args:
         cases: what is measured, with commas between.

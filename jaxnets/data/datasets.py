@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.cache import cache_dir
 from jaxnets.data.arrays import Data
+from jaxnets.data.cache import cache_dir
 from jaxnets.data.formats import read_idx, read_npz
 from jaxnets.errors import InputError, nearest
 

@@ -9,19 +9,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets import losses, plots
-from jaxnets.autoencoding import reconstructing
-from jaxnets.choices import ACTIVATIONS, ActivationName
+from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, check_pixels, labelled_images
 from jaxnets.errors import InputError, check_field, nearest
-from jaxnets.evaluation import predict as predicted
 from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.autoencoding import reconstructing
 from jaxnets.models import MLP
 from jaxnets.network import network, reshaped, standardized
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig
-from jaxnets.recipes import Finished, Outputs, Preset
-from jaxnets.transforms import averaged, grouped
+from jaxnets.options.choices import ACTIVATIONS, ActivationName
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.recipes.recipe import Finished, Outputs, Preset
+from jaxnets.runs import plots
+from jaxnets.training.evaluation import predict as predicted
+from jaxnets.transforms.averaged import averaged
+from jaxnets.transforms.grouped import grouped
 
 
 @dataclass(frozen=True)

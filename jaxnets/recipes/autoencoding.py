@@ -10,20 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets import losses, plots
-from jaxnets.autoencoding import Autoencoded, reconstructing, variational
-from jaxnets.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
+from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, check_pixels, labelled_images
 from jaxnets.errors import InputError, check_field
-from jaxnets.evaluation import evaluate
-from jaxnets.evaluation import predict as predicted
 from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.autoencoding import Autoencoded, reconstructing, variational
 from jaxnets.models import MLP, StridedDecoder, StridedEncoder
 from jaxnets.network import Coded, Network, network, reshaped, standardized
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Finished, Generated, Outputs, Preset, pictured
-from jaxnets.transforms import augmented, averaged
+from jaxnets.options.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
+from jaxnets.options.generation import GenerateOptions
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.recipes.recipe import Finished, Generated, Outputs, Preset, pictured
+from jaxnets.runs import plots
+from jaxnets.training.evaluation import evaluate
+from jaxnets.training.evaluation import predict as predicted
+from jaxnets.transforms.augmented import augmented
+from jaxnets.transforms.averaged import averaged
 
 
 @dataclass(frozen=True)

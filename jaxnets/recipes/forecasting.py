@@ -7,18 +7,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxnets import losses, plots
-from jaxnets.choices import CELLS, DTYPES, CellName, Precision
+from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, datasets, read_series, split_series
 from jaxnets.data.series import Fill, following
 from jaxnets.errors import InputError, check_field
-from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.supervised import supervised
 from jaxnets.models import MLP, RNN, Forecaster, Transformer
 from jaxnets.network import network
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig, TransformerConfig
-from jaxnets.recipes import Finished, Outputs, Preset
-from jaxnets.transforms import averaged
+from jaxnets.options.choices import CELLS, DTYPES, CellName, Precision
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.options.transformer import TransformerConfig
+from jaxnets.recipes.recipe import Finished, Outputs, Preset
+from jaxnets.runs import plots
+from jaxnets.transforms.averaged import averaged
 
 LOSSES = {"mse": losses.mse, "mae": losses.mae, "huber": losses.huber}
 ETTH1_SPLIT = (8640.0, 2880.0, 2880.0)  # hours of 12, 4 and 4 months of 30 days, as everyone splits it

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 from jaxnets import losses
-from jaxnets.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
 from jaxnets.data import Spec, Splits, augment, labelled_images
 from jaxnets.errors import InputError, check_field
-from jaxnets.learner import Learner, supervised
+from jaxnets.learner import Learner
+from jaxnets.learners.supervised import supervised
 from jaxnets.models import CNN, MLP, ResNet, ViT
 from jaxnets.network import Network, network, standardized
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig, TransformerConfig
-from jaxnets.recipes import Preset
-from jaxnets.transforms import augmented, averaged
+from jaxnets.options.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.options.transformer import TransformerConfig
+from jaxnets.recipes.recipe import Preset
+from jaxnets.transforms.augmented import augmented
+from jaxnets.transforms.averaged import averaged
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets import losses, plots
-from jaxnets.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, Game, adversarial
-from jaxnets.choices import DTYPES, Precision
+from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, check_pixels, labelled_images
-from jaxnets.duration import Duration
 from jaxnets.errors import InputError, check_field
-from jaxnets.evaluation import predict as predicted
-from jaxnets.fit import fit
-from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, Game, adversarial
+from jaxnets.learners.supervised import supervised
 from jaxnets.metrics import frechet_distance
 from jaxnets.models import CNN, StridedDecoder, StridedEncoder
 from jaxnets.network import Coded, Network, network, standardized
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Finished, Generated, Outputs, Preset, pictured
-from jaxnets.transforms import averaged
+from jaxnets.options.choices import DTYPES, Precision
+from jaxnets.options.generation import GenerateOptions
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.recipes.recipe import Finished, Generated, Outputs, Preset, pictured
+from jaxnets.runs import plots
+from jaxnets.training.duration import Duration
+from jaxnets.training.evaluation import predict as predicted
+from jaxnets.training.fit import fit
+from jaxnets.transforms.averaged import averaged
 
 GAMES = {"non-saturating": NON_SATURATING, "hinge": HINGE, "wasserstein": WASSERSTEIN}
 NUM_MEASURED = 10_000  # generated images that are measured

@@ -10,18 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import losses
-from jaxnets.choices import CELLS, DTYPES, CellName, Precision
 from jaxnets.data import Data, Spec, Splits, augment, datasets, read_text, tokens
 from jaxnets.errors import InputError, check_field
-from jaxnets.generation import categorical
-from jaxnets.generation import generate as generated
-from jaxnets.learner import Learner, TrainState, autoregressive, supervised
+from jaxnets.inference.generation import categorical
+from jaxnets.inference.generation import generate as generated
+from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.sequences import autoregressive
+from jaxnets.learners.supervised import supervised
 from jaxnets.models import RNN, Transformer
 from jaxnets.network import Network, network
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import GenerateOptions, TrainingConfig, TransformerConfig
-from jaxnets.recipes import Finished, Generated, Outputs, Preset
-from jaxnets.transforms import augmented, averaged, windowed
+from jaxnets.options.choices import CELLS, DTYPES, CellName, Precision
+from jaxnets.options.generation import GenerateOptions
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.options.transformer import TransformerConfig
+from jaxnets.recipes.recipe import Finished, Generated, Outputs, Preset
+from jaxnets.transforms.augmented import augmented
+from jaxnets.transforms.averaged import averaged
+from jaxnets.transforms.trimmed import windowed
 
 
 @dataclass(frozen=True)

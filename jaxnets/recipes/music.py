@@ -9,19 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets import losses, plots
-from jaxnets.choices import CELLS, CellName
+from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, datasets, music
 from jaxnets.errors import InputError, check_field
-from jaxnets.generation import bernoulli
-from jaxnets.generation import generate as generated
-from jaxnets.learner import Learner, TrainState, autoregressive, supervised
+from jaxnets.inference.generation import bernoulli
+from jaxnets.inference.generation import generate as generated
+from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.sequences import autoregressive
+from jaxnets.learners.supervised import supervised
 from jaxnets.models import RNN
 from jaxnets.network import network
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import GenerateOptions, TrainingConfig
-from jaxnets.recipes import Finished, Generated, Outputs, Preset
-from jaxnets.transforms import augmented, averaged
+from jaxnets.options.choices import CELLS, CellName
+from jaxnets.options.generation import GenerateOptions
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.recipes.recipe import Finished, Generated, Outputs, Preset
+from jaxnets.runs import plots
+from jaxnets.transforms.augmented import augmented
+from jaxnets.transforms.averaged import averaged
 
 
 @dataclass(frozen=True)

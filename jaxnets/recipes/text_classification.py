@@ -9,16 +9,19 @@ import jax
 import numpy as np
 
 from jaxnets import losses
-from jaxnets.choices import CELLS, CellName
 from jaxnets.data import Data, Spec, Splits, augment, datasets, tokens
 from jaxnets.errors import InputError, check_field
-from jaxnets.learner import Learner, supervised
+from jaxnets.learner import Learner
+from jaxnets.learners.supervised import supervised
 from jaxnets.models import RNN, Transformer
 from jaxnets.network import Network, network
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig, TransformerConfig
-from jaxnets.recipes import Outputs, Preset
-from jaxnets.transforms import augmented, averaged
+from jaxnets.options.choices import CELLS, CellName
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.options.transformer import TransformerConfig
+from jaxnets.recipes.recipe import Outputs, Preset
+from jaxnets.transforms.augmented import augmented
+from jaxnets.transforms.averaged import averaged
 
 
 @dataclass(frozen=True)

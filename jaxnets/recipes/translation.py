@@ -13,18 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import losses
-from jaxnets.choices import DTYPES, Precision
 from jaxnets.data import Data, Spec, Splits, datasets, subwords, tokens
 from jaxnets.errors import InputError, check_field
-from jaxnets.generation import beam_search
-from jaxnets.learner import Learner, TrainState, supervised
+from jaxnets.inference.generation import beam_search
+from jaxnets.learner import Learner, TrainState
+from jaxnets.learners.sequences import sequence_to_sequence
+from jaxnets.learners.supervised import supervised
 from jaxnets.models import EncoderDecoder, SourceTarget
 from jaxnets.network import network
-from jaxnets.optimizers import OptimizerConfig, make_optimizer
-from jaxnets.options import TrainingConfig, TransformerConfig
-from jaxnets.recipes import Finished, Outputs, Preset
-from jaxnets.seq2seq import sequence_to_sequence
-from jaxnets.transforms import averaged, trimmed
+from jaxnets.options.choices import DTYPES, Precision
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.training import TrainingConfig
+from jaxnets.options.transformer import TransformerConfig
+from jaxnets.recipes.recipe import Finished, Outputs, Preset
+from jaxnets.transforms.averaged import averaged
+from jaxnets.transforms.trimmed import trimmed
 
 _PARTS = ("train", "val", "test_2016_flickr")
 _LENGTHS = (12, 16, 20, 24, 32, 44)  # of batches, for each of which a step is compiled

@@ -11,13 +11,14 @@ from jax import lax
 
 from jaxnets import losses
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, supervised
+from jaxnets.learner import Batch, Learner, Metrics, TrainState, mapped
+from jaxnets.learners.supervised import supervised
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import mean_of
 from jaxnets.network import Coded, Key, Network, PyTree, example_keys
-from jaxnets.transforms import Augment, augmented
 
 Target = Callable[[Any], Any]
+Corrupt = Callable[[Key, jax.Array], jax.Array]
 
 
 class Autoencoded(NamedTuple):
@@ -34,7 +35,7 @@ def reconstructing(
     tx: optax.GradientTransformation,
     metrics: Mapping[str, Loss] | None = None,
     *,
-    corrupt: Augment | None = None,
+    corrupt: Corrupt | None = None,
     target: Target = lambda inputs: inputs,
     accumulate: int = 1,
 ) -> Learner:
@@ -62,7 +63,7 @@ def reconstructing(
 
     learner = supervised(network._replace(apply=outputs_alone), loss, tx, metrics, accumulate=accumulate)
     if corrupt is not None:
-        learner = augmented(learner, corrupt)
+        learner = _corrupted(learner, corrupt)
     return _predicting(_with_targets(learner, target), network)
 
 
@@ -226,11 +227,17 @@ def _with_targets(learner: Learner, target: Target) -> Learner:
             arrays |= {"labels": arrays["labels"].astype(jax.dtypes.canonicalize_dtype(arrays["labels"].dtype))}
         learner.check(arrays)
 
-    return learner._replace(
-        step=lambda state, batch, key: learner.step(state, labelled(batch), key),
-        evaluate=lambda state, batch: learner.evaluate(state, labelled(batch)),
-        check=check,
-    )
+    return mapped(learner, labelled)._replace(check=check)
+
+
+def _corrupted(learner: Learner, corrupt: Corrupt) -> Learner:
+    """Return a learner that is given ``corrupt(key, inputs)`` in training."""
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+        corrupt_key, key = jax.random.split(key)
+        return learner.step(state, {**batch, "inputs": corrupt(corrupt_key, batch["inputs"])}, key)
+
+    return learner._replace(step=step)
 
 
 def _predicting(learner: Learner, network: Network) -> Learner:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxnets.learner import Learner, Metrics, OneByOne, Step, TrainState, one_by_one
+from jaxnets.learner import Learner, Metrics, Step, TrainState
 from jaxnets.network import Key
+from jaxnets.transforms.population import OneByOne, one_by_one
 
 Chunk = Callable[..., tuple[TrainState, Metrics]]
 

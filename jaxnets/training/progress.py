@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from jaxnets import text
-from jaxnets.fit import Event
+from jaxnets.training import readable
+from jaxnets.training.events import Event
 
 LINE_SECONDS = 2.0  # between two lines of metrics, at least
 QUIET_SECONDS = 10.0  # without a line, at most, where there is no terminal to draw a bar in
@@ -58,10 +58,10 @@ class Display:
                 self.console.print("compiling ...")
             case "compiled":
                 cached = " (cached)" if event.cached else ""
-                self.console.print(f"compiled in {text.seconds(event.compile_seconds)}{cached}")
+                self.console.print(f"compiled in {readable.seconds(event.compile_seconds)}{cached}")
                 self._progress.update(self._task, description="step", total=event.num_steps, completed=event.step)
             case "chunk" | "evaluation":
-                metrics, rate = text.metrics(event.row), f"{event.examples_per_second:,.0f} examples/s"
+                metrics, rate = readable.metrics(event.row), f"{event.examples_per_second:,.0f} examples/s"
                 self._progress.update(self._task, completed=event.step, metrics=f"{rate}  {metrics}")
                 silence = time.monotonic() - self._last_line
                 due = event.kind == "evaluation" and (silence >= LINE_SECONDS or event.step == event.num_steps)

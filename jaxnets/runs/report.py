@@ -3,29 +3,35 @@
 from typing import Any
 
 import jax
-from rich.console import Console
 
-from jaxnets import text
 from jaxnets.data import Splits
-from jaxnets.plan import Plan
-from jaxnets.recipes import Recipe
-from jaxnets.run import Run, RunConfig
+from jaxnets.learner import Learner
+from jaxnets.runs.console import console
+from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.summary import summarize
+from jaxnets.training import readable
+from jaxnets.training.plan import Plan
 
-console = Console(highlight=False, soft_wrap=True)
 
+def describe(name: str, learner: Learner, example: Any, splits: Splits, config: RunConfig) -> None:
+    """Print what is trained on what.
 
-def describe(recipe: Recipe, splits: Splits, config: RunConfig) -> None:
-    """Print what is trained on what."""
-    parts = ", ".join(f"{data.num_examples:,} {name}" for name, data in splits._asdict().items() if data is not None)
+    Args:
+        name: of the recipe.
+        learner: of one seed.
+        example: shape and dtype of one example, as its ``predict`` takes it.
+        splits: the data.
+        config: the run's.
+    """
+    parts = ", ".join(f"{data.num_examples:,} {part}" for part, data in splits._asdict().items() if data is not None)
     inputs = splits.train.spec["inputs"]
-    result = summarize(recipe.build(recipe.config, splits.train.spec), recipe.example(splits.train.spec))
+    result = summarize(learner, example)
     shape = " x ".join(map(str, inputs.shape))
     seeds = f", seeds {config.seeds[0]} to {config.seeds[-1]}" if len(config.seeds) > 1 else ""
-    console.print(f"[bold]{recipe.name}[/bold] on {jax.devices()[0].device_kind}{seeds}")
+    console.print(f"[bold]{name}[/bold] on {jax.devices()[0].device_kind}{seeds}")
     console.print(
         f"{parts} examples of {shape} {inputs.dtype}; "
-        f"{result.num_parameters:,} parameters, {text.size(result.flops, 'FLOP')}"
+        f"{result.num_parameters:,} parameters, {readable.size(result.flops, 'FLOP')}"
     )
 
 
@@ -34,7 +40,7 @@ def dry_run(plan: Plan, splits: Splits, batch_size: int) -> None:
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(plan.state))
     length = f"{plan.num_steps:,} steps" if plan.num_steps else f"{plan.limit:g} s"
     console.print(f"{length} of {batch_size} examples, metrics every {plan.every:,} steps")
-    console.print(f"state {text.size(size, 'B')}, training data {text.size(splits.train.nbytes, 'B')}")
+    console.print(f"state {readable.size(size, 'B')}, training data {readable.size(splits.train.nbytes, 'B')}")
     console.print("all shapes, dtypes and ranges are right; nothing was compiled")
 
 
@@ -45,12 +51,12 @@ def report(run: Run, result: dict[str, Any], again: str) -> None:
     own = {name: metric["values"] for name, metric in result["metrics"].items()}
     console.print(metrics(own, len(result["seeds"]), width))
     for name, value in result["baselines"].items():
-        console.print(f"{name.replace('/', ' '):<{width}}{text.metric(name, value)}  (baseline)")
+        console.print(f"{name.replace('/', ' '):<{width}}{readable.metric(name, value)}  (baseline)")
     rate = result["examples_per_second"]
     console.print(
-        f"{text.seconds(seconds)}, of which compiling {compiling / seconds:.0%}, waiting for data "
+        f"{readable.seconds(seconds)}, of which compiling {compiling / seconds:.0%}, waiting for data "
         f"{result['wait_seconds'] / seconds:.0%}; {rate:,.0f} examples/s; "
-        f"peak memory {text.size(result['peak_memory_bytes'], 'B')}"
+        f"peak memory {readable.size(result['peak_memory_bytes'], 'B')}"
     )
     console.print(f"kept in {run.path} (curves.png, metrics.jsonl, result.json)\nto resume: {again}")
     if hint := _hint(result):
@@ -74,5 +80,5 @@ def metrics(metrics: dict[str, Any], num_seeds: int, width: int = 22) -> str:
     """Return the metrics, a line each; with several seeds as mean ± standard deviation."""
     of = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else "1 seed"
     return "\n".join(
-        f"{name.replace('/', ' '):<{width}}{text.metric(name, value)}  ({of})" for name, value in metrics.items()
+        f"{name.replace('/', ' '):<{width}}{readable.metric(name, value)}  ({of})" for name, value in metrics.items()
     )

@@ -1,18 +1,15 @@
 """The learning-rate range test (Smith, 2017): raise the rate step by step, and look where the loss stops falling."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnets.data import Data
-from jaxnets.errors import InputError
-from jaxnets.fit import events
 from jaxnets.learner import Learner, check_minimizes
-from jaxnets.optimizers import make_schedule
-from jaxnets.progress import Display
+from jaxnets.training.events import events
+from jaxnets.training.progress import Display
 
-HIGHEST = 10.0
 WINDOW = 9  # steps over which the loss is averaged
 EXPLODED = 4.0  # times the lowest loss: where the test ends
 
@@ -25,31 +22,16 @@ class RangeTest(NamedTuple):
     suggestion: float | None
 
 
-def range_test_config(config: Any, steps: int) -> Any:
-    """Return a recipe's config with the learning rate rising over ``steps`` steps.
-
-    Raises:
-        InputError: if the steps are too few.
-    """
-    if steps < 5 * WINDOW:
-        raise InputError(f"{steps=} are too few for a range test; use {5 * WINDOW} or more")
-    optimizer = replace(config.optimizer, schedule="range-test", learning_rate=HIGHEST, warmup=0)
-    return replace(
-        config, optimizer=optimizer, training=replace(config.training, duration=str(steps), evaluate_every="1")
-    )
-
-
-def range_test(learner: Learner, train: Data, config: Any, seed: int) -> RangeTest:
+def range_test(learner: Learner, train: Data, schedule: Callable[[int], Any], **options: Any) -> RangeTest:
     """Return the losses over the rates, up to where the loss explodes.
 
     Args:
-        learner: built from a ``range_test_config``.
+        learner: whose learning rate rises by ``schedule``.
         train: the training data.
-        config: that config.
-        seed: of the run.
+        schedule: the learning rate as a function of the step.
+        **options: those of ``events``, with a row of metrics at each step.
     """
     check_minimizes(learner, "a range test")
-    options = config.training.options() | {"early_stopping": None, "seed": seed}
     losses: list[float] = []
     lowest = np.inf
     with Display() as display:
@@ -61,7 +43,6 @@ def range_test(learner: Learner, train: Data, config: Any, seed: int) -> RangeTe
                 if not recent < EXPLODED * lowest:
                     break
             display.show(event)
-    schedule = make_schedule(config.optimizer, config.training.num_steps(train.num_examples))
     finite = losses[: int(np.argmin([*np.isfinite(losses), False]))]
     if len(finite) < WINDOW:
         return RangeTest(np.empty(0), np.empty(0), None)

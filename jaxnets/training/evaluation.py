@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.compiling import jit
 from jaxnets.data import padded_batches
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, Metrics, TrainState, apart
+from jaxnets.learner import Learner, Metrics, TrainState
 from jaxnets.metrics import add_up, compute
+from jaxnets.training.compiling import jit
+from jaxnets.transforms.population import apart
 
 # Batches, and bytes of them, that are evaluated by one call.
 _MOST_BATCHES = 16

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from flax import struct
 
-from jaxnets.chunk import no_metrics, run_keys
 from jaxnets.data import Data, check_alike
-from jaxnets.duration import Duration
 from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Learner, Metrics, TrainState, check_minimizes
-from jaxnets.stopping import Best, EarlyStopping, first_best
+from jaxnets.training.chunk import no_metrics, run_keys
+from jaxnets.training.duration import Duration
+from jaxnets.training.stopping import Best, EarlyStopping, first_best
 
 
 class RunState(struct.PyTreeNode):

@@ -1,23 +1,28 @@
-"""What several commands do."""
+"""What several commands do: a run is opened, its learner built, a file read."""
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
+import tyro
 
-from jaxnets import recipes, report
-from jaxnets.config import from_dict
-from jaxnets.data import Splits
+from jaxnets import recipes
+from jaxnets.data import Spec, Splits, read_inputs
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, TrainState, traced_once
-from jaxnets.progress import Display
-from jaxnets.recipes import Finished, Recipe
-from jaxnets.report import console
-from jaxnets.run import Interrupted, Run, RunConfig
-from jaxnets.transforms import population
+from jaxnets.learner import Learner, TrainState
+from jaxnets.recipes.recipe import Finished, Recipe, find
+from jaxnets.runs import report
+from jaxnets.runs.console import console
+from jaxnets.runs.folder import Run, RunConfig
+from jaxnets.runs.json_files import from_dict, plain
+from jaxnets.runs.signals import Interrupted
+from jaxnets.runs.training import train
+from jaxnets.training.progress import Display
+from jaxnets.transforms.population import population, traced_once
 
 
 def open_run(path: Path, file: Path | None) -> tuple[Run, Recipe]:
@@ -28,7 +33,7 @@ def open_run(path: Path, file: Path | None) -> tuple[Run, Recipe]:
         raise InputError(
             f"{path}: was trained by a recipe of one's own, {run.config.recipe!r}; name its file: --recipe FILE"
         )
-    recipe = recipes.find(str(file or run.config.recipe))
+    recipe = find(str(file or run.config.recipe))
     return run, recipe._replace(config=from_dict(type(recipe.config), run.config.config))
 
 
@@ -70,9 +75,25 @@ def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *
 
     try:
         with Display() as display:
-            result = run.train(learner, splits, recipe.config.training, display, watch, finish, resume=resume)
+            result = train(run, learner, splits, recipe.config.training, display, watch, finish, resume=resume)
     except Interrupted as interrupted:
         console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
         return interrupted.status
     report.report(run, result, again)
     return 1 if result["stop_reason"].startswith("diverged") else 0
+
+
+RunFolder = Annotated[Path, tyro.conf.Positional]
+RecipeFile = Annotated[Path | None, tyro.conf.arg(name="recipe")]
+
+
+def read(files: Sequence[Path], spec: Spec, invert: bool) -> tuple[list[tuple[str, int]], np.ndarray]:
+    """Return the file and row of each example in the files, and all examples."""
+    inputs = [read_inputs(path, spec["inputs"], invert=invert) for path in files]
+    names = [(str(path), row) for path, rows in zip(files, inputs, strict=True) for row in range(len(rows))]
+    return names, np.concatenate(inputs)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(plain(value), indent=2))

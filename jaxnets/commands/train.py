@@ -1,24 +1,44 @@
-"""Commands that take a recipe."""
+"""The command that trains a recipe."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
-from rich.table import Table
-
-from jaxnets import lr_finder, plots, recipes, report
-from jaxnets.commands.common import members, run_to_the_end
-from jaxnets.config import plain
+from jaxnets.commands.opening import members, run_to_the_end
 from jaxnets.data import check_alike
 from jaxnets.errors import InputError
-from jaxnets.fit import fit
 from jaxnets.learner import check_minimizes
-from jaxnets.options import LrFindOptions, NoOptions, TrainingConfig, TrainOptions
-from jaxnets.plan import check
-from jaxnets.recipes import Recipe
-from jaxnets.report import console
-from jaxnets.run import Run, RunConfig
-from jaxnets.summary import summarize
-from jaxnets.transforms import fitting_way
+from jaxnets.options.training import TrainingConfig
+from jaxnets.recipes.recipe import Recipe
+from jaxnets.runs import report
+from jaxnets.runs.console import console
+from jaxnets.runs.folder import Run, RunConfig
+from jaxnets.runs.json_files import plain
+from jaxnets.training.fit import fit
+from jaxnets.training.plan import check
+from jaxnets.transforms.population import fitting_way
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a recipe is run."""
+
+    seeds: int = 1
+    """how many seeds to train, in one compiled program; results are then mean ± standard deviation"""
+    seed: int = 0
+    """the first seed"""
+    population: Literal["map", "vmap"] | None = None
+    """several seeds one after the other in each step, each with the bits of its own run (map: the default on CPU), or
+    together (vmap: the default elsewhere)"""
+    out: Path | None = None
+    """the run's folder; runs/RECIPE-ID if absent"""
+    dry_run: bool = False
+    """check every shape, dtype and range of the whole run, without compiling or training"""
+    overfit_one_batch: bool = False
+    """train on one batch only, to see whether the model can learn at all; nothing is kept"""
+    compile_cache: bool = True
+    """keep compiled programs in the cache folder, so that the next start is quick"""
 
 
 def train(recipe: Recipe, options: TrainOptions) -> int:
@@ -33,8 +53,9 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     seeds = tuple(range(options.seed, options.seed + options.seeds))
     run_config = RunConfig(recipe.name, plain(recipe.config), seeds, options.population or fitting_way())
     splits = recipe.load(recipe.config)
-    learner = members(recipe.build(recipe.config, splits.train.spec), run_config)
-    report.describe(recipe, splits, run_config)
+    alone = recipe.build(recipe.config, splits.train.spec)
+    learner = members(alone, run_config)
+    report.describe(recipe.name, alone, recipe.example(splits.train.spec), splits, run_config)
     training: TrainingConfig = recipe.config.training
     plan = check(learner, splits.train, **training.options(), seed=run_config.seed, validation=splits.validation)
     if splits.test is not None:
@@ -45,48 +66,6 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         return 0
     run.create(run_config, splits)
     return run_to_the_end(run, recipe, learner, splits)
-
-
-def summary(recipe: Recipe, options: NoOptions) -> int:
-    """List layers, output shapes, parameters and FLOPs, without compiling."""
-    spec = recipe.load(recipe.config).train.spec
-    result = summarize(recipe.build(recipe.config, spec), recipe.example(spec))
-    table = Table("layer", "type", "output shape", "parameters", "FLOPs", title=recipe.name)
-    for column in table.columns[3:]:
-        column.justify = "right"
-    for layer in result.layers:
-        shape = " x ".join(map(str, layer.output_shape))
-        numbers = (f"{n:,}" if n else "" for n in (layer.num_parameters, layer.flops))
-        table.add_row(layer.path or "(whole)", layer.type, shape, *numbers)
-    console.print(table)
-    console.print(f"{result.num_parameters:,} parameters; {result.flops:,} FLOPs forward for one example")
-    return 0
-
-
-def lr_find(recipe: Recipe, options: LrFindOptions) -> int:
-    """Raise the learning rate step by step until the loss explodes, and suggest one."""
-    plots.check_picture(options.out)
-    config = lr_finder.range_test_config(recipe.config, options.steps)
-    splits = recipe.load(config)
-    learner = recipe.build(config, splits.train.spec)
-    test = lr_finder.range_test(learner, splits.train, config, options.seed)
-    plots.save_range_test(options.out, test.rates, test.losses, test.suggestion)
-    print(plots.sketch({"": [{"step": i, "train/loss": loss} for i, loss in enumerate(test.losses)]}))
-    if test.suggestion is None:
-        console.print(f"the loss never fell clearly: no suggestion; see {options.out}")
-        return 1
-    found = f"--learning-rate {test.suggestion:.1e} (a tenth of where the loss is lowest)"
-    console.print(f"suggestion: {found}; drawn in {options.out}")
-    return 0
-
-
-def ls() -> int:
-    """List recipes and presets."""
-    for name, presets in recipes.catalogue().items():
-        console.print(f"[bold]{name}[/bold]")
-        for preset, (_, about) in presets.items():
-            console.print(f"  {preset:<18}{about}")
-    return 0
 
 
 def _overfit(recipe: Recipe, seed: int) -> int:

@@ -1,4 +1,4 @@
-"""Learning to write one sequence after reading another: translation, for one."""
+"""Learning sequences: each element from those before it, or one sequence after reading another."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +6,29 @@ from typing import Any
 import numpy as np
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner
+from jaxnets.learner import Learner, mapped
 from jaxnets.models import SourceTarget
+
+
+def autoregressive(learner: Learner) -> Learner:
+    """Return a learner of sequences, [B, T + 1, ...] under "inputs": each element is predicted from those before it.
+
+    The inner learner's inputs are the first T elements of each sequence, its labels the last T. A "mask" says which
+    sequences [B], or which elements [B, T + 1], count as something to predict.
+
+    Args:
+        learner: a ``supervised`` learner whose network gives an output for every element, and never looks ahead (as one
+            that is bidirectional does).
+    """
+
+    def shifted(batch: Mapping[str, Any]) -> dict[str, Any]:
+        sequences = batch["inputs"]
+        if sequences.ndim < 2 or sequences.shape[1] < 2:
+            raise InputError(f"inputs of shape {sequences.shape} hold nothing to predict; give [N, T + 1, ...], T > 0")
+        mask = {"mask": batch["mask"] if batch["mask"].ndim == 1 else batch["mask"][:, 1:]} if "mask" in batch else {}
+        return {"inputs": sequences[:, :-1], "labels": sequences[:, 1:], **mask}
+
+    return mapped(learner, shifted)
 
 
 def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
@@ -51,8 +72,4 @@ def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
                 f"targets: row {int(np.argmax(gaps))} has padding (token {padding}) before a token; fill up the end"
             )
 
-    return learner._replace(
-        step=lambda state, batch, key: learner.step(state, paired(batch), key),
-        evaluate=lambda state, batch: learner.evaluate(state, paired(batch)),
-        check=check,
-    )
+    return mapped(learner, paired)._replace(check=check)

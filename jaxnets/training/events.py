@@ -1,4 +1,4 @@
-"""Training: the compiled loop with evaluation and early stopping, and events for whoever watches."""
+"""Training as a stream of events: the compiled loop, evaluation and early stopping, for whoever watches."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import monitoring
 
-from jaxnets.cache import use_compile_cache
-from jaxnets.chunk import chunk, run_keys
-from jaxnets.compiling import jit
 from jaxnets.data import Data
-from jaxnets.evaluation import groups, in_turn
-from jaxnets.feed import Feed
-from jaxnets.learner import Learner, TrainState, traced_once
+from jaxnets.learner import Learner
 from jaxnets.metrics import add_up, compute
-from jaxnets.plan import Plan, RunState, check
-from jaxnets.stopping import EarlyStopping, first_best, updated_best
+from jaxnets.training.chunk import chunk, run_keys
+from jaxnets.training.compiling import jit, use_compile_cache
+from jaxnets.training.evaluation import groups, in_turn
+from jaxnets.training.feed import Feed
+from jaxnets.training.plan import Plan, RunState, check
+from jaxnets.training.stopping import EarlyStopping, first_best, updated_best
+from jaxnets.transforms.population import traced_once
 
 CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device
 FEW = 4  # slow steps that are taken together, in up to ten times as long, for every call asks for all its memory anew
@@ -63,46 +63,6 @@ class Elapsed(NamedTuple):
     seconds: float = 0.0
     compile_seconds: float = 0.0
     wait_seconds: float = 0.0
-
-
-class Fit(NamedTuple):
-    """What came of a run.
-
-    Attributes:
-        state: the final state, or the best with early stopping.
-        history: one row an evaluation: step, epoch, seconds and metrics (arrays for a population).
-        stop_reason: why it ended.
-        seconds: how long it took.
-        compile_seconds: the part of it that went into compiling.
-    """
-
-    state: TrainState
-    history: list[dict[str, Any]]
-    stop_reason: str
-    seconds: float
-    compile_seconds: float
-
-
-def fit(learner: Learner, train: Data, *, progress: bool = True, **options: Any) -> Fit:
-    """Train ``learner`` on ``train``, and return the final state and the history of metrics.
-
-    Args:
-        learner: what is trained.
-        train: the training data.
-        progress: show progress on the terminal.
-        **options: those of ``events``: duration, batch_size, seed, validation, evaluate_every, early_stopping, ...
-    """
-    from jaxnets.progress import Display  # noqa: PLC0415  (rich is needed only to show something)
-
-    history, last = [], None
-    with Display(quiet=not progress) as display:
-        for event in events(learner, train, **options):
-            display.show(event)
-            if event.kind == "evaluation":
-                history.append(dict(event.row))
-            last = event
-    assert last is not None
-    return Fit(last.run_state.train, history, last.reason, last.seconds, last.compile_seconds)
 
 
 def events(

@@ -1,0 +1,38 @@
+"""The command that evaluates a run."""
+
+from jaxnets.commands.opening import RecipeFile, RunFolder, members, open_run, print_json
+from jaxnets.runs import report
+from jaxnets.runs.console import console
+from jaxnets.runs.training import spread
+from jaxnets.training.compiling import use_compile_cache
+from jaxnets.training.evaluation import evaluate as evaluate_data
+
+MOST_ROWS = 50  # of a table of predictions
+
+
+def evaluate(run: RunFolder, /, recipe: RecipeFile = None, json: bool = False) -> int:
+    """Evaluate a run's weights (once it has ended, those that were kept) on held-out data.
+
+    Args:
+        run: the run's folder.
+        recipe: the recipe's file, if the run is of one's own recipe.
+        json: print JSON.
+    """
+    opened, found = open_run(run, recipe)
+    splits = found.load(found.config)
+    opened.check_data(splits)
+    learner = members(found.build(found.config, opened.spec), opened.config)
+    state = opened.train_state(learner)
+    use_compile_cache()
+    held_out = {"validation": splits.validation, "test": splits.test}
+    metrics = {
+        f"{split}/{name}": value
+        for split, data in held_out.items()
+        if data is not None
+        for name, value in evaluate_data(learner, state, data).items()
+    }
+    if json:
+        print_json({name: spread(value) for name, value in metrics.items()})
+    else:
+        console.print(report.metrics(metrics, len(opened.config.seeds)))
+    return 0

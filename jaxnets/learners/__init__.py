@@ -1,0 +1,16 @@
+"""Learners: how something learns, one kind a file."""
+
+from jaxnets.learners.adversarial import adversarial
+from jaxnets.learners.autoencoding import Autoencoded, reconstructing, variational
+from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
+from jaxnets.learners.supervised import supervised
+
+__all__ = [
+    "Autoencoded",
+    "adversarial",
+    "autoregressive",
+    "reconstructing",
+    "sequence_to_sequence",
+    "supervised",
+    "variational",
+]

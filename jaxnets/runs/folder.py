@@ -1,0 +1,138 @@
+"""A run's folder: what was asked for, what it ran on, what came of it, and all that is needed to go on."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.data import Spec, Splits
+from jaxnets.errors import InputError
+from jaxnets.learner import Learner, TrainState
+from jaxnets.runs import checkpoint
+from jaxnets.runs.environment import environment
+from jaxnets.runs.json_files import from_dict, from_json, to_json
+from jaxnets.training.chunk import run_keys
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run was asked to do, in full: ``config.json``.
+
+    Attributes:
+        recipe: name of the preset, or of the user's file.
+        config: every field of the recipe's Config.
+        seeds: one for each member that is trained.
+        population: how several are trained: one after the other in each step ("map"), or together ("vmap").
+    """
+
+    recipe: str
+    config: Mapping[str, Any]
+    seeds: tuple[int, ...] = (0,)
+    population: str = "map"
+
+    @property
+    def seed(self) -> int | tuple[int, ...]:
+        """The seeds as ``fit`` takes them: a lone one is no population."""
+        return self.seeds[0] if len(self.seeds) == 1 else self.seeds
+
+
+class Run:
+    """One run's folder.
+
+    It holds config.json, spec.json, environment.json, metrics.jsonl, checkpoints, curves.png and result.json.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    @staticmethod
+    def unused(path: Path | None, recipe: str) -> "Run":
+        """Return a run that is yet to be created, in a folder ``runs/<recipe>-<short id>`` by default.
+
+        Raises:
+            InputError: if the folder already holds a run.
+        """
+        run = Run(path or Path("runs") / f"{recipe}-{secrets.token_hex(3)}")
+        if any((run.path / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints")):
+            raise InputError(
+                f"{run.path}: already holds a run; resume it (jaxnets resume {run.path}) or name another --out"
+            )
+        return run
+
+    def create(self, config: RunConfig, splits: Splits) -> None:
+        """Make the folder, and write down what the run is asked to do, on what.
+
+        Raises:
+            InputError: if it cannot be made.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            to_json(self.path / "spec.json", splits.train.spec)
+            to_json(self.path / "environment.json", environment() | {"data": splits.fingerprint})
+            to_json(self.path / "config.json", config)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be made: {error}") from error
+
+    @staticmethod
+    def open(path: Path) -> "Run":
+        """Return the run that a folder holds.
+
+        Raises:
+            InputError: if it holds none.
+        """
+        if not (path / "config.json").is_file():
+            raise InputError(f"{path}: holds no run (there is no config.json)")
+        return Run(path)
+
+    @property
+    def config(self) -> RunConfig:
+        """What it was asked to do."""
+        return from_dict(RunConfig, from_json(self.path / "config.json"))
+
+    @property
+    def spec(self) -> Spec:
+        """What its training data are like."""
+        return from_dict(Spec, from_json(self.path / "spec.json"))
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What came of it; None if it has not ended, or was stopped while it was measured."""
+        path = self.path / "result.json"
+        result = from_json(path) if path.exists() else {}
+        return result if "baselines" in result else None
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the rows of metrics.jsonl; a last line that was cut off is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def check_data(self, splits: Splits) -> None:
+        """Check that these are the data the run began with.
+
+        Raises:
+            InputError: if they are others.
+        """
+        began = from_json(self.path / "environment.json")["data"]
+        changed = [name for name, digest in splits.fingerprint.items() if began.get(name) != digest]
+        if changed:
+            raise InputError(f"{self.path}: the {' and '.join(changed)} data are not those that the run began with")
+
+    def train_state(self, learner: Learner) -> TrainState:
+        """Return the newest state (once the run has ended, the one that was kept)."""
+        init_key, _ = jax.eval_shape(run_keys, np.asarray(self.config.seed, np.int32))
+        shape = jax.eval_shape(learner.init, init_key)
+        return checkpoint.restore(self.checkpoints, shape, part="train")[0]
+
+    def cut_history(self, step: int) -> None:
+        """Leave out the rows after ``step``, which the resumed run writes again."""
+        rows = [row for row in self.history() if row["step"] <= step]
+        partial = self.path / ".metrics.jsonl.part"
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial.replace(self.path / "metrics.jsonl")

@@ -1,0 +1,131 @@
+"""Training in a run's folder: every evaluation logged, states saved, the result measured and written."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxnets.data import Splits
+from jaxnets.learner import Learner, TrainState
+from jaxnets.network import num_parameters
+from jaxnets.options.training import TrainingConfig
+from jaxnets.runs import checkpoint, plots
+from jaxnets.runs.environment import peak_memory
+from jaxnets.runs.folder import Run
+from jaxnets.runs.json_files import plain, to_json
+from jaxnets.runs.signals import Interrupted, noted_signals
+from jaxnets.training.evaluation import evaluate
+from jaxnets.training.events import Elapsed, Event, events
+from jaxnets.training.plan import check
+from jaxnets.training.progress import Display
+
+Finish = Callable[[TrainState], tuple[Mapping[str, Sequence[float]], Mapping[str, float]]]
+
+SAVE_SECONDS = 60.0  # between two checkpoints, about: what kill -9 may cost
+
+
+def train(
+    run: Run,
+    learner: Learner,
+    splits: Splits,
+    training: TrainingConfig,
+    display: Display,
+    watch: Callable[[TrainState, int], None] = lambda state, step: None,
+    finish: Finish = lambda state: ({}, {}),
+    *,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train, log every evaluation, save now and then and at the end, and return (and write) the result.
+
+    Args:
+        run: the run's folder.
+        learner: a population where the run has several seeds.
+        splits: the data.
+        training: how long and in which batches.
+        display: what shows the events.
+        watch: what is made of the state (and step) at each evaluation.
+        finish: what is made of the state that is kept; it returns metrics, of each seed, and those of baselines.
+        resume: go on from the newest checkpoint; from the beginning, if there is none yet.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, once the state is saved.
+    """
+    options = training.options() | {"seed": run.config.seed, "validation": splits.validation}
+    event = None
+    if resume:
+        step = 0
+        if checkpoint.steps(run.checkpoints):
+            plan = check(learner, splits.train, **options)
+            state, facts = checkpoint.restore(run.checkpoints, plan.state)
+            step, elapsed = facts["step"], Elapsed(*facts["elapsed"])
+            options |= {"resume": state, "elapsed": elapsed}
+            if facts["reason"]:
+                event = Event("end", state, step, plan.num_steps, {}, *elapsed, reason=facts["reason"])
+        run.cut_history(step)
+    with noted_signals() as received:
+        event = event or _follow(run, events(learner, splits.train, **options), display, watch, received)
+    plots.save_curves(run.path / "curves.png", {run.config.recipe: run.history()})
+    examples = event.step * training.batch_size * len(run.config.seeds)
+    result = _result(run, learner, splits, event, examples)
+    to_json(run.path / "result.json", result)  # without baselines: what follows may take long, or fail
+    metrics, result["baselines"] = finish(event.run_state.train)
+    result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
+    to_json(run.path / "result.json", result)
+    return result
+
+
+def _follow(
+    run: Run,
+    events: Iterator[Event],
+    display: Display,
+    watch: Callable[[TrainState, int], None],
+    received: Sequence[int],
+) -> Event:
+    """Show and log the events, save now and then and at the end, and return the last."""
+    saved, event = time.monotonic(), None
+    with (run.path / "metrics.jsonl").open("a") as log:
+        for event in events:
+            display.show(event)
+            if event.kind == "evaluation":
+                log.write(json.dumps(plain(event.row)) + "\n")
+                log.flush()
+                watch(event.run_state.train, event.step)
+            interrupted = received and event.kind != "compiling"
+            if interrupted or event.kind == "end" or time.monotonic() - saved > SAVE_SECONDS:
+                elapsed = event.seconds, event.compile_seconds, event.wait_seconds
+                facts = {"elapsed": elapsed, "reason": event.reason}
+                checkpoint.save(run.checkpoints, event.step, event.run_state, facts)
+                saved = time.monotonic()
+            if interrupted and event.kind != "end":
+                raise Interrupted(received[0], event.step)
+    assert event is not None
+    return event
+
+
+def _result(run: Run, learner: Learner, splits: Splits, event: Event, examples: int) -> dict[str, Any]:
+    """Evaluate the weights that were kept on everything that was held out."""
+    state, metrics = event.run_state.train, {}
+    for name, data in (("validation", splits.validation), ("test", splits.test)):
+        if data is not None:
+            metrics |= {f"{name}/{key}": spread(value) for key, value in evaluate(learner, state, data).items()}
+    return {
+        "metrics": metrics,
+        "seconds": event.seconds,
+        "compile_seconds": event.compile_seconds,
+        "wait_seconds": event.wait_seconds,
+        "examples_per_second": examples / max(event.seconds - event.compile_seconds, 1e-9),
+        "steps": event.step,
+        "parameters": num_parameters(state.params) // len(run.config.seeds),
+        "seeds": list(run.config.seeds),
+        "peak_memory_bytes": peak_memory(),
+        "stop_reason": event.reason,
+    }
+
+
+def spread(value: Any) -> dict[str, Any]:
+    """Return mean, sample standard deviation (None for a single value) and values of a metric over the seeds."""
+    values = np.ravel(np.asarray(value, np.float64))
+    std = float(values.std(ddof=1)) if values.size > 1 else None
+    return {"mean": float(values.mean()), "std": std, "values": values.tolist()}

@@ -1,0 +1,1 @@
+"""Training: the compiled loop, its data, its evaluation, and events for whoever watches."""
