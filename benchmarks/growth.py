@@ -77,7 +77,7 @@ def on_devices(number: int) -> Iterator[Start]:
 
     def start() -> Way:
         loop = jit(jn.chunk(learner)).lower(state, zeros, columns, rows, 0, 0, key).compile()
-        return lambda: float(loop(state, zeros, columns, rows, 0, len(rows), key)[1]["loss"].total)
+        return lambda: float(loop(state, zeros, columns, rows, 0, len(rows), key)[1]["loss"].total.high)
 
     yield start
 

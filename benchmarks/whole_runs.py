@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.learner import Learner
-from jaxnets.options.optimizer import OptimizerConfig
-from jaxnets.options.training import TrainingConfig
+from jaxnets.options import ImageAugmentation, LayerConfig, OptimizerConfig, TrainingConfig
 
 LIBRARIES = ("ours", "torch", "torch-compile")
 Curve = list[tuple[float, int, float]]  # seconds, step, held-out loss
@@ -66,7 +65,7 @@ def cnn(duration: str) -> Task:
 
     config, optimizer = recipe.PRESETS["mnist-cnn"].config, OptimizerConfig(learning_rate=1e-3)
     training = TrainingConfig(duration, batch_size=128, evaluate_every="1ep")
-    plain = {"norm": "none", "dropout": 0.0, "augmentation": recipe.Augmentation(), "optimizer": optimizer}
+    plain = {"layers": LayerConfig(), "dropout": 0.0, "augmentation": ImageAugmentation(), "optimizer": optimizer}
     config = replace(config, features=(32, "pool", 64, "pool"), training=training, **plain)
     splits = recipe.load(config)
     return Task(recipe.build(config, splits.train.spec), splits, training, optimizer)

@@ -35,4 +35,5 @@ program = jax.jit(jn.chunk(learner))
 for start in (0, 500, 1000):
     sums = jn.no_metrics(learner, state, columns, rows, key)
     state, sums = program(state, sums, columns, rows, start, 500, key)
-    print(f"step {int(state.step)}: mean squared error {sums['loss'].total / sums['loss'].count:.5f}")
+    metrics = jn.metrics.compute(learner.metrics, jn.metrics.values_of(sums))
+    print(f"step {int(state.step)}: mean squared error {metrics['loss']:.5f}")

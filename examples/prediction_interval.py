@@ -20,7 +20,8 @@ hours = np.arange(1440.0)
 noise = np.random.default_rng(0).normal(0, 0.5, len(hours))
 values = hours / 100 + 3 * np.sin(2 * np.pi * hours / 24) + noise
 series = Series(hours, values[:, None], ("load",), "hour")
-train, validation, test = split_series(series, HISTORY, HORIZON, (0.6, 0.2, 0.2))
+parts = split_series(series, HISTORY, HORIZON, (0.6, 0.2, 0.2))
+train, validation, test = parts.train, parts.validation, parts.test
 assert validation is not None and test is not None
 
 network = jn.network(jn.models.Forecaster, HISTORY, HORIZON, gru, patch=6, linear=True)

@@ -1,13 +1,12 @@
 """A recipe of one's own: jaxnets train examples/wine.py --hidden 64 64 --seeds 5."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sklearn.datasets import load_wine
 
 import jaxnets as jn
 from jaxnets.data import Spec, Splits
-from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
-from jaxnets.options.training import TrainingConfig
+from jaxnets.options import ClassMetrics, OptimizerConfig, TrainingConfig, optimizer_for
 
 
 @dataclass(frozen=True)
@@ -18,11 +17,11 @@ class Config:
     """widths of the hidden layers"""
     dropout: float = 0.2
     """probability that a hidden unit is dropped in training"""
-    training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(duration="50ep", batch_size=16, evaluate_every="5ep")
-    )
+    metrics: ClassMetrics = ClassMetrics()
+    """what is measured"""
+    training: TrainingConfig = TrainingConfig(duration="50ep", batch_size=16, evaluate_every="5ep")
     """how long, in which batches"""
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=5e-3))
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-3)
     """by which rule, at which rate"""
 
 
@@ -38,8 +37,6 @@ def build(config: Config, spec: Spec) -> jn.Learner:
     """Return the learner for data like those of ``spec``, which are those of the training split."""
     inputs = spec["inputs"]
     network = jn.network(jn.models.MLP, 13, config.hidden, 3, dropout=config.dropout)
-    tx = make_optimizer(config.optimizer, config.training.num_steps(spec.num_examples))
-    metrics = {"accuracy": jn.losses.accuracy}
-    return jn.supervised(
-        jn.standardized(network, inputs.mean, inputs.std), jn.losses.softmax_cross_entropy, tx, metrics
-    )
+    network = jn.standardized(network, inputs.mean, inputs.std)
+    tx = optimizer_for(config, spec)
+    return jn.supervised(network, jn.losses.softmax_cross_entropy, tx, config.metrics.of(3))

@@ -3,10 +3,14 @@ from . import losses as losses
 from . import metrics as metrics
 from . import models as models
 from . import nn as nn
+from . import parameters as parameters
 from .data import Data as Data
 from .errors import InputError as InputError
 from .inference import generation as generation
 from .inference.generation import generate as generate
+from .learner import Descent as Descent
+from .learner import Gradient as Gradient
+from .learner import Initial as Initial
 from .learner import Learner as Learner
 from .learner import TrainState as TrainState
 from .learners.adversarial import adversarial as adversarial
@@ -16,6 +20,7 @@ from .learners.autoencoding import variational as variational
 from .learners.sequences import autoregressive as autoregressive
 from .learners.sequences import sequence_to_sequence as sequence_to_sequence
 from .learners.supervised import supervised as supervised
+from .metrics import Metric as Metric
 from .network import Coded as Coded
 from .network import Network as Network
 from .network import linen_network as linen_network
@@ -37,7 +42,9 @@ from .training.fit import Fit as Fit
 from .training.fit import fit as fit
 from .training.plan import RunState as RunState
 from .training.stopping import EarlyStopping as EarlyStopping
+from .transforms.accumulated import accumulated as accumulated
 from .transforms.augmented import augmented as augmented
 from .transforms.averaged import averaged as averaged
+from .transforms.frozen import frozen as frozen
 from .transforms.grouped import grouped as grouped
 from .transforms.population import population as population

@@ -3,10 +3,13 @@
 import dataclasses
 import importlib
 import inspect
+import itertools
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from jaxnets.errors import InputError, nearest
 
@@ -16,23 +19,25 @@ class Command(NamedTuple):
 
     Attributes:
         about: one line, the first of the function's docstring.
-        takes_recipe: whether its arguments begin with a recipe's name, followed by that recipe's flags.
+        of: what its arguments begin with, if flags depend on it: the name of a "recipe", or the folder of a "run".
     """
 
     about: str
-    takes_recipe: bool = False
+    of: Literal["recipe", "run"] | None = None
 
 
 COMMANDS = {
-    "train": Command("Train a recipe, by name or from a file of one's own, and keep everything in a new folder.", True),
+    "train": Command(
+        "Train a recipe, by name or from a file of one's own, and keep everything in a new folder.", "recipe"
+    ),
     "resume": Command("Go on with a run that was interrupted; the result has the same bits as an unbroken run's."),
     "evaluate": Command("Evaluate a run's weights (once it has ended, those that were kept) on held-out data."),
-    "predict": Command("Predict with a run's weights."),
+    "predict": Command("Predict with a run's weights.", "run"),
     "encode": Command("Write the codes that an autoencoder gives to images, a row each."),
     "generate": Command("Draw from a run's weights what may follow a prompt."),
     "plot": Command("Draw training and validation curves, as a PNG and in the terminal."),
-    "summary": Command("List layers, output shapes, parameters and FLOPs, without compiling.", True),
-    "lr-find": Command("Raise the learning rate step by step until the loss explodes, and suggest one.", True),
+    "summary": Command("List layers, output shapes, parameters and FLOPs, without compiling.", "recipe"),
+    "lr-find": Command("Raise the learning rate step by step until the loss explodes, and suggest one.", "recipe"),
     "ls": Command("List recipes and presets."),
     "bench": Command("Measure this library beside PyTorch, Keras and loops by hand, on this machine."),
 }
@@ -73,40 +78,87 @@ def function(name: str) -> Callable[..., int]:
 
 
 def _run(name: str, args: Sequence[str]) -> int:
-    if COMMANDS[name].takes_recipe:
-        return _run_with_recipe(name, args)
-    import tyro  # noqa: PLC0415  (slow to import)
+    of = COMMANDS[name].of
+    if of is None:
+        return _parsed(function(name), f"jaxnets {name}", args, None)
+    if args[:1] in (["-h"], ["--help"]):
+        print(f"usage: jaxnets {name} {of.upper()} [flags]\n\n{_what(of)}")
+        print(f"jaxnets {name} {of.upper()} --help lists its flags.")
+        return 0
+    if not args or args[0].startswith("-"):
+        raise InputError(f"jaxnets {name} needs a {of} first: {_what(of)}")
+    return (_run_on_recipe if of == "recipe" else _run_on_run)(name, args[0], args[1:])
 
-    return tyro.cli(function(name), prog=f"jaxnets {name}", args=args, config=(tyro.conf.OmitArgPrefixes,))
 
-
-def _run_with_recipe(name: str, args: Sequence[str]) -> int:
-    """Run a command on the recipe named first, with the config that its flags make, and the command's own options."""
+def _what(of: Literal["recipe", "run"]) -> str:
+    if of == "run":
+        return "RUN is the folder of a run."
     from jaxnets import recipes  # noqa: PLC0415  (slow to import)
 
-    if not args or args[0].startswith("-"):
-        presets = ", ".join(preset for presets in recipes.catalogue().values() for preset in presets)
-        if args[:1] in (["-h"], ["--help"]):
-            print(f"usage: jaxnets {name} RECIPE [flags]\n\nRECIPE is one of {presets}, or the path of a .py file.")
-            print(f"jaxnets {name} RECIPE --help lists its flags.")
-            return 0
-        raise InputError(f"jaxnets {name} needs a recipe first: {presets}, or the path of a .py file")
-    import tyro  # noqa: PLC0415  (slow to import)
+    presets = ", ".join(preset for presets in recipes.catalogue().values() for preset in presets)
+    return f"RECIPE is one of {presets}, or the path of a .py file."
 
+
+def _run_on_recipe(name: str, recipe: str, args: Sequence[str]) -> int:
+    """Run a command on a recipe, with the config that its flags make, and the command's own options."""
+    from jaxnets.options.conditions import check_used  # noqa: PLC0415  (slow to import)
     from jaxnets.recipes.recipe import find  # noqa: PLC0415
 
-    recipe, command = find(args[0]), function(name)
-    options: Any = inspect.signature(command).parameters["options"].annotation
-    both = dataclasses.make_dataclass(
-        "Flags",
-        [("config", type(recipe.config)), ("options", options)],
-        namespace={"__doc__": type(recipe.config).__doc__},
-    )
-    flags: Any = tyro.cli(
-        both,
-        prog=f"jaxnets {name} {args[0]}",
-        args=args[1:],
-        default=both(recipe.config, options()),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
-    return command(recipe._replace(config=flags.config), flags.options)
+    found, command = find(recipe), function(name)
+    own: Any = inspect.signature(command).parameters["options"].annotation
+    config, options = _flags(f"jaxnets {name} {recipe}", args, config=found.config, options=own())
+    check_used(config, found.config)
+    return command(found._replace(config=config), options)
+
+
+def _run_on_run(name: str, run: str, args: Sequence[str]) -> int:
+    """Run a command on a run's folder, with its own options and those of the run's kind of output."""
+    command = function(name)
+    module: Any = sys.modules[command.__module__]
+    own: Any = inspect.signature(command).parameters["options"].annotation
+    file = next((value for flag, value in itertools.pairwise(args) if flag == "--recipe"), None)
+    reading = module.options_of(Path(run), file and Path(file))
+    return command(Path(run), *_flags(f"jaxnets {name} {run}", args, options=own(), reading=reading))
+
+
+def _flags(prog: str, args: Sequence[str], **groups: Any) -> list[Any]:
+    """Return groups of options, dataclasses as they stand by default, as the flags have them."""
+    fields = [(name, type(group)) for name, group in groups.items()]
+    about = next(iter(groups.values())).__doc__
+    both = dataclasses.make_dataclass("Flags", fields, namespace={"__doc__": about})
+    flags = _parsed(both, prog, args, both(**groups))
+    return [getattr(flags, name) for name in groups]
+
+
+def _parsed(kind: Any, prog: str, args: Sequence[str], default: Any) -> Any:
+    import tyro  # noqa: PLC0415  (slow to import)
+
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    given = {} if default is None else {"default": default}
+    return tyro.cli(kind, prog=prog, args=args, config=config, registry=_registry(), **given)
+
+
+def _registry() -> Any:
+    """Return how types are read: an optional one shows as what it can be given, though None is taken, too."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo  # noqa: PLC0415
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        kinds = typing.get_args(info.type)
+        if len(kinds) != 2 or type(None) not in kinds or typing.get_origin(info.type) is tuple:
+            return None
+        (kind,) = (kind for kind in kinds if kind is not type(None))
+        spec: Any = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, info.markers))
+        counts = {1, spec.nargs} if isinstance(spec.nargs, int) else spec.nargs
+        return PrimitiveConstructorSpec(
+            nargs=tuple(sorted(counts)) if isinstance(counts, set) and len(counts) > 1 else spec.nargs,
+            metavar=spec.metavar,
+            instance_from_str=lambda words: None if words == ["None"] else spec.instance_from_str(words),
+            is_instance=lambda value: value is None or spec.is_instance(value),
+            str_from_instance=lambda value: ["None"] if value is None else spec.str_from_instance(value),
+            choices=spec.choices and (*spec.choices, "None"),
+        )
+
+    return registry

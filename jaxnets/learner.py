@@ -1,7 +1,8 @@
 """How something learns: pure functions over one state."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,12 @@ import numpy as np
 from flax import struct
 
 from jaxnets.errors import InputError
-from jaxnets.metrics import Mean
+from jaxnets.metrics import Metric
 from jaxnets.network import Key, PyTree
+from jaxnets.parameters import begun
 
 Batch = Mapping[str, Any]  # arrays by name, of JAX or NumPy
-Metrics = dict[str, Mean]
+Sums = dict[str, PyTree]  # what metrics have measured, by name
 
 
 class TrainState(struct.PyTreeNode):
@@ -24,44 +26,142 @@ class TrainState(struct.PyTreeNode):
         params: what the optimizer changes.
         opt_state: the optimizer's own state.
         model_state: what the model changes itself, such as batch statistics.
+        extra: what transformations of the learner keep, by the transformation's name: an average of the weights, say.
     """
 
     step: jax.Array
     params: PyTree
     opt_state: PyTree
     model_state: PyTree
+    extra: Mapping[str, PyTree] = struct.field(default_factory=dict)
 
 
-Step = Callable[[TrainState, Batch, Key], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Batch, Key], tuple[TrainState, Sums]]
+
+
+class Initial(struct.PyTreeNode):
+    """Weights to begin from; what is missing in the nested dicts is drawn.
+
+    Attributes:
+        params: of the learner's ``params``.
+        model_state: of its ``model_state``.
+    """
+
+    params: PyTree = None
+    model_state: PyTree = None
+
+
+class Init(Protocol):
+    """``init(key, initial=None) -> TrainState``."""
+
+    def __call__(self, key: Key, initial: Initial | None = None) -> TrainState:
+        """Return the state before the first step."""
+        ...
+
+
+class Gradient(NamedTuple):
+    """The gradient of a batch's loss, and what else a forward pass gives.
+
+    Attributes:
+        grads: of the mean loss, like ``params``.
+        model_state: the model's state after the pass.
+        sums: what metrics have measured.
+        count: how many examples the mean is over; of members side by side, one count each.
+    """
+
+    grads: PyTree
+    model_state: PyTree
+    sums: Sums
+    count: Any
+
+
+class Descent(NamedTuple):
+    """The two halves of a step that follows one gradient, for transformations that come between them.
+
+    Attributes:
+        gradient: ``gradient(state, batch, key) -> Gradient``.
+        update: ``update(state, grads, model_state) -> TrainState``, one step further.
+    """
+
+    gradient: Callable[[TrainState, Batch, Key], Gradient]
+    update: Callable[[TrainState, PyTree, PyTree], TrainState]
 
 
 class Learner(NamedTuple):
     """How something learns, as pure functions; a transformation takes a learner and returns a learner.
 
     Attributes:
-        init: ``init(key) -> TrainState``.
-        step: ``step(state, batch, key) -> (TrainState, metrics)``; the metrics are sums and counts (``Mean``).
-        evaluate: ``evaluate(state, batch) -> metrics``, over the rows that ``batch["mask"]`` leaves in.
+        init: ``init(key, initial=None) -> TrainState``; ``initial`` are weights to begin from, in part or whole.
+        step: ``step(state, batch, key) -> (TrainState, sums)``: the sums are what its metrics have measured.
+        evaluate: ``evaluate(state, batch) -> sums``, over the rows that ``batch["mask"]`` leaves in.
         predict: ``predict(state, inputs) -> outputs``, with the weights that are meant for use.
         check: ``check(arrays)``, raises an ``InputError`` if a data set's arrays do not suit, before anything compiles.
-        minimizes: whether training minimises "loss"; a game of two players minimises nothing.
+        metrics: what is computed of the sums, by name, and which values are better. Sums of other names are of a
+            ``Mean``. A falling "loss" means learning, unless its ``better`` says otherwise.
+        descent: the two halves of ``step``, if it follows one gradient and no transformation has changed the whole.
     """
 
-    init: Callable[[Key], TrainState]
+    init: Init
     step: Step
-    evaluate: Callable[[TrainState, Batch], Metrics]
+    evaluate: Callable[[TrainState, Batch], Sums]
     predict: Callable[[TrainState, Any], Any]
     check: Callable[[Mapping[str, np.ndarray]], None] = lambda arrays: None
-    minimizes: bool = True
+    metrics: Mapping[str, Metric] = {}
+    descent: Descent | None = None
+
+
+def following(descent: Descent) -> Step:
+    """Return the step that computes a gradient and updates by it."""
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
+        found = descent.gradient(state, batch, key)
+        return descent.update(state, found.grads, found.model_state), found.sums
+
+    return step
+
+
+def with_training(learner: Learner, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Learner:
+    """Return the learner with ``wrap`` around its step, and around its gradient if it has one."""
+    descent = learner.descent and learner.descent._replace(gradient=wrap(learner.descent.gradient))
+    return learner._replace(step=wrap(learner.step), descent=descent)
 
 
 def mapped(learner: Learner, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Learner:
     """Return the learner that trains, evaluates and checks what ``change`` makes of batches, and of a data set."""
-    return learner._replace(
-        step=lambda state, batch, key: learner.step(state, change(batch), key),
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda state, batch, key: function(state, change(batch), key)
+
+    return with_training(learner, wrap)._replace(
         evaluate=lambda state, batch: learner.evaluate(state, change(batch)),
         check=lambda arrays: learner.check(change(arrays)),
     )
+
+
+def started(learner: Learner, key: Key, initial: Initial | None) -> TrainState:
+    """Return the learner's state before the first step; without weights to begin from, ``init`` is given the key alone.
+
+    So a learner of one's own may have an ``init(key)``.
+
+    Raises:
+        InputError: if there are weights to begin from, and such a learner can take none.
+    """
+    if initial is None:
+        return learner.init(key)
+    if len(inspect.signature(learner.init).parameters) < 2:
+        raise InputError("this learner's init(key) takes no initial weights; give it init(key, initial=None)")
+    return learner.init(key, initial)
+
+
+def begin(params: PyTree, model_state: PyTree, initial: Initial | None) -> tuple[PyTree, PyTree]:
+    """Return initial values, with those that are given in place of those that were drawn.
+
+    Raises:
+        InputError: if what is given does not fit.
+    """
+    if initial is None:
+        return params, model_state
+    return begun(params, initial.params), begun(model_state, initial.model_state, "model_state")
 
 
 def check_key(key: Key) -> None:
@@ -80,7 +180,7 @@ def check_minimizes(learner: Learner, what: str) -> None:
     Raises:
         InputError: if it does not.
     """
-    if not learner.minimizes:
+    if "loss" in learner.metrics and learner.metrics["loss"].better is None:
         raise InputError(f"{what} waits for a falling loss, which a game of two players does not have")
 
 

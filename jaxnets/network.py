@@ -14,6 +14,7 @@ from flax import linen, nnx, struct
 from jax import lax
 
 from jaxnets.errors import InputError
+from jaxnets.parameters import path_name, paths
 
 Key = jax.Array
 PyTree = Any
@@ -82,9 +83,12 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
         if train and key is None and jax.tree.leaves(streams):
             raise ValueError(f"key=None, but {type(abstract).__name__} draws random numbers in training; pass a key")
         params, model_state = jax.tree.map(jnp.asarray, (params, model_state))  # NumPy arrays would be written in place
+        params, frozen = _held(params)
         module = nnx.merge(graph, params, model_state, _fresh_streams(streams, key))
         if train:
             module.train()
+            if frozen is not None:
+                _rest(module, params, frozen)
         else:
             module.eval()
         if watch := _WATCH.get():
@@ -119,6 +123,8 @@ def linen_network(module: linen.Module, example: PyTree) -> Network:
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
     ) -> tuple[Any, PyTree]:
+        params, frozen = _held(params)
+        train = train and not (frozen and all(map(frozen, paths(params))))
         outputs, changed = module.apply(
             {"params": params, **model_state},
             inputs,
@@ -189,6 +195,61 @@ def example_keys(inputs: jax.Array) -> Key:
 def num_parameters(params: PyTree) -> int:
     """Return how many numbers the leaves of ``params`` hold."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def named(name: str, network: Network) -> Network:
+    """Return the network as a part of a learner, whose params stand under ``name`` in the learner's own."""
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        if (frozen := _FROZEN.get()) is None:
+            return network.apply(params, model_state, inputs, train=train, key=key)
+        with freezing(lambda path: frozen(f"{name}/{path}")):
+            return network.apply(params, model_state, inputs, train=train, key=key)
+
+    return network._replace(apply=apply)
+
+
+_FROZEN: ContextVar[Callable[[str], bool] | None] = ContextVar("frozen", default=None)
+
+
+@contextmanager
+def freezing(frozen: Callable[[str], bool]) -> Iterator[None]:
+    """Hold parameters fixed where networks are applied inside this context, while it is traced.
+
+    They get no gradient, and modules all of whose parameters are fixed are in evaluation mode: their dropout is off,
+    and their batch statistics are used as they are. (Of a Linen module, the latter only if all of it is fixed.)
+
+    Args:
+        frozen: says of a parameter's path whether it is fixed.
+    """
+    token = _FROZEN.set(frozen)
+    try:
+        yield
+    finally:
+        _FROZEN.reset(token)
+
+
+def _held(params: PyTree) -> tuple[PyTree, Callable[[str], bool] | None]:
+    """Return the params, fixed ones without a gradient, and what says which those are."""
+    if (frozen := _FROZEN.get()) is None:
+        return params, None
+
+    def hold(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return lax.stop_gradient(leaf) if frozen(path_name(path)) else leaf
+
+    return jax.tree_util.tree_map_with_path(hold, params), frozen
+
+
+def _rest(module: nnx.Module, params: PyTree, frozen: Callable[[str], bool]) -> None:
+    """Put the modules all of whose parameters are fixed into evaluation mode."""
+    names = list(paths(params))
+    for path, child in nnx.iter_modules(module):
+        prefix = "".join(f"{part}/" for part in path)
+        own = [name for name in names if name.startswith(prefix)]
+        if own and all(map(frozen, own)):
+            child.eval()
 
 
 _WATCH: ContextVar[Callable[[nnx.Module], None] | None] = ContextVar("watch", default=None)

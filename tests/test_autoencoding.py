@@ -151,7 +151,7 @@ class TestVariational:
         encoder, decoder = networks(3, 6)
         flat = jn.network(MLP, 3, (8,), 16)
         cases = {
-            r"outputs of shape \(1, 16\), not the targets' \(1, 4, 4, 1\)": variational(encoder, flat, optax.sgd(1.0)),
+            r"outputs of shape \(2, 16\), not the targets' \(2, 4, 4, 1\)": variational(encoder, flat, optax.sgd(1.0)),
             "it must make moments": variational(networks(3, 5)[0], decoder, optax.sgd(1.0)),
             "it must give one an example": variational(
                 encoder, decoder, optax.sgd(1.0), nll=jn.losses.sigmoid_cross_entropy

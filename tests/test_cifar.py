@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnets import InputError, data
-from jaxnets.data import cifar, datasets
+from jaxnets.data import cifar
+from jaxnets.data.fetching import Remote
 
 NAMES = (*cifar.TRAIN, cifar.TEST)
 
@@ -19,7 +20,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar, "_RECORDS", 4)
     monkeypatch.setenv("JAXNETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("JAXNETS_DATA", raising=False)
-    remote = datasets.Remote("http://127.0.0.1:9/cifar-10-binary.tar.gz", hashlib.sha256(b"").hexdigest())
+    remote = Remote("http://127.0.0.1:9/cifar-10-binary.tar.gz", hashlib.sha256(b"").hexdigest())
     monkeypatch.setattr(cifar, "CIFAR10", {cifar.ARCHIVE: remote})
     return tmp_path
 

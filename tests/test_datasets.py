@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxnets import InputError, data
-from jaxnets.data import datasets
+from jaxnets.data import named
+from jaxnets.data.fetching import Remote
 
 
 def write_idx(folder, name, array, zipped=True):
@@ -31,8 +32,8 @@ def nowhere(tmp_path, monkeypatch):
     """Set up an empty cache folder, no data folder, and a home of MNIST that does not answer."""
     monkeypatch.setenv("JAXNETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("JAXNETS_DATA", raising=False)
-    nobody = {name: remote._replace(url=f"http://127.0.0.1:9/{name}") for name, remote in datasets.MNIST.items()}
-    monkeypatch.setattr(datasets, "MNIST", nobody)
+    nobody = {name: remote._replace(url=f"http://127.0.0.1:9/{name}") for name, remote in named.MNIST.items()}
+    monkeypatch.setattr(named, "MNIST", nobody)
     return tmp_path
 
 
@@ -76,7 +77,7 @@ def test_mnist_offline_says_which_files_to_put_where(nowhere):
 
 def test_fetched_files_are_checked_and_kept(nowhere, monkeypatch):
     write_mnist(nowhere / "home")
-    digests = {name: hashlib.sha256((nowhere / "home" / name).read_bytes()).hexdigest() for name in datasets.MNIST}
+    digests = {name: hashlib.sha256((nowhere / "home" / name).read_bytes()).hexdigest() for name in named.MNIST}
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -88,8 +89,8 @@ def test_fetched_files_are_checked_and_kept(nowhere, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         home = f"http://127.0.0.1:{server.server_port}"
-        files = {name: datasets.Remote(f"{home}/{name}", digest) for name, digest in digests.items()}
-        monkeypatch.setattr(datasets, "MNIST", files)
+        files = {name: Remote(f"{home}/{name}", digest) for name, digest in digests.items()}
+        monkeypatch.setattr(named, "MNIST", files)
         assert data.mnist().train.num_examples == 6
         bad = next(iter(digests))
         (nowhere / "cache" / "mnist" / bad).unlink()

@@ -10,10 +10,11 @@ from helpers import fails
 
 from jaxnets import cli
 from jaxnets.data import Data
-from jaxnets.recipes import forecasting
+from jaxnets.tasks import forecasts
 
-SHAPE = ["--history", "24", "--horizon", "12", "--patch", "6", "--hidden", "8", "--season", "12"]
-SMALL = [*SHAPE, "--dropout", "0", "--batch-size", "16", "--learning-rate", "1e-2"]
+SHAPE = ["--history", "24", "--horizon", "12", "--season", "12"]
+COMMON = [*SHAPE, "--batch-size", "16", "--learning-rate", "1e-2"]
+SMALL = [*COMMON, "--dropout", "0", "--patch", "6", "--hidden", "8"]
 
 
 def write(path: Path, months: int = 180, last: str = "") -> Path:
@@ -43,10 +44,10 @@ def predicted(capsys, *arguments: object) -> list[dict]:
 
 def test_errors_stand_beside_those_of_baselines(folder):
     result = json.loads((folder / "run" / "result.json").read_text())
-    baselines = {f"test/{metric} of {name}" for metric in ("mse", "mae") for name in ("seasonal naive", "linear")}
+    baselines = {f"test/{metric}_of_{name}" for metric in ("mse", "mae") for name in ("seasonal_naive", "linear")}
     assert set(result["baselines"]) == baselines
-    assert result["metrics"]["test/mse"]["mean"] < 0.5 * result["baselines"]["test/mse of seasonal naive"]
-    assert result["baselines"]["test/mse of linear"] < 0.2 * result["baselines"]["test/mse of seasonal naive"]
+    assert result["metrics"]["test/mse"]["mean"] < 0.5 * result["baselines"]["test/mse_of_seasonal_naive"]
+    assert result["baselines"]["test/mse_of_linear"] < 0.2 * result["baselines"]["test/mse_of_seasonal_naive"]
     assert (folder / "run" / "forecasts.png").stat().st_size > 20_000
     column = json.loads((folder / "run" / "spec.json").read_text())["columns"]["inputs"]
     assert column["features"] == ["passengers", "debt"] and 90e3 < column["mean"][0] < 140e3
@@ -92,22 +93,28 @@ def test_the_data_that_a_forecast_starts_from_are_checked(folder, capsys):
         (["--patch", "-1"], "patch=-1 must be 1 row or more"),
         (["--season", "97"], "season=97 exceeds history=96; use a smaller --season"),
         (["--dropout", "1"], "dropout=1.0 must be in [0, 1)"),
-        (["--hidden", "0"], "hidden=(0,): widths must be 1 or more"),
+        (["--hidden", "0"], "hidden=(0,) must be widths of 1 or more"),
         (
             ["--data", "etth2"],
-            "data='etth2' is neither etth1, nor a CSV file, here or in JAXNETS_DATA (did you mean 'etth1'?)",
+            "data='etth2' is not etth1, a CSV file, here or in JAXNETS_DATA (did you mean 'etth1'?)",
         ),
-        (["--data", "a.csv"], "a.csv' is neither etth1, nor a CSV file"),
+        (["--data", "a.csv"], "a.csv' is not etth1, a CSV file"),
     ],
 )
 def test_flags_that_are_refused(flags, message, capsys):
     assert message in fails(capsys, "train", "forecast-gru", *flags)
 
 
-@pytest.mark.parametrize("flags", [["--model", "mlp", "--loss", "mse"], ["--cell", "lstm", "--precision", "bfloat16"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--model", "mlp", "--dense", "4", "--loss", "mse"],
+        ["--cell", "lstm", "--hidden", "8", "--precision", "bfloat16"],
+    ],
+)
 def test_every_model_builds(folder, flags, capsys):
     options = ["--data", str(folder / "a.csv"), "--average", "0.9", "--dry-run"]
-    assert cli.main(["train", "forecast-gru", *options, *SMALL, *flags]) == 0
+    assert cli.main(["train", "forecast-gru", *options, *COMMON, *flags]) == 0
 
 
 def test_baselines():
@@ -115,9 +122,9 @@ def test_baselines():
     slopes = np.random.default_rng(0).normal(size=(50, 1, 2))
     lines = 3 + slopes * np.arange(8)[:, None]
     train = Data(inputs=lines[:40, :5], labels=lines[:40, 5:])
-    np.testing.assert_allclose(forecasting.linear(train, lines[40:, :5], 1e-12), lines[40:, 5:], atol=1e-5)
+    np.testing.assert_allclose(forecasts.linear(train, lines[40:, :5], 1e-12), lines[40:, 5:], atol=1e-5)
     window = np.array([9, 1, 2, 3.0])[None, :, None]
-    assert forecasting.seasonal_naive(window, 5, 3).ravel().tolist() == [1, 2, 3, 1, 2]
+    assert forecasts.seasonal_naive(window, 5, 3).ravel().tolist() == [1, 2, 3, 1, 2]
 
 
 @pytest.mark.slow
@@ -129,5 +136,5 @@ def test_results(preset, most, tmp_path):
     assert cli.main(["train", preset, "--out", str(tmp_path / "run")]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["metrics"]["test/mse"]["mean"] < most
-    assert result["baselines"]["test/mse of linear"] == pytest.approx(0.3833, abs=1e-3)
-    assert result["baselines"]["test/mse of seasonal naive"] == pytest.approx(0.5122, abs=1e-3)
+    assert result["baselines"]["test/mse_of_linear"] == pytest.approx(0.3833, abs=1e-3)
+    assert result["baselines"]["test/mse_of_seasonal_naive"] == pytest.approx(0.5122, abs=1e-3)

@@ -8,8 +8,9 @@ import pytest
 from test_images import write, zipped
 
 from jaxnets import InputError, cli, data
-from jaxnets.data import Data, catalogue
+from jaxnets.data import NAMED, Data
 from jaxnets.network import num_parameters
+from jaxnets.options import ImageData, LayerConfig
 from jaxnets.recipes import image_classification as recipe
 
 CIFAR10 = recipe.PRESETS["cifar10-resnet"].config
@@ -28,7 +29,10 @@ def outline(config: recipe.Config, shape: tuple[int, ...] = (32, 32, 3)):
         ({}, 11_173_962),
         ({"depth": 50}, 23_520_842),
         ({"depth": 10, "width": 16}, 308_826),
-        ({"model": "separable", "features": (8, 16, "pool"), "hidden": (), "norm": "batch"}, 41_450),
+        (
+            {"model": "separable", "features": (8, 16, "pool"), "hidden": (), "layers": LayerConfig(norm="batch")},
+            41_450,
+        ),
     ],
 )
 def test_sizes(changes, wanted):
@@ -53,14 +57,17 @@ def test_own_validation_part_is_used(name, tmp_path, monkeypatch):
     )
     zipped(tmp_path / "animals", "animals.zip")
     monkeypatch.setenv("JAXNETS_DATA", str(tmp_path))
-    splits = recipe.load(recipe.Config(data=name, validation=0.5))
+    splits = ImageData(name).load()
     assert [part.num_examples for part in splits] == [14, 18, 4]
-    assert recipe.load(recipe.Config(data=name, image_size=(7, 9))).train["inputs"].shape[1:] == (7, 9, 3)
+    assert ImageData(name, image_size=(7, 9)).load().train["inputs"].shape[1:] == (7, 9, 3)
+    assert ImageData(name, validation=0.0).load().validation is None
+    with pytest.raises(InputError, match=r"validation=0\.5, but animals.* has a validation part"):
+        ImageData(name, validation=0.5).load()
 
 
 def test_cifar10_is_a_choice(monkeypatch):
     wanted = data.Splits(Data(inputs=np.zeros((500, 32, 32, 3), np.uint8), labels=np.arange(500) % 10))
-    monkeypatch.setattr(catalogue, "cifar10", lambda folder: wanted)
+    monkeypatch.setitem(NAMED, "cifar10", NAMED["cifar10"]._replace(load=lambda folder: wanted))
     splits = recipe.load(CIFAR10)
     assert splits.train.num_examples == 490 and splits.validation.num_examples == 10
 
@@ -80,4 +87,4 @@ def test_a_run_on_a_folder_predicts_images(tmp_path, capsys):
 
 def test_image_size_is_for_images():
     with pytest.raises(InputError, match=r"image_size=\(0, 3\) must be 1 or more"):
-        recipe.Config(image_size=(0, 3))
+        ImageData(image_size=(0, 3))

@@ -23,12 +23,13 @@ ARROWS = {
     "transforms": {"contract"},
     "training": {"contract", "data", "transforms"},
     "inference": {"contract", "models"},
-    "options": {"contract", "nn", "training"},
-    "runs": {"contract", "data", "options", "training"},
-    "recipes": {"contract", "data", "inference", "learners", "models", "options", "runs", "training", "transforms"},
+    "options": {"contract", "data", "nn", "training", "transforms"},
+    "runs": {"contract", "data", "training"},
+    "tasks": {"contract", "data", "inference", "learners", "models", "options", "runs", "training"},
+    "recipes": {"contract", "data", "learners", "models", "options", "tasks", "transforms"},
     "bench": {"contract", "data", "inference", "learners", "models", "nn", "runs", "training", "transforms"},
-    "commands": {"bench", "contract", "data", "learners", "options", "recipes", "runs", "training", "transforms"},
-    "cli": {"recipes"},  # and each command when it is asked for
+    "commands": {"bench", "contract", "data", "options", "recipes", "runs", "tasks", "training", "transforms"},
+    "cli": {"options", "recipes"},  # and each command when it is asked for
 }
 
 

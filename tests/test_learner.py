@@ -53,7 +53,7 @@ def test_accumulation_equals_the_whole_batch(blobs):
     network = jn.network(jn.models.MLP, 4, (16,), 3)
     steps = {}
     for parts in (1, 4):
-        learner = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1), accumulate=parts)
+        learner = jn.accumulated(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1)), parts)
         steps[parts] = jax.jit(learner.step)(learner.init(jax.random.key(0)), rows(blobs), jax.random.key(1))
     for a, b in zip(*(jax.tree.leaves(steps[parts]) for parts in (1, 4)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -65,8 +65,8 @@ def test_accumulation_counts_the_rows_that_are_left(blobs):
     network = jn.network(jn.models.MLP, 4, (16,), 3)
     data = {name: array[:12] for name, array in blobs.items()} | {"mask": np.arange(12) < 7}
     whole, parts = (
-        jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(1.0), accumulate=accumulate)
-        for accumulate in (1, 3)
+        jn.accumulated(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(1.0)), number)
+        for number in (1, 3)
     )
     state = whole.init(jax.random.key(0))
     new, sums = parts.step(state, data, jax.random.key(1))
@@ -77,8 +77,8 @@ def test_accumulation_counts_the_rows_that_are_left(blobs):
 
 
 def test_accumulation_must_divide_the_batch(blobs):
-    learner = jn.supervised(
-        jn.network(jn.models.MLP, 4, (16,), 3), jn.losses.softmax_cross_entropy, optax.sgd(0.1), accumulate=5
+    learner = jn.accumulated(
+        jn.supervised(jn.network(jn.models.MLP, 4, (16,), 3), jn.losses.softmax_cross_entropy, optax.sgd(0.1)), 5
     )
     with pytest.raises(jn.InputError, match="accumulate=5 does not divide the batch of 12 examples"):
         learner.step(learner.init(jax.random.key(0)), rows(blobs), jax.random.key(1))
@@ -100,7 +100,7 @@ def test_check_names_what_is_wrong(blobs):
         learner.check({"x": blobs["inputs"]})
     with pytest.raises(jn.InputError, match=r"labels range from 0 to 3, outside 0..2"):
         learner.check({"inputs": blobs["inputs"], "labels": blobs["labels"] + (blobs["labels"] == 2)})
-    with pytest.raises(ValueError, match=r"in_features=4.*\(1, 3\)"):
+    with pytest.raises(ValueError, match=r"in_features=4.*\(2, 3\)"):
         learner.check({"inputs": blobs["inputs"][:, :3], "labels": blobs["labels"]})
     with pytest.raises(jn.InputError, match="need labels of shape"):
         learner.check({"inputs": blobs["inputs"], "labels": blobs["labels"][:, None]})

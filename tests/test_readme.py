@@ -155,11 +155,11 @@ def test_whole_runs(task, tmp_path, monkeypatch, jaxnets_data):
         ("sentiment-gru", "test/accuracy", 0.80, 1),
         ("forecast-gru", "test/mse", 0.3, 0.384),
         ("forecast-transformer", "test/mse", 0.3, 0.386),
-        ("mnist-autoencoder --duration 8ep", "test/mse over PCA's", 0.1, 0.28),
+        ("mnist-autoencoder --duration 8ep", "test/mse_over_pca", 0.1, 0.28),
         ("mnist-vae --duration 10ep", "test/loss", 80, 98),
-        ("mnist-denoise --duration 1ep", "test/mse over PCA's", 0.1, 0.4),
-        ("anomaly --duration 10ep", "test/AUROC", 0.95, 1),
-        ("mnist-gan --duration 1ep", "test/fid of 10,000", 1, 14),
+        ("mnist-denoise --duration 1ep", "test/mse_over_pca", 0.1, 0.4),
+        ("anomaly --duration 10ep", "test/auroc", 0.95, 1),
+        ("mnist-gan --duration 1ep", "test/fid", 1, 14),
     ],
 )
 def test_results(command, metric, low, high, tmp_path, request):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from jaxnets.runs import checkpoint
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.signals import Interrupted
 from jaxnets.runs.training import spread, train
+from jaxnets.training.plan import check
 from jaxnets.training.progress import Display
 
 TRAINING = TrainingConfig(duration="40", batch_size=16, evaluate_every="10")
@@ -44,8 +46,13 @@ def start(path, splits, seeds=(0,)):
 @pytest.fixture(scope="module")
 def unbroken(splits, tmp_path_factory):
     run = start(tmp_path_factory.mktemp("run") / "a", splits)
-    train(run, LEARNER, splits, TRAINING, QUIET)
+    trained(run, LEARNER, splits, TRAINING, QUIET)
     return run
+
+
+def trained(run, learner, splits, training, display, **options):
+    plan = check(learner, splits.train, **training.options(), seed=run.config.seed, validation=splits.validation)
+    return train(run, plan, splits.test, display, **options)
 
 
 def without_time(rows):
@@ -84,12 +91,12 @@ def test_result(unbroken, splits):
 
 def test_several_seeds(splits, tmp_path):
     run = start(tmp_path / "a", splits, (3, 4, 5))
-    result = train(run, jn.population(LEARNER, 3), splits, TRAINING, QUIET)
+    result = trained(run, jn.population(LEARNER, 3), splits, TRAINING, QUIET)
     values = result["metrics"]["test/accuracy"]["values"]
     assert len(values) == 3
     assert result["metrics"]["test/accuracy"]["std"] == pytest.approx(np.std(values, ddof=1))
     assert result["parameters"] == 4 * 16 + 16 + 16 * 3 + 3
-    alone = train(start(tmp_path / "b", splits, (4,)), LEARNER, splits, TRAINING, QUIET)
+    alone = trained(start(tmp_path / "b", splits, (4,)), LEARNER, splits, TRAINING, QUIET)
     assert alone["metrics"]["test/accuracy"]["values"] == [values[1]]
 
 
@@ -116,14 +123,14 @@ class Interrupting(Display):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 10, 25, 40])
 def test_interrupted_and_resumed_equals_unbroken(number, step, splits, unbroken, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.__globals__["events"].__globals__["_Loop"], "advance", one_step)
+    monkeypatch.setattr(train.__globals__["follow"].__globals__["_Loop"], "advance", one_step)
     run = start(tmp_path / "a", splits)
     with pytest.raises(Interrupted) as interrupted:
-        train(run, LEARNER, splits, TRAINING, Interrupting(step, number))
+        trained(run, LEARNER, splits, TRAINING, Interrupting(step, number))
     assert interrupted.value.status == 128 + number
     assert run.result is None and checkpoint.steps(run.checkpoints) == [step]
     again = Run.open(run.path)
-    result = train(again, LEARNER, splits, TRAINING, QUIET, resume=True)
+    result = trained(again, LEARNER, splits, TRAINING, QUIET, resume=True)
     assert_same_bits(again.train_state(LEARNER), unbroken.train_state(LEARNER))
     assert without_time(again.history()) == without_time(unbroken.history())
     assert result["metrics"] == unbroken.result["metrics"]
@@ -138,21 +145,21 @@ def test_a_signal_that_is_ignored_stays_ignored(splits, unbroken, tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     run = start(tmp_path / "a", splits)
-    assert train(run, LEARNER, splits, TRAINING, Watching(quiet=True))["metrics"] == unbroken.result["metrics"]
+    assert trained(run, LEARNER, splits, TRAINING, Watching(quiet=True))["metrics"] == unbroken.result["metrics"]
 
 
 @pytest.mark.parametrize("patience", [None, 2])
 def test_ended_but_without_a_result(patience, splits, tmp_path, monkeypatch):
     """Killed in the final evaluation: what is resumed trains no further, whichever weights were kept."""
     training = TrainingConfig(duration="40", batch_size=16, evaluate_every="10", patience=patience, min_delta=10.0)
-    wanted = train(start(tmp_path / "a", splits), LEARNER, splits, training, QUIET)
+    wanted = trained(start(tmp_path / "a", splits), LEARNER, splits, training, QUIET)
     run = start(tmp_path / "b", splits)
     with monkeypatch.context() as patch:
         patch.setitem(train.__globals__, "_result", lambda *_: (_ for _ in ()).throw(SystemExit(9)))
         with pytest.raises(SystemExit):
-            train(run, LEARNER, splits, training, QUIET)
+            trained(run, LEARNER, splits, training, QUIET)
     log = (run.path / "metrics.jsonl").read_text()
-    result = train(run, LEARNER, splits, training, QUIET, resume=True)
+    result = trained(run, LEARNER, splits, training, QUIET, resume=True)
     assert (run.path / "metrics.jsonl").read_text() == log
     for name in ("metrics", "steps", "stop_reason"):
         assert result[name] == wanted[name]
@@ -162,10 +169,10 @@ def test_ended_but_without_a_result(patience, splits, tmp_path, monkeypatch):
 def test_times_are_of_the_whole_run(splits, tmp_path, monkeypatch):
     run = start(tmp_path / "a", splits)
     with pytest.raises(Interrupted):
-        train(run, LEARNER, splits, TRAINING, Interrupting(10, signal.SIGTERM))
+        trained(run, LEARNER, splits, TRAINING, Interrupting(10, signal.SIGTERM))
     facts = json.loads(next(run.checkpoints.rglob("manifest.json")).read_text())
     seconds, compile_seconds, _ = facts["elapsed"]
-    result = train(run, LEARNER, splits, TRAINING, QUIET, resume=True)
+    result = trained(run, LEARNER, splits, TRAINING, QUIET, resume=True)
     assert result["seconds"] > seconds > compile_seconds > 0
     assert result["compile_seconds"] > compile_seconds
 
@@ -178,32 +185,32 @@ def one_step(self, until, advance=jn.events.__globals__["_Loop"].advance):
 def test_killed_before_the_first_checkpoint(splits, unbroken, tmp_path):
     run = start(tmp_path / "a", splits)
     (run.path / "metrics.jsonl").write_text('{"step": 10, "train/loss": 99.0}\n')
-    train(run, LEARNER, splits, TRAINING, QUIET, resume=True)
+    trained(run, LEARNER, splits, TRAINING, QUIET, resume=True)
     assert_same_bits(run.train_state(LEARNER), unbroken.train_state(LEARNER))
     assert without_time(run.history()) == without_time(unbroken.history())
 
 
 def test_rows_after_the_checkpoint_are_written_again(splits, unbroken, tmp_path, monkeypatch):
     """After ``kill -9`` the log may be ahead of the checkpoint, and its last line cut off."""
-    monkeypatch.setattr(train.__globals__["events"].__globals__["_Loop"], "advance", one_step)
+    monkeypatch.setattr(train.__globals__["follow"].__globals__["_Loop"], "advance", one_step)
     run = start(tmp_path / "a", splits)
     with pytest.raises(Interrupted):
-        train(run, LEARNER, splits, TRAINING, Interrupting(15, signal.SIGTERM))
+        trained(run, LEARNER, splits, TRAINING, Interrupting(15, signal.SIGTERM))
     with (run.path / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"step": 20, "train/loss": 99.0}) + '\n{"step": 30, "tra')
-    train(run, LEARNER, splits, TRAINING, QUIET, resume=True)
+    trained(run, LEARNER, splits, TRAINING, QUIET, resume=True)
     assert without_time(run.history()) == without_time(unbroken.history())
 
 
 def test_handlers_are_put_back(splits, tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    train(start(tmp_path / "a", splits), LEARNER, splits, TRAINING, QUIET)
+    trained(start(tmp_path / "a", splits), LEARNER, splits, TRAINING, QUIET)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_trains_outside_the_main_thread(splits, tmp_path):
     run = start(tmp_path / "a", splits)
-    thread = threading.Thread(target=train, args=(run, LEARNER, splits, TRAINING, QUIET))
+    thread = threading.Thread(target=trained, args=(run, LEARNER, splits, TRAINING, QUIET))
     thread.start()
     thread.join()
     assert run.result["steps"] == 40
@@ -211,7 +218,7 @@ def test_trains_outside_the_main_thread(splits, tmp_path):
 
 def test_metrics_that_are_not_finite_are_null(splits, tmp_path):
     run = start(tmp_path / "a", splits)
-    result = train(run, small_learner(tx=optax.sgd(1e30)), splits, TRAINING, QUIET)
+    result = trained(run, small_learner(tx=optax.sgd(1e30)), splits, TRAINING, QUIET)
     assert "diverged" in result["stop_reason"]
     text = (run.path / "metrics.jsonl").read_text() + (run.path / "result.json").read_text()
     assert "NaN" not in text and "Infinity" not in text and "null" in text
@@ -228,7 +235,7 @@ class TestRefuses:
 
     def test_other_data(self, unbroken, splits):
         unbroken.check_data(splits)
-        other = splits._replace(test=splits.validation)
+        other = replace(splits, test=splits.validation)
         with pytest.raises(jn.InputError, match="the test data are not those that the run began with"):
             unbroken.check_data(other)
 

@@ -153,8 +153,8 @@ def test_averaged_weights_follow_the_formula(batch):
         other, _ = plain.step(other, batch, jax.random.key(i))
         wanted = keep * wanted + (1 - keep) * np.asarray(other.params["out"]["kernel"])
     assert_same_bits(state.params, other.params)  # training itself is unchanged
-    np.testing.assert_allclose(state.opt_state.params["out"]["kernel"], wanted, rtol=1e-4, atol=1e-6)
-    averaged = other.replace(params=state.opt_state.params)
+    np.testing.assert_allclose(state.extra["average"]["params"]["out"]["kernel"], wanted, rtol=1e-4, atol=1e-6)
+    averaged = other.replace(params=state.extra["average"]["params"])
     assert_same_bits(learner.predict(state, batch["inputs"]), plain.predict(averaged, batch["inputs"]))
     assert_same_bits(learner.evaluate(state, batch), plain.evaluate(averaged, batch))
 
@@ -198,8 +198,7 @@ def test_a_member_has_the_bits_of_a_run_alone(kind, choice):
         network = jn.network(jn.models.MLP, 64, options.pop("hidden"), 10, **options)
     config = OptimizerConfig(learning_rate=0.01, **choice)
     tx = make_optimizer(config, 30)
-    learner = jn.supervised(network, jn.losses.softmax_cross_entropy, tx, accumulate=config.accumulate)
-    learner = jn.averaged(learner, config.average) if config.average else learner
+    learner = config.around(jn.supervised(network, jn.losses.softmax_cross_entropy, tx))
     run = partial(jn.fit, train=images, batch_size=16, duration=30, progress=False)
     many = run(jn.population(learner, 3), seed=range(3)).state
     assert_same_bits(member(many, 1), run(learner, seed=1).state)

@@ -14,7 +14,7 @@ from jaxnets import cli
 from jaxnets.data import subwords, tokens
 from jaxnets.learners.sequences import sequence_to_sequence
 from jaxnets.models import EncoderDecoder, SourceTarget
-from jaxnets.recipes import translation
+from jaxnets.tasks.translations import split_words
 from jaxnets.transforms.trimmed import trimmed
 
 KEY = jax.random.key(0)
@@ -30,9 +30,9 @@ def pairs(num=8, length=12):
     return {name: array.astype(np.int32) for name, array in rows.items()}
 
 
-def translator(**options):
+def translator():
     network = jn.network(EncoderDecoder, 7, 8, 1, 2, max_length=12, padding=0)
-    return sequence_to_sequence(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1), **options), 0)
+    return sequence_to_sequence(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1)), 0)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ class TestPairs:
     @pytest.mark.slow
     def test_a_batch_in_parts_and_members_of_a_population(self, learner):
         batch, state = pairs(), learner.init(KEY)
-        parts = trimmed(translator(accumulate=2), 0, (3, 6))
+        parts = jn.accumulated(trimmed(translator(), 0, (3, 6)), 2)
         whole, two = (jax.jit(one.step)(state, batch, KEY)[1]["loss"] for one in (learner, parts))
         np.testing.assert_allclose(two.total, whole.total, rtol=1e-5)
         members = jn.population(trimmed(learner, 0, (3, 6)), 2)
@@ -111,13 +111,13 @@ class TestParallelLines:
         a, b = tmp_path / "a", tmp_path / "b"
         a.write_text("one\ntwo\n")
         b.write_text("eins\nzwei\n")
-        assert tokens.parallel_lines(a, b) == (["one", "two"], ["eins", "zwei"])
+        assert tokens.parallel_text([a, b]) == [["one", "two"], ["eins", "zwei"]]
         b.write_text("eins\n\n")
         with pytest.raises(jn.InputError, match="line 2 is empty"):
-            tokens.parallel_lines(a, b)
+            tokens.parallel_text([a, b])
         b.write_text("eins\n")
         with pytest.raises(jn.InputError, match="has 2 lines and"):
-            tokens.parallel_lines(a, b)
+            tokens.parallel_text([a, b])
 
 
 WORDS = {"a": "ein", "the": "der", "dog": "hund", "man": "mann", "runs": "läuft", "sleeps": "schläft"}
@@ -149,7 +149,7 @@ class TestSubwords:
 
 
 def test_own_sentences_are_written_as_multi30ks():
-    split = translation._split
+    split = split_words
     assert (
         split("A man\u2019s T-shirt says \u201chi\u201d, he SMILES.", "en")
         == "a man &apos;s t-shirt says &quot; hi &quot; , he smiles ."
@@ -178,7 +178,7 @@ def test_the_recipe(tmp_path, capsys):
         == 0
     )
     result = json.loads((run / "result.json").read_text())
-    assert min(result["metrics"]["test/BLEU"]["values"]) > 90
+    assert min(result["metrics"]["test/bleu"]["values"]) > 90
     assert (run / "translations.txt").read_text().count("real  ein hund läuft .") == 1
     capsys.readouterr()
     assert cli.main(["predict", str(run), "the man sleeps .", "a dog runs .", "a dog \u732b", "--json"]) == 0

@@ -19,6 +19,7 @@ from jax import lax
 from jaxnets.bench.workloads import LEARNING_RATE, NUM_BATCHES, Workload
 from jaxnets.learner import Learner, TrainState
 from jaxnets.learners.supervised import supervised
+from jaxnets.metrics import divide, values_of
 from jaxnets.network import Key, PyTree, network
 from jaxnets.training.chunk import chunk, no_metrics, run_keys
 from jaxnets.training.compiling import jit
@@ -79,7 +80,7 @@ def compiled_loop(
         nonlocal state
         sums = jax.tree.map(np.zeros_like, zeros)
         state, sums = loop(state, sums, columns, rows, *span, key)
-        return float(np.mean(np.asarray(sums["loss"].total) / np.asarray(sums["loss"].count)))
+        return float(np.mean(divide(values_of(sums["loss"]))))
 
     needs = loop.memory_analysis()
     shared = needs.alias_size_in_bytes  # results that take their arguments' place

@@ -3,23 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 
-from jaxnets.commands.opening import RecipeFile, RunFolder, each_member, members, open_run, read
+from jaxnets.commands.opening import RecipeFile, RunFolder, open_run
 from jaxnets.data import check_table, write_table
 from jaxnets.errors import InputError
-from jaxnets.learners.autoencoding import Autoencoded
 from jaxnets.runs.console import console
+from jaxnets.tasks.task import FileOptions
 from jaxnets.training.compiling import use_compile_cache
-from jaxnets.training.evaluation import predict as predict_data
-
-MOST_ROWS = 50  # of a table of predictions
 
 
 def encode(
     run: RunFolder,
-    given: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    given: Annotated[tuple[str, ...], tyro.conf.Positional],
     /,
     out: Path | None = None,
     recipe: RecipeFile = None,
@@ -36,21 +32,14 @@ def encode(
         recipe: the recipe's file, if the run is of one's own recipe.
         invert: swap dark and bright in images, for ink on paper and a model of white on black.
     """
-    if not given:
-        raise InputError("nothing to encode; give images, npy, npz or CSV files")
     path = out or run / "codes.npy"
     check_table(path)
-    opened, found = open_run(run, recipe)
-    spec = opened.spec
-    learner = found.build(found.config, spec)
-    state = next(each_member(opened.train_state(members(learner, opened.config))))
-    example = jax.ShapeDtypeStruct((1, *spec["inputs"].shape), spec["inputs"].dtype)
-    predicted = jax.eval_shape(learner.predict, state, example)
-    if not isinstance(predicted, Autoencoded) or predicted.codes.ndim != 2:
+    opened = open_run(run, recipe)
+    if opened.task.encode is None:
         raise InputError(f"{run}: {opened.config.recipe} is no single autoencoder, and has no code for each example")
-    names, inputs = read(given, spec, invert)
+    examples = opened.task.read(given, FileOptions(invert))
     use_compile_cache()
-    codes = predict_data(learner, state, inputs).codes
+    codes = opened.task.encode(opened.trained(), examples)
     write_table(path, codes, [f"code_{i}" for i in range(codes.shape[-1])])
-    console.print(f"codes of {len(names):,} examples, {codes.shape[-1]} numbers each, kept in {path}")
+    console.print(f"codes of {len(codes):,} examples, {codes.shape[-1]} numbers each, kept in {path}")
     return 0

@@ -1,13 +1,11 @@
 """The command that evaluates a run."""
 
-from jaxnets.commands.opening import RecipeFile, RunFolder, members, open_run, print_json
+from jaxnets.commands.opening import RecipeFile, RunFolder, open_run, print_json
 from jaxnets.runs import report
 from jaxnets.runs.console import console
 from jaxnets.runs.training import spread
 from jaxnets.training.compiling import use_compile_cache
 from jaxnets.training.evaluation import evaluate as evaluate_data
-
-MOST_ROWS = 50  # of a table of predictions
 
 
 def evaluate(run: RunFolder, /, recipe: RecipeFile = None, json: bool = False) -> int:
@@ -18,17 +16,16 @@ def evaluate(run: RunFolder, /, recipe: RecipeFile = None, json: bool = False) -
         recipe: the recipe's file, if the run is of one's own recipe.
         json: print JSON.
     """
-    opened, found = open_run(run, recipe)
-    splits = found.load(found.config)
-    opened.check_data(splits)
-    learner = members(found.build(found.config, opened.spec), opened.config)
-    state = opened.train_state(learner)
+    opened = open_run(run, recipe)
+    splits = opened.recipe.load(opened.recipe.config)
+    opened.run.check_data(splits)
+    learner = opened.members
+    state = opened.run.train_state(learner)
     use_compile_cache()
-    held_out = {"validation": splits.validation, "test": splits.test}
     metrics = {
         f"{split}/{name}": value
-        for split, data in held_out.items()
-        if data is not None
+        for split, data in splits.parts.items()
+        if split != "train"
         for name, value in evaluate_data(learner, state, data).items()
     }
     if json:

@@ -3,12 +3,10 @@
 import sys
 from dataclasses import replace
 
-from jaxnets.commands.opening import RecipeFile, RunFolder, each_member, members, open_run
+from jaxnets.commands.opening import RecipeFile, RunFolder, open_run
 from jaxnets.errors import InputError
-from jaxnets.options.generation import GenerateOptions
+from jaxnets.options import GenerateOptions
 from jaxnets.training.compiling import use_compile_cache
-
-MOST_ROWS = 50  # of a table of predictions
 
 
 def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOptions = GenerateOptions()) -> int:
@@ -21,14 +19,11 @@ def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOpti
         recipe: the recipe's file, if the run is of one's own recipe.
         options: what is drawn.
     """
-    opened, found = open_run(run, recipe)
-    if found.generate is None:
-        raise InputError(f"{run}: {opened.config.recipe} is no model that generates")
-    learner = found.build(found.config, opened.spec)
-    state = next(each_member(opened.train_state(members(learner, opened.config))))
-    options = replace(options, out=options.out or run / "generated")
+    opened = open_run(run, recipe)
+    if opened.task.generate is None:
+        raise InputError(f"{run}: {opened.config.recipe}, as it was trained, is no model that generates")
     use_compile_cache()
-    drawn = found.generate(found.config, opened.spec, learner, state, options)
+    drawn = opened.task.generate(opened.trained(), replace(options, out=options.out or run / "generated"))
     print(drawn.text)
     if drawn.files:
         print(f"kept in {', '.join(map(str, drawn.files))}", file=sys.stderr)

@@ -31,10 +31,10 @@ def lr_find(recipe: Recipe, options: LrFindOptions) -> int:
     plots.check_picture(options.out)
     config = range_test_config(recipe.config, options.steps)
     splits = recipe.load(config)
-    learner = recipe.build(config, splits.train.spec)
+    learner = recipe._replace(config=config).learner(splits.train.spec)
     schedule = make_schedule(config.optimizer, options.steps)
     running = config.training.options() | {"early_stopping": None, "seed": options.seed}
-    test = range_test(learner, splits.train, schedule, **running)
+    test = range_test(learner, splits.train, schedule, **running, order=splits.order)
     plots.save_range_test(options.out, test.rates, test.losses, test.suggestion)
     print(plots.sketch({"": [{"step": i, "train/loss": loss} for i, loss in enumerate(test.losses)]}))
     if test.suggestion is None:

@@ -1,8 +1,9 @@
-"""What several commands do: a run is opened, its learner built, a file read."""
+"""What several commands do: a run is opened, its learner built, and trained to its end."""
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,22 +12,68 @@ import numpy as np
 import tyro
 
 from jaxnets import recipes
-from jaxnets.data import Spec, Splits, read_inputs
+from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
-from jaxnets.recipes.recipe import Finished, Recipe, find
+from jaxnets.options import TrainingConfig
+from jaxnets.recipes.recipe import Recipe, find
 from jaxnets.runs import report
 from jaxnets.runs.console import console
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import from_dict, plain
 from jaxnets.runs.signals import Interrupted
 from jaxnets.runs.training import train
+from jaxnets.tasks.task import Finished, Task, Trained
+from jaxnets.training.plan import Plan, check
 from jaxnets.training.progress import Display
-from jaxnets.transforms.population import population, traced_once
+from jaxnets.transforms.population import population
+
+RunFolder = Annotated[Path, tyro.conf.Positional]
+RecipeFile = Annotated[Path | None, tyro.conf.arg(name="recipe")]
 
 
-def open_run(path: Path, file: Path | None) -> tuple[Run, Recipe]:
-    """Return the run in a folder, and its recipe with the run's own config."""
+@dataclass(frozen=True)
+class Opened:
+    """A run, and all that is made of its recipe and its config, once.
+
+    Attributes:
+        run: its folder.
+        config: what it was asked to do.
+        recipe: its recipe, with the run's own config.
+        spec: what its training data are like.
+        learner: of one seed.
+        task: what its kind of output does.
+    """
+
+    run: Run
+    config: RunConfig
+    recipe: Recipe
+    spec: Spec
+    learner: Learner
+    task: Task
+
+    @property
+    def members(self) -> Learner:
+        """The learner of all seeds: a population, where there are several."""
+        how: Any = self.config.population
+        return self.learner if len(self.config.seeds) == 1 else population(self.learner, len(self.config.seeds), how)
+
+    def trained(self) -> Trained:
+        """Return the newest weights (once the run has ended, those that were kept)."""
+        return Trained(self.learner, list(each_member(self.run.train_state(self.members))))
+
+
+def built(run: Run, config: RunConfig, recipe: Recipe, spec: Spec) -> Opened:
+    """Return what a recipe makes of data like those of ``spec``."""
+    return Opened(run, config, recipe, spec, recipe.learner(spec), recipe.task(recipe.config, spec))
+
+
+def open_recipe(path: Path, file: Path | None) -> tuple[Run, Recipe]:
+    """Return the run in a folder, and its recipe with the run's own config.
+
+    Raises:
+        InputError: if there is no run, or it is of a recipe of one's own, and its file is not named.
+    """
     run = Run.open(path)
     names = [preset for presets in recipes.catalogue().values() for preset in presets]
     if file is None and run.config.recipe not in names:
@@ -37,10 +84,19 @@ def open_run(path: Path, file: Path | None) -> tuple[Run, Recipe]:
     return run, recipe._replace(config=from_dict(type(recipe.config), run.config.config))
 
 
-def members(learner: Learner, config: RunConfig) -> Learner:
-    """Return the learner, or, for several seeds, a population of it; its step is traced once, checked and run."""
-    how: Any = config.population
-    return traced_once(learner if len(config.seeds) == 1 else population(learner, len(config.seeds), how))
+def open_run(path: Path, file: Path | None) -> Opened:
+    """Return the run in a folder, with its learner and its task."""
+    run, recipe = open_recipe(path, file)
+    return built(run, run.config, recipe, run.spec)
+
+
+def planned(opened: Opened, splits: Splits) -> Plan:
+    """Return the run that the config asks for, checked."""
+    training: TrainingConfig = opened.recipe.config.training
+    seed, order = opened.config.seed, splits.order
+    return check(
+        opened.members, splits.train, **training.options(), seed=seed, validation=splits.validation, order=order
+    )
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:
@@ -52,46 +108,34 @@ def each_member(state: TrainState) -> Iterator[TrainState]:
         yield jax.tree.map(lambda leaf, i=i: leaf[i], state)
 
 
-def run_to_the_end(run: Run, recipe: Recipe, learner: Learner, splits: Splits, *, resume: bool = False) -> int:
+def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool = False) -> int:
     """Train to the end and print the report, or, if interrupted, how to go on; return the exit status."""
+    run, task = opened.run, opened.task
     again = f"jaxnets resume {shlex.quote(str(run.path))}"
-    if recipe.file.endswith(".py"):
-        again += f" --recipe {shlex.quote(recipe.file)}"
-
-    alone = recipe.build(recipe.config, splits.train.spec)
+    if opened.recipe.file.endswith(".py"):
+        again += f" --recipe {shlex.quote(opened.recipe.file)}"
 
     def watch(state: TrainState, step: int) -> None:
-        if recipe.watch is not None:
-            recipe.watch(recipe.config, splits, alone, next(each_member(state)), step, run.path)
+        if task.watch is not None:
+            task.watch(Trained(opened.learner, [next(each_member(state))]), step, run.path)
 
-    def finish(state: TrainState) -> tuple[Mapping[str, Sequence[float]], Mapping[str, float]]:
-        if recipe.finish is None:
+    def finish(state: TrainState) -> Finished:
+        if task.finish is None:
             return Finished()
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
             console.print("some weights are not finite: nothing is drawn of them")
             return Finished()
         console.print("drawing and measuring what was learned ...")
-        return recipe.finish(recipe.config, splits, alone, list(each_member(state)), run.path)
+        return task.finish(Trained(opened.learner, list(each_member(state))), splits, run.path)
 
     try:
         with Display() as display:
-            result = train(run, learner, splits, recipe.config.training, display, watch, finish, resume=resume)
+            result = train(run, plan, splits.test, display, watch, finish, resume=resume)
     except Interrupted as interrupted:
         console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
         return interrupted.status
-    report.report(run, result, again)
+    report.report(run, result, again, plan.better)
     return 1 if result["stop_reason"].startswith("diverged") else 0
-
-
-RunFolder = Annotated[Path, tyro.conf.Positional]
-RecipeFile = Annotated[Path | None, tyro.conf.arg(name="recipe")]
-
-
-def read(files: Sequence[Path], spec: Spec, invert: bool) -> tuple[list[tuple[str, int]], np.ndarray]:
-    """Return the file and row of each example in the files, and all examples."""
-    inputs = [read_inputs(path, spec["inputs"], invert=invert) for path in files]
-    names = [(str(path), row) for path, rows in zip(files, inputs, strict=True) for row in range(len(rows))]
-    return names, np.concatenate(inputs)
 
 
 def print_json(value: Any) -> None:

@@ -1,26 +1,40 @@
 """The command that goes on with a run."""
 
-from jaxnets.commands.opening import RecipeFile, RunFolder, members, open_run, run_to_the_end
+from dataclasses import replace
+
+from jaxnets.commands.opening import RecipeFile, RunFolder, built, open_recipe, planned, run_to_the_end
+from jaxnets.errors import InputError
 from jaxnets.runs import report
 from jaxnets.runs.console import console
+from jaxnets.runs.json_files import plain
 
-MOST_ROWS = 50  # of a table of predictions
 
-
-def resume(run: RunFolder, /, recipe: RecipeFile = None) -> int:
+def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = None) -> int:
     """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
 
     Args:
         run: the run's folder.
         recipe: the recipe's file, if the run is of one's own recipe: a folder never names code to run.
+        duration: train longer than was asked for at first: the whole run's new length (1500, 40ep). Schedules are then
+            those of the longer run.
     """
-    opened, found = open_run(run, recipe)
-    if opened.result:
-        console.print(f"{run} has ended: {opened.result['stop_reason']}")
+    folder, found = open_recipe(run, recipe)
+    config = folder.config
+    if duration is not None:
+        training = replace(found.config.training, duration=duration)
+        found = found._replace(config=replace(found.config, training=training))
+        config = replace(config, config=plain(found.config))
+    elif folder.result:
+        console.print(f"{run} has ended: {folder.result['stop_reason']}; --duration trains longer")
         return 0
     splits = found.load(found.config)
-    opened.check_data(splits)
-    alone = found.build(found.config, opened.spec)
-    learner = members(alone, opened.config)
-    report.describe(found.name, alone, found.example(opened.spec), splits, opened.config)
-    return run_to_the_end(opened, found, learner, splits, resume=True)
+    folder.check_data(splits)
+    opened = built(folder, config, found, folder.spec)
+    report.describe(found.name, opened.learner, opened.task.example(opened.spec), splits, config)
+    plan = planned(opened, splits)
+    if duration is not None:
+        taken = folder.num_steps
+        if plan.num_steps is None or plan.num_steps <= taken:
+            raise InputError(f"duration={duration!r} is no longer than the {taken:,} steps taken; give a longer one")
+        folder.lengthen(config, plan)
+    return run_to_the_end(opened, plan, splits, resume=True)

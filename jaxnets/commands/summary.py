@@ -17,7 +17,7 @@ class NoOptions:
 def summary(recipe: Recipe, options: NoOptions) -> int:
     """List layers, output shapes, parameters and FLOPs, without compiling."""
     spec = recipe.load(recipe.config).train.spec
-    result = summarize(recipe.build(recipe.config, spec), recipe.example(spec))
+    result = summarize(recipe.learner(spec), recipe.task(recipe.config, spec).example(spec))
     table = Table("layer", "type", "output shape", "parameters", "FLOPs", title=recipe.name)
     for column in table.columns[3:]:
         column.justify = "right"

@@ -3,20 +3,19 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from jaxnets.commands.opening import members, run_to_the_end
+from jaxnets.commands.opening import built, planned, run_to_the_end
 from jaxnets.data import check_alike
 from jaxnets.errors import InputError
 from jaxnets.learner import check_minimizes
-from jaxnets.options.training import TrainingConfig
+from jaxnets.options import ImageAugmentation
 from jaxnets.recipes.recipe import Recipe
 from jaxnets.runs import report
 from jaxnets.runs.console import console
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import plain
 from jaxnets.training.fit import fit
-from jaxnets.training.plan import check
 from jaxnets.transforms.population import fitting_way
 
 
@@ -45,27 +44,27 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     """Train a recipe, by name or from a file of one's own, and keep everything in a new folder."""
     if options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
+    if options.population is not None and options.seeds == 1:
+        raise InputError(f"population={options.population!r} changes nothing with one seed; give --seeds 2 or more")
     if not options.compile_cache:
         os.environ["JAXNETS_COMPILE_CACHE"] = "0"
     if options.overfit_one_batch:
         return _overfit(recipe, options.seed)
     run = Run.unused(options.out, recipe.name)
     seeds = tuple(range(options.seed, options.seed + options.seeds))
-    run_config = RunConfig(recipe.name, plain(recipe.config), seeds, options.population or fitting_way())
+    config = RunConfig(recipe.name, plain(recipe.config), seeds, options.population or fitting_way())
     splits = recipe.load(recipe.config)
-    alone = recipe.build(recipe.config, splits.train.spec)
-    learner = members(alone, run_config)
-    report.describe(recipe.name, alone, recipe.example(splits.train.spec), splits, run_config)
-    training: TrainingConfig = recipe.config.training
-    plan = check(learner, splits.train, **training.options(), seed=run_config.seed, validation=splits.validation)
+    opened = built(run, config, recipe, splits.train.spec)
+    report.describe(recipe.name, opened.learner, opened.task.example(opened.spec), splits, config)
+    plan = planned(opened, splits)
     if splits.test is not None:
         check_alike(splits.train, splits.test, "test")
-        learner.check(splits.test)
+        opened.learner.check(splits.test)
     if options.dry_run:
-        report.dry_run(plan, splits, training.batch_size)
+        report.dry_run(plan)
         return 0
-    run.create(run_config, splits)
-    return run_to_the_end(run, recipe, learner, splits)
+    run.create(config, splits)
+    return run_to_the_end(opened, plan, splits)
 
 
 def _overfit(recipe: Recipe, seed: int) -> int:
@@ -76,9 +75,10 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     batch = splits.train.take(slice(size))
     training = replace(config.training, duration="300", batch_size=size, evaluate_every="20", patience=None)
     optimizer = replace(config.optimizer, schedule="constant", warmup=0, weight_decay=0.0, average=0.0)
-    none = {name: 0.0 for name in vars(config) if name.endswith("dropout") or name == "label_smoothing"}
+    none: dict[str, Any] = {name: 0.0 for name in vars(config) if name.endswith("dropout") or name == "label_smoothing"}
+    none |= {name: type(group)() for name, group in vars(config).items() if isinstance(group, ImageAugmentation)}
     config = replace(config, training=training, optimizer=optimizer, **none)
-    learner = recipe.build(config, splits.train.spec)
+    learner = recipe._replace(config=config).learner(splits.train.spec)
     check_minimizes(learner, "overfitting one batch")
     result = fit(learner, batch, **training.options(), seed=seed, validation=batch)
     # The loss of soft targets, such as grey pixels, has a floor above 0; their squared error has not.

@@ -1,11 +1,11 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, datasets, music, subwords, tokens
+from jaxnets.data import augment, music, subwords, tokens
 from jaxnets.data.arrays import Column, Data, Spec, check_alike
-from jaxnets.data.batches import Shuffle, padded_batches
+from jaxnets.data.batches import padded_batches
 from jaxnets.data.catalogue import check_pixels, labelled_images
 from jaxnets.data.cifar import cifar10
-from jaxnets.data.datasets import Splits, digits, fetch, find_path, idx_folder, mnist, npz_splits
+from jaxnets.data.fetching import fetch, find_path
 from jaxnets.data.formats import (
     check_table,
     read_csv,
@@ -17,27 +17,49 @@ from jaxnets.data.formats import (
     write_table,
 )
 from jaxnets.data.images import image_splits
+from jaxnets.data.named import NAMED, digits, find, load, mnist
+from jaxnets.data.orders import (
+    MakeOrder,
+    Order,
+    Shuffle,
+    balanced,
+    by_length,
+    classes_and_examples,
+    episodes,
+    shuffled,
+    usual,
+    weighted,
+)
 from jaxnets.data.series import Series, read_series, split_series
+from jaxnets.data.splits import Splits, idx_folder, npz_splits
 
 __all__ = [
+    "NAMED",
     "Column",
     "Data",
+    "MakeOrder",
+    "Order",
     "Series",
     "Shuffle",
     "Spec",
     "Splits",
     "augment",
+    "balanced",
+    "by_length",
     "check_alike",
     "check_pixels",
     "check_table",
     "cifar10",
-    "datasets",
+    "classes_and_examples",
     "digits",
+    "episodes",
     "fetch",
+    "find",
     "find_path",
     "idx_folder",
     "image_splits",
     "labelled_images",
+    "load",
     "mnist",
     "music",
     "npz_splits",
@@ -49,8 +71,11 @@ __all__ = [
     "read_series",
     "read_table",
     "read_text",
+    "shuffled",
     "split_series",
     "subwords",
     "tokens",
+    "usual",
+    "weighted",
     "write_table",
 ]

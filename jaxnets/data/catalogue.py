@@ -1,53 +1,68 @@
 """Images with classes, whatever they come from: a named data set, or files of one's own."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from jaxnets.data.arrays import Data, Spec
-from jaxnets.data.cifar import cifar10
-from jaxnets.data.datasets import Splits, digits, find_path, idx_folder, mnist, npz_splits
 from jaxnets.data.images import image_splits
-from jaxnets.errors import InputError, nearest
+from jaxnets.data.named import NAMED, find, load
+from jaxnets.data.splits import Splits, idx_folder, npz_splits
+from jaxnets.errors import InputError
+
+_FILES = "a folder or zip file of images, an npz file or a folder of IDX files"
+_VALIDATION = 0.1  # held out of files of one's own
 
 
 def labelled_images(
-    name: str, data_dir: Path | None = None, image_size: tuple[int, int] | None = None, validation: float = 0.0
+    data: str,
+    data_dir: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    validation: float | None = None,
 ) -> Splits:
     """Return images [N, H, W, C] and classes [N].
 
     Args:
-        name: digits, mnist or cifar10, or a path: a folder or zip of images, an npz file or a folder of IDX files, here
+        data: digits, mnist or cifar10, or a path: a folder or zip of images, an npz file or a folder of IDX files, here
             or inside the folder that ``JAXNETS_DATA`` names.
         data_dir: where a named data set's files are.
         image_size: height and width to which a folder's or zip's images are resized.
-        validation: fraction of the training data held out, if they have no validation part; 0 for none.
+        validation: fraction of the training data held out; 0 for no validation part, None for the usual one.
 
     Raises:
-        InputError: if there are no such data, or they are no images with classes.
+        InputError: if there are no such data, they are no images with classes, or a fraction is given although they
+            have a validation part.
     """
-    named = {"digits": digits, "mnist": partial(mnist, data_dir), "cifar10": partial(cifar10, data_dir)}
-    images = name not in named
-    path = find_path(name) if images else None
-    if path is not None and path.is_dir() and any(path.glob("*-ubyte*")):
-        images, named[name] = False, partial(idx_folder, path)
-    elif path is not None and path.suffix == ".npz":
-        images, named[name] = False, partial(npz_splits, path)
-    elif path is not None and (path.is_dir() or path.suffix == ".zip"):
-        named[name] = partial(image_splits, path, image_size)
-    if name not in named:
-        raise InputError(
-            f"data={name!r} is not {', '.join(named)}, a folder or zip file of images, an npz file or a folder "
-            f"of IDX files, here or in JAXNETS_DATA{nearest(name, named)}"
-        )
-    if image_size is not None and not images:
-        raise InputError(f"image_size={image_size} is for folders and zip files of images, not for {name}")
-    parts = {part: _as_images(data) for part, data in named[name]()._asdict().items() if data is not None}
-    if validation and "validation" not in parts:
-        parts["train"], parts["validation"] = parts["train"].split(validation)
+    path = find("images", data, data_dir, _FILES)
+    if path is not None and (path.suffix == ".zip" or (path.is_dir() and not any(path.glob("*-ubyte*")))):
+        splits = image_splits(path, image_size)
+    elif image_size is not None:
+        raise InputError(f"image_size={image_size} is for folders and zip files of images, not for {data}")
+    elif path is None:
+        splits = load(data, data_dir)
+    elif path.is_dir():
+        splits = idx_folder(path)
+    elif path.suffix == ".npz":
+        splits = npz_splits(path)
+    else:
+        raise InputError(f"data={data!r} is no {_FILES.removeprefix('a ')}; its suffix is {path.suffix or 'none'}")
+    parts = {part: _as_images(found) for part, found in splits.parts.items()}
+    parts = _held_out(data, parts, validation)
     inputs = [part["inputs"] for part in parts.values()]
     limits = {"low": min(array.min() for array in inputs).item(), "high": max(array.max() for array in inputs).item()}
-    return Splits(**{name: _with_range(part, limits) for name, part in parts.items()})
+    parts = {name: _with_range(part, limits) for name, part in parts.items()}
+    return Splits(parts["train"], parts.get("validation"), parts.get("test"))
+
+
+def _held_out(data: str, parts: dict[str, Data], validation: float | None) -> dict[str, Data]:
+    """Return the parts with a validation part, if there is to be one."""
+    if "validation" in parts and validation:
+        raise InputError(f"validation={validation}, but {data} has a validation part; leave --validation out")
+    if validation == 0:
+        return {name: part for name, part in parts.items() if name != "validation"}
+    if "validation" not in parts:
+        usual = NAMED[data].validation if data in NAMED else _VALIDATION
+        parts["train"], parts["validation"] = parts["train"].split(validation or usual)
+    return parts
 
 
 def _with_range(part: Data, limits: Mapping[str, float]) -> Data:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.arrays import Data
-from jaxnets.data.datasets import Remote, Splits, located, places
+from jaxnets.data.fetching import Remote, located, places
+from jaxnets.data.splits import Splits
 from jaxnets.errors import InputError
 
 ARCHIVE = "cifar-10-binary.tar.gz"

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.data.arrays import Data
-from jaxnets.data.datasets import Splits
 from jaxnets.data.decoding import IMAGES, decode_image
+from jaxnets.data.splits import Splits
 from jaxnets.errors import InputError
 
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}

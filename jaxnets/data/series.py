@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxnets.data.arrays import Data
-from jaxnets.data.datasets import Splits
 from jaxnets.data.formats import read_table
+from jaxnets.data.splits import Splits
 from jaxnets.errors import InputError, nearest
 
 Fill = Literal["error", "previous"]
@@ -29,12 +29,14 @@ class Series(NamedTuple):
         values: float64 [T, C].
         names: of the C columns.
         time: name of the column of times.
+        split: the usual rows of the training, validation and test parts, if there are any.
     """
 
     times: np.ndarray
     values: np.ndarray
     names: tuple[str, ...]
     time: str
+    split: tuple[float, float, float] | None = None
 
 
 def read_series(
@@ -135,7 +137,8 @@ def split_series(series: Series, history: int, horizon: int, split: tuple[float,
     }
     values = ((series.values - mean) / std).astype(np.float32)
     parts = [windows(values[start:end], history, horizon) for start, end in zip(starts, ends, strict=True)]
-    return Splits(*(Data(inputs=inputs, labels=labels, known=known) for inputs, labels in parts))
+    train, validation, test = (Data(inputs=inputs, labels=labels, known=known) for inputs, labels in parts)
+    return Splits(train, validation, test)
 
 
 def _ends(num_rows: int, split: tuple[float, float, float]) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,7 +101,14 @@ def encode_words(sentences: Sequence[str], vocabulary: Sequence[str], length: in
     return tokens
 
 
-def labelled_sentences(path: Path) -> tuple[list[str], list[str]]:
+class Sentences(NamedTuple):
+    """Sentences, and the label of each."""
+
+    texts: list[str]
+    labels: list[str]
+
+
+def labelled_sentences(path: Path) -> Sentences:
     """Return the sentences and the labels of a file with one ``sentence<TAB>label`` a line.
 
     A first line whose label is "label" is a heading, and left out.
@@ -119,26 +127,28 @@ def labelled_sentences(path: Path) -> tuple[list[str], list[str]]:
         labels.append(label.strip())
     if not sentences:
         raise InputError(f"{path}: holds no lines of sentence<TAB>label")
-    return sentences, labels
+    return Sentences(sentences, labels)
 
 
-def parallel_lines(first: Path, second: Path) -> tuple[list[str], list[str]]:
-    """Return the lines of two files, line by line each other's translations.
+def parallel_text(paths: Sequence[Path]) -> list[list[str]]:
+    """Return the lines of each file, line by line each other's translations.
 
     Raises:
         InputError: if a file cannot be read, they are not equally long, or a line is empty.
     """
-    both = [lines(path) for path in (first, second)]
-    both = [part[:-1] if part[-1] == "" else part for part in both]  # a file ends with an end of line
-    if len(both[0]) != len(both[1]) or not both[0]:
+    texts = [lines(path) for path in paths]
+    texts = [text[:-1] if text[-1] == "" else text for text in texts]  # a file ends with an end of line
+    lengths = {str(path): len(text) for path, text in zip(paths, texts, strict=True)}
+    if len(set(lengths.values())) > 1 or not texts[0]:
         raise InputError(
-            f"{first} has {len(both[0])} lines and {second} {len(both[1])}; they must be as many, 1 or more"
+            f"{' and '.join(f'{path} has {length} lines' for path, length in lengths.items())}; "
+            "they must be as many, 1 or more"
         )
-    for path, part in zip((first, second), both, strict=True):
-        empty = next((number for number, line in enumerate(part, start=1) if not line.strip()), None)
+    for path, text in zip(paths, texts, strict=True):
+        empty = next((number for number, line in enumerate(text, start=1) if not line.strip()), None)
         if empty:
-            raise InputError(f"{path}: line {empty} is empty; leave it out of both files")
-    return both[0], both[1]
+            raise InputError(f"{path}: line {empty} is empty; leave it out of every file")
+    return texts
 
 
 def lines(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from jaxnets.models import Continued, Seen, SourceTarget
 from jaxnets.network import Key, PyTree
 
 Draw = Callable[[Key, jax.Array], jax.Array]
+Predict = Callable[[TrainState, Any], Any]
 
 
 def generate(
@@ -44,17 +45,17 @@ def generate(
     _check_prompt(learner, state, prompt, length)
     draw = draw or categorical()
     draw = draw if isinstance(draw, Partial) else Partial(draw)  # a pytree: its numbers are arguments of the program
-    return _generated(learner, length, draw, state, prompt, key)
+    return _generated(learner.predict, length, draw, state, prompt, key)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _generated(learner: Learner, length: int, draw: Draw, state: TrainState, prompt: Any, key: Key) -> jax.Array:
-    outputs, carry = learner.predict(state, Continued(prompt))
+def _generated(predict: Predict, length: int, draw: Draw, state: TrainState, prompt: Any, key: Key) -> jax.Array:
+    outputs, carry = predict(state, Continued(prompt))
 
     def step(last: tuple, i: jax.Array) -> tuple[tuple, jax.Array]:
         outputs, carry = last
         element = draw(jax.random.fold_in(key, i), outputs).astype(_written(prompt).dtype)
-        outputs, carry = learner.predict(state, Continued(element[:, None], carry))
+        outputs, carry = predict(state, Continued(element[:, None], carry))
         return (outputs[:, -1], carry), element
 
     _, elements = lax.scan(step, (outputs[:, -1], carry), jnp.arange(length))
@@ -103,7 +104,7 @@ def beam_search(
         raise InputError(f"{end=} is no token of 0..{size - 1}")
     if num_beams < 1 or not 0 <= length_penalty < float("inf"):
         raise InputError(f"{num_beams=} must be 1 or more, {length_penalty=} 0 or more")
-    return _searched(learner, length, num_beams, state, prompt, end, length_penalty)
+    return _searched(learner.predict, length, num_beams, state, prompt, end, length_penalty)
 
 
 class _Search(NamedTuple):
@@ -120,7 +121,7 @@ class _Search(NamedTuple):
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _searched(
-    learner: Learner, length: int, num_beams: int, state: TrainState, prompt: Any, end: int, length_penalty: float
+    predict: Predict, length: int, num_beams: int, state: TrainState, prompt: Any, end: int, length_penalty: float
 ) -> Found:
     batch, dtype = _written(prompt).shape[0], _written(prompt).dtype
 
@@ -152,11 +153,11 @@ def _searched(
         flat = (parents + num_beams * jnp.arange(batch)[:, None]).reshape(-1)
         carry = _reordered(search.carry, flat)
         newest = lax.dynamic_index_in_dim(live, search.step, 2).reshape(-1, 1)
-        outputs, carry = learner.predict(state, Continued(newest, carry))
+        outputs, carry = predict(state, Continued(newest, carry))
         outputs = outputs[:, -1].reshape(batch, num_beams, -1)
         return _Search(search.step + 1, live, live_scores, done, done_scores, outputs, carry)
 
-    outputs, carry = learner.predict(state, Continued(prompt))
+    outputs, carry = predict(state, Continued(prompt))
     empty = jnp.full((batch, num_beams, length), end, dtype)
     nothing = jnp.full((batch, num_beams), -jnp.inf)
     outputs = beams(outputs[:, -1]).reshape(batch, num_beams, -1)
@@ -193,7 +194,7 @@ def _check_prompt(learner: Learner, state: TrainState, prompt: jax.Array | Sourc
     shape = _written(prompt).shape
     if len(shape) < 2 or shape[1] < 1 or length < 1:
         raise InputError(f"a prompt of shape {shape} and {length=}: give [B, P, ...] and 1 or more of each")
-    size = int(_num_outputs(learner, state, prompt))
+    size = int(_num_outputs(learner.predict, state, prompt))
     for part in jax.tree.leaves(prompt):
         if part.ndim == 2 and not isinstance(part, Tracer):
             low, high = int(part.min()), int(part.max())
@@ -203,8 +204,8 @@ def _check_prompt(learner: Learner, state: TrainState, prompt: jax.Array | Sourc
 
 
 @partial(jax.jit, static_argnums=0)
-def _num_outputs(learner: Learner, state: TrainState, prompt: Any) -> jax.Array:
-    return jnp.int32(learner.predict(state, Continued(prompt))[0].shape[-1])
+def _num_outputs(predict: Predict, state: TrainState, prompt: Any) -> jax.Array:
+    return jnp.int32(predict(state, Continued(prompt))[0].shape[-1])
 
 
 def categorical(temperature: float = 1.0, *, top_k: int | None = None, top_p: float = 1.0) -> Draw:

@@ -11,9 +11,12 @@ import optax
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, check_key
-from jaxnets.metrics import mean_of
-from jaxnets.network import Coded, Key, Network, PyTree, example_keys
+from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, begin, check_key
+from jaxnets.metrics import Metric, mean_of, per_example
+from jaxnets.network import Coded, Key, Network, PyTree, example_keys, named
+
+# What both players measure; neither falls steadily in a game that goes well.
+_METRICS: dict[str, Metric] = dict.fromkeys(("loss", "generator_loss", "fooled"), per_example(lambda values, _: values))
 
 
 class Game(NamedTuple):
@@ -75,10 +78,10 @@ def adversarial(
     """
     if min(code_dim, discriminator_steps) < 1 or num_classes < 0:
         raise InputError(f"{code_dim=} and {discriminator_steps=} must be 1 or more, {num_classes=} 0 or more")
-    networks = {"generator": generator, "discriminator": discriminator}
+    networks = {"generator": named("generator", generator), "discriminator": named("discriminator", discriminator)}
     txs = {"generator": generator_tx, "discriminator": discriminator_tx}
     players = _Players(networks, txs, code_dim, game, target, num_classes, discriminator_steps)
-    return Learner(players.init, players.step, players.evaluate, players.predict, players.check, minimizes=False)
+    return Learner(players.init, players.step, players.evaluate, players.predict, players.check, _METRICS)
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,19 @@ class _Players:
     num_classes: int
     discriminator_steps: int
 
-    def init(self, key: Key) -> TrainState:
+    def init(self, key: Key, initial: Initial | None = None) -> TrainState:
         check_key(key)
         made = {
             player: network.init(jax.random.fold_in(key, i))
             for i, (player, network) in enumerate(self.networks.items())
         }
         params = {player: params for player, (params, _) in made.items()}
-        opt_states = {player: tx.init(params[player]) for player, tx in self.txs.items()}
         model_states = {player: model_state for player, (_, model_state) in made.items()}
+        params, model_states = begin(params, model_states, initial)
+        opt_states = {player: tx.init(params[player]) for player, tx in self.txs.items()}
         return TrainState(jnp.zeros((), jnp.int32), params, opt_states, model_states)
 
-    def step(self, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
         if "mask" in batch:
             raise InputError("an adversarial learner takes no mask in training; leave out the rows that do not count")
         size, parts = len(batch["inputs"]), self.discriminator_steps
@@ -123,7 +127,7 @@ class _Players:
         metrics = {"loss": mean_of(lost), "generator_loss": mean_of(values), "fooled": mean_of(fooled)}
         return state.replace(step=state.step + 1), metrics
 
-    def evaluate(self, state: TrainState, batch: Batch) -> Metrics:
+    def evaluate(self, state: TrainState, batch: Batch) -> Sums:
         real, labels = self._real(batch)
         codes = jax.vmap(lambda key: jax.random.normal(key, (self.code_dim,)))(example_keys(batch["inputs"]))
         fake = self.predict(state, Coded(self._with_class(codes, labels)))

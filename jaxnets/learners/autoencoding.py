@@ -11,11 +11,11 @@ from jax import lax
 
 from jaxnets import losses
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, mapped
+from jaxnets.learner import Batch, Learner, Sums, TrainState, mapped, with_training
 from jaxnets.learners.supervised import supervised
 from jaxnets.losses import Loss, check_labels
-from jaxnets.metrics import mean_of
-from jaxnets.network import Coded, Key, Network, PyTree, example_keys
+from jaxnets.metrics import mean_of, per_example
+from jaxnets.network import Coded, Key, Network, PyTree, example_keys, named
 
 Target = Callable[[Any], Any]
 Corrupt = Callable[[Key, jax.Array], jax.Array]
@@ -37,7 +37,6 @@ def reconstructing(
     *,
     corrupt: Corrupt | None = None,
     target: Target = lambda inputs: inputs,
-    accumulate: int = 1,
 ) -> Learner:
     """Return the learner of an autoencoder (Hinton and Salakhutdinov, 2006), a denoising one with ``corrupt``.
 
@@ -53,15 +52,15 @@ def reconstructing(
         metrics: more functions like the loss, by name, to be reported beside "loss".
         corrupt: ``corrupt(key, inputs)``: what the encoder is given in training (Vincent et al., 2008).
         target: what of the inputs is to be reconstructed, such as ``lambda images: images / 255``.
-        accumulate: as in ``supervised``.
     """
+    encoder, decoder = named("encoder", encoder), named("decoder", decoder)
     network = _autoencoder(encoder, decoder)
 
     def outputs_alone(params: PyTree, model_state: PyTree, inputs: PyTree, **options: Any) -> tuple[Any, PyTree]:
         coded, model_state = network.apply(params, model_state, inputs, **options)
         return coded.outputs, model_state
 
-    learner = supervised(network._replace(apply=outputs_alone), loss, tx, metrics, accumulate=accumulate)
+    learner = supervised(network._replace(apply=outputs_alone), loss, tx, metrics)
     if corrupt is not None:
         learner = _corrupted(learner, corrupt)
     return _predicting(_with_targets(learner, target), network)
@@ -75,7 +74,6 @@ def variational(
     nll: Loss = losses.bernoulli_nll,
     target: Target = lambda inputs: inputs,
     importance_samples: int = 0,
-    accumulate: int = 1,
 ) -> Learner:
     """Return the learner of a variational autoencoder with Gaussian codes (Kingma and Welling, 2014).
 
@@ -91,24 +89,27 @@ def variational(
         target: what of the inputs is to be reconstructed.
         importance_samples: if not 0, evaluation reports as "nll" the negative log-likelihood as well, estimated from so
             many codes an example (Burda et al., 2016): a bound that is the tighter, the more there are.
-        accumulate: as in ``supervised``.
     """
+    encoder, decoder = named("encoder", encoder), named("decoder", decoder)
     parts = _Variational(encoder, decoder, nll)
     network = _autoencoder(encoder._replace(apply=parts.means), decoder)
     metrics = {"distortion": parts.distortion, "kl": lambda drawn, targets: drawn.kl}
-    learner = supervised(network._replace(apply=parts.apply), parts.loss, tx, metrics, accumulate=accumulate)
+    learner = supervised(network._replace(apply=parts.apply), parts.loss, tx, metrics)
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
         learner.check(arrays)
         check_labels(nll, jax.ShapeDtypeStruct((1,), jnp.float32), arrays["labels"])
 
-    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+    def evaluate(state: TrainState, batch: Batch) -> Sums:
         sums = learner.evaluate(state, batch)
         if importance_samples:
             sums |= {"nll": mean_of(parts.importance_nll(state, batch, importance_samples), batch.get("mask"))}
         return sums
 
-    return _predicting(_with_targets(learner._replace(evaluate=evaluate, check=check), target), network)
+    metrics = {**learner.metrics, "nll": per_example(lambda values, _: values, "lower")}
+    return _predicting(
+        _with_targets(learner._replace(evaluate=evaluate, check=check, metrics=metrics), target), network
+    )
 
 
 class _Drawn(NamedTuple):
@@ -233,11 +234,14 @@ def _with_targets(learner: Learner, target: Target) -> Learner:
 def _corrupted(learner: Learner, corrupt: Corrupt) -> Learner:
     """Return a learner that is given ``corrupt(key, inputs)`` in training."""
 
-    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
-        corrupt_key, key = jax.random.split(key)
-        return learner.step(state, {**batch, "inputs": corrupt(corrupt_key, batch["inputs"])}, key)
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def train(state: TrainState, batch: Batch, key: Key) -> Any:
+            corrupt_key, key = jax.random.split(key)
+            return function(state, {**batch, "inputs": corrupt(corrupt_key, batch["inputs"])}, key)
 
-    return learner._replace(step=step)
+        return train
+
+    return with_training(learner, wrap)
 
 
 def _predicting(learner: Learner, network: Network) -> Learner:

@@ -14,7 +14,7 @@ def autoregressive(learner: Learner) -> Learner:
     """Return a learner of sequences, [B, T + 1, ...] under "inputs": each element is predicted from those before it.
 
     The inner learner's inputs are the first T elements of each sequence, its labels the last T. A "mask" says which
-    sequences [B], or which elements [B, T + 1], count as something to predict.
+    sequences [B], or which elements [B, T + 1], count as something to predict, and "weights" how much.
 
     Args:
         learner: a ``supervised`` learner whose network gives an output for every element, and never looks ahead (as one
@@ -25,8 +25,9 @@ def autoregressive(learner: Learner) -> Learner:
         sequences = batch["inputs"]
         if sequences.ndim < 2 or sequences.shape[1] < 2:
             raise InputError(f"inputs of shape {sequences.shape} hold nothing to predict; give [N, T + 1, ...], T > 0")
-        mask = {"mask": batch["mask"] if batch["mask"].ndim == 1 else batch["mask"][:, 1:]} if "mask" in batch else {}
-        return {"inputs": sequences[:, :-1], "labels": sequences[:, 1:], **mask}
+        rest = {name: batch[name] for name in ("mask", "weights") if name in batch}
+        rest = {name: array if array.ndim == 1 else array[:, 1:] for name, array in rest.items()}
+        return {"inputs": sequences[:, :-1], "labels": sequences[:, 1:], **rest}
 
     return mapped(learner, shifted)
 
@@ -57,7 +58,8 @@ def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
                     "count, or which of their tokens"
                 )
             counts = counts * (batch["mask"][:, None] if batch["mask"].ndim == 1 else batch["mask"][:, 1:])
-        return {"inputs": SourceTarget(batch["inputs"], targets[:, :-1]), "labels": targets[:, 1:], "mask": counts}
+        pairs = {"inputs": SourceTarget(batch["inputs"], targets[:, :-1]), "labels": targets[:, 1:], "mask": counts}
+        return pairs | ({"weights": batch["weights"]} if "weights" in batch else {})
 
     def check(arrays: Mapping[str, Any]) -> None:
         pairs = paired(arrays)

@@ -1,108 +1,125 @@
 """Learning from labels: one loss, one gradient, one update a step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
+from jaxnets import losses
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, check_key
+from jaxnets.learner import Batch, Descent, Gradient, Initial, Learner, Sums, TrainState, begin, check_key, following
 from jaxnets.losses import Loss, check_labels
-from jaxnets.metrics import mean_of
+from jaxnets.metrics import Metric, mean_of, per_example
 from jaxnets.network import Key, Network, PyTree
+
+_ARRAYS = {"inputs", "labels", "mask", "weights", "lengths"}  # the last is for the order of rows
 
 
 def supervised(
     network: Network,
     loss: Loss,
     tx: optax.GradientTransformation,
-    metrics: Mapping[str, Loss] | None = None,
-    *,
-    accumulate: int = 1,
+    metrics: Mapping[str, Metric | Loss] | None = None,
 ) -> Learner:
     """Return the learner that fits ``network`` to labels: one loss, one gradient, one update a step.
 
-    Batches hold "inputs", "labels" and, optionally, "mask" (which rows count).
+    Batches hold "inputs", "labels" and, optionally, "mask" (which rows count, 0 or 1) and "weights" (how much each row
+    counts, from 0 up). The mean over the rows of weight times loss is minimised; metrics are weighted means.
 
     Args:
         network: the model.
-        loss: ``loss(outputs, labels)``, for each example; its mean is minimised.
+        loss: ``loss(outputs, labels)``, for each example.
         tx: an Optax optimizer.
-        metrics: more functions like the loss, by name, to be reported beside "loss".
-        accumulate: the parts that a batch is cut into, one after another, to save memory; their gradients are averaged.
+        metrics: what is reported beside "loss", by name: a ``Metric``, or a function like the loss, whose mean is.
     """
-    measures = {"loss": loss, **(metrics or {})}
+    measured = {"loss": per_example(loss, "lower")}
+    measured |= {name: _as_metric(metric) for name, metric in (metrics or {}).items()}
+    in_training = {name: metric for name, metric in measured.items() if metric.in_training and name != "loss"}
 
-    def measure(outputs: jax.Array, batch: Batch) -> Metrics:
-        outputs = _at_least_float32(outputs)
-        return {name: mean_of(f(outputs, batch["labels"]), batch.get("mask")) for name, f in measures.items()}
-
-    def init(key: Key) -> TrainState:
+    def init(key: Key, initial: Initial | None = None) -> TrainState:
         check_key(key)
-        params, model_state = network.init(key)
+        params, model_state = begin(*network.init(key), initial)
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), model_state)
 
     def objective(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key
-    ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+    ) -> tuple[jax.Array, tuple[PyTree, Sums, jax.Array]]:
         outputs, model_state = network.apply(params, model_state, batch["inputs"], train=True, key=key)
-        sums = measure(outputs, batch)
-        return sums["loss"].total / jnp.maximum(sums["loss"].count, 1), (model_state, sums)
+        outputs, weights = _at_least_float32(outputs), _weights(batch)
+        values = loss(outputs, batch["labels"])
+        sums = {"loss": mean_of(values, weights)} | _measured(in_training, outputs, batch["labels"], weights)
+        count = mean_of(values, batch.get("mask")).count
+        return sums["loss"].total / jnp.maximum(count, 1), (model_state, sums, count)
 
-    gradient = jax.grad(objective, has_aux=True)
+    def gradient(state: TrainState, batch: Batch, key: Key) -> Gradient:
+        return Gradient(*_flat(jax.grad(objective, has_aux=True)(state.params, state.model_state, batch, key)))
 
-    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
-        if accumulate == 1:
-            grads, (model_state, sums) = gradient(state.params, state.model_state, batch, key)
-        else:
-            grads, (model_state, sums) = _accumulated(gradient, accumulate, state, batch, key)
+    def update(state: TrainState, grads: PyTree, model_state: PyTree) -> TrainState:
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, model_state), sums
+        return TrainState(state.step + 1, params, opt_state, model_state, state.extra)
 
     def predict(state: TrainState, inputs: Any) -> Any:
         return _at_least_float32(network.apply(state.params, state.model_state, inputs)[0])
 
-    def evaluate(state: TrainState, batch: Batch) -> Metrics:
-        return measure(predict(state, batch["inputs"]), batch)
+    def evaluate(state: TrainState, batch: Batch) -> Sums:
+        return _measured(measured, predict(state, batch["inputs"]), batch["labels"], _weights(batch))
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
-        missing = sorted({"inputs", "labels"} - set(arrays))
-        if missing:
-            raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
+        _check_names(arrays)
         network.check(arrays["inputs"])
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
-        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), dict(arrays))
+        # Two examples, for one would broadcast against any shape.
+        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype), dict(arrays))
         jax.eval_shape(evaluate, state, batch)
         check_labels(loss, jax.eval_shape(predict, state, batch["inputs"]), arrays["labels"])
 
-    return Learner(init, step, evaluate, predict, check)
+    descent = Descent(gradient, update)
+    return Learner(init, following(descent), evaluate, predict, check, measured, descent)
 
 
-def _accumulated(gradient: Callable[..., Any], parts: int, state: TrainState, batch: Batch, key: Key) -> Any:
-    """Return the gradients of the whole batch's mean, the last model state and summed metrics, part by part."""
-    size = jax.tree.leaves(batch)[0].shape[0]
-    if size % parts:
-        raise InputError(f"accumulate={parts} does not divide the batch of {size} examples")
-    cut = jax.tree.map(lambda a: jnp.asarray(a).reshape(parts, size // parts, *a.shape[1:]), dict(batch))
+def _as_metric(metric: Metric | Loss) -> Metric:
+    if isinstance(metric, Metric):
+        return metric
+    return per_example(metric, "higher" if metric is losses.accuracy else "lower")
 
-    def part(i: jax.Array, model_state: PyTree) -> Any:
-        rows = jax.tree.map(lambda a: a[i], cut)
-        grads, (model_state, sums) = gradient(state.params, model_state, rows, jax.random.fold_in(key, i))
-        return jax.tree.map(lambda g: g * sums["loss"].count, grads), (model_state, sums)
 
-    def add(i: jax.Array, carry: Any) -> Any:
-        grads, (model_state, sums) = carry
-        more_grads, (model_state, more_sums) = part(i, model_state)
-        return jax.tree.map(jnp.add, grads, more_grads), (model_state, jax.tree.map(jnp.add, sums, more_sums))
+def _measured(metrics: Mapping[str, Metric], outputs: Any, labels: jax.Array, weights: jax.Array | None) -> Sums:
+    return {name: metric.measure(outputs, labels, weights) for name, metric in metrics.items()}
 
-    grads, rest = lax.fori_loop(1, parts, add, part(jnp.int32(0), state.model_state))
-    count = jnp.maximum(rest[1]["loss"].count, 1)
-    return jax.tree.map(lambda g: g / count, grads), rest
+
+def _weights(batch: Batch) -> jax.Array | None:
+    """Return how much each row counts: the mask, the weights, or both in one."""
+    mask, weights = batch.get("mask"), batch.get("weights")
+    if mask is None or weights is None:
+        return mask if weights is None else jnp.asarray(weights, jnp.float32)
+    weights = jnp.asarray(weights, jnp.float32)
+    weights = weights.reshape(weights.shape + (1,) * (mask.ndim - weights.ndim))
+    return jnp.where(jnp.asarray(mask) != 0, weights, 0.0)
+
+
+def _check_names(arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that the data hold what is needed, nothing that nobody reads, and weights that can be weights."""
+    missing = sorted({"inputs", "labels"} - set(arrays))
+    if missing:
+        raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
+    if unread := sorted(set(arrays) - _ARRAYS):
+        raise InputError(f"the data hold {', '.join(unread)}, which no part of the learner reads; leave it out")
+    if "weights" in arrays:
+        weights = np.asarray(arrays["weights"])
+        if weights.shape != arrays["labels"].shape[: weights.ndim] or weights.min() < 0 or not weights.any():
+            raise InputError(
+                f"weights of shape {weights.shape} from {weights.min()} to {weights.max()} for labels of shape "
+                f"{arrays['labels'].shape}; give one for each row, [N], 0 or more and not all 0"
+            )
+
+
+def _flat(found: tuple[PyTree, tuple[PyTree, Sums, jax.Array]]) -> tuple[PyTree, PyTree, Sums, jax.Array]:
+    grads, (model_state, sums, count) = found
+    return grads, model_state, sums, count
 
 
 def _at_least_float32(outputs: Any) -> Any:

@@ -1,8 +1,48 @@
-"""Dataclasses whose fields are flags of the command line, each written once."""
+"""Dataclasses whose fields are flags of the command line, each written once; what they do is written beside them."""
 
+from jaxnets.options.augmentation import ImageAugmentation
+from jaxnets.options.conditions import GIVEN, only
+from jaxnets.options.data import (
+    DataConfig,
+    ImageData,
+    PieceData,
+    SentenceData,
+    SeriesData,
+    TextData,
+    TranslationData,
+)
 from jaxnets.options.generation import GenerateOptions
-from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
+from jaxnets.options.metrics import ClassMetrics
+from jaxnets.options.networks import (
+    Arithmetic,
+    LayerConfig,
+    RecurrentConfig,
+    TokenRecurrentConfig,
+    TransformerConfig,
+)
+from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.training import TrainingConfig
-from jaxnets.options.transformer import TransformerConfig
 
-__all__ = ["GenerateOptions", "OptimizerConfig", "TrainingConfig", "TransformerConfig", "make_optimizer"]
+__all__ = [
+    "GIVEN",
+    "Arithmetic",
+    "ClassMetrics",
+    "DataConfig",
+    "GenerateOptions",
+    "ImageAugmentation",
+    "ImageData",
+    "LayerConfig",
+    "OptimizerConfig",
+    "PieceData",
+    "RecurrentConfig",
+    "SentenceData",
+    "SeriesData",
+    "TextData",
+    "TokenRecurrentConfig",
+    "TrainingConfig",
+    "TransformerConfig",
+    "TranslationData",
+    "make_optimizer",
+    "only",
+    "optimizer_for",
+]

@@ -7,8 +7,13 @@ from typing import Any, Literal
 import jax
 import optax
 
+from jaxnets.data import Spec
 from jaxnets.errors import InputError, check_field
+from jaxnets.learner import Learner
 from jaxnets.network import PyTree
+from jaxnets.options.conditions import only
+from jaxnets.parameters import by_pattern, layer_numbers, path_name
+from jaxnets.transforms import accumulated, averaged, frozen
 
 RANGE_TEST_SPAN = 1e6  # highest over lowest learning rate of a range test
 
@@ -23,11 +28,11 @@ class OptimizerConfig:
     """the step size, at its highest"""
     schedule: Literal["constant", "cosine", "one-cycle", "range-test"] = "cosine"
     """how the learning rate moves: constant, cosine down to 0, one-cycle (up, then down), or range-test (up)"""
-    warmup: int = 0
+    warmup: int = only(0, schedule=("constant", "cosine"))
     """steps in which the learning rate rises from 0 (constant and cosine)"""
-    momentum: float = 0.9
+    momentum: float = only(0.9, optimizer=("momentum", "nesterov", "adam", "adamw", "muon"))
     """momentum of momentum, nesterov and muon; the first moment's decay (beta 1) of adam and adamw"""
-    adam_rate: float | None = None
+    adam_rate: float | None = only(None, optimizer=("muon",))
     """muon: the rate of adam beside it, for embeddings (without decay), biases and norms; absent, the one rate"""
     weight_decay: float = 0.0
     """decay of weights; biases and normalisation are left alone; decoupled for adamw and muon, else an L2 gradient"""
@@ -38,8 +43,17 @@ class OptimizerConfig:
     average: float = 0.0
     """decay of an exponential average of the weights, which is then what is evaluated and used; 0 is none"""
 
+    freeze: tuple[str, ...] = ()
+    """parameters that do not learn, as patterns of their names: "encoder/**" is all of the encoder"""
+    rates: tuple[str, ...] = ()
+    """learning rates of parameters by patterns of their names: "head/**=1e-3" "encoder/**=1e-5"; the first that fits"""
+    layer_decay: float | None = None
+    """factor of the learning rate from each numbered layer to the one before it; what comes before them has one more"""
+
     def __post_init__(self) -> None:
         """Check the ranges."""
+        self.rate_patterns  # noqa: B018  (checks the form)
+        check_field(self, "layer_decay", self.layer_decay is None or 0 < self.layer_decay <= 1, "in (0, 1]")
         check_field(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
         given = self.adam_rate
         check_field(self, "adam_rate", given is None or 0 < given < math.inf, "a number greater than 0")
@@ -53,6 +67,37 @@ class OptimizerConfig:
         check_field(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "greater than 0")
         check_field(self, "accumulate", self.accumulate >= 1, "1 or more")
         check_field(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
+
+    @property
+    def rate_patterns(self) -> dict[str, float]:
+        """The learning rates by pattern.
+
+        Raises:
+            InputError: if one has another form, or is no number greater than 0.
+        """
+        found = {}
+        for text in self.rates:
+            pattern, _, rate = text.rpartition("=")
+            try:
+                found[pattern] = float(rate)
+            except ValueError:
+                found[pattern] = math.nan
+            if not pattern or not 0 < found[pattern] < math.inf:
+                raise InputError(f"rates: {text!r} is not PATTERN=RATE, such as 'head/**=1e-3'")
+        return found
+
+    def around(self, learner: Learner) -> Learner:
+        """Return the learner with frozen parameters, gradients in parts and averaged weights, if asked for."""
+        if self.freeze:
+            learner = frozen(learner, self.freeze)
+        if self.accumulate > 1:
+            learner = accumulated(learner, self.accumulate)
+        return averaged(learner, self.average) if self.average else learner
+
+
+def optimizer_for(config: Any, spec: Spec) -> optax.GradientTransformation:
+    """Return the optimizer of a recipe's config (``optimizer`` and ``training``), for data like those of ``spec``."""
+    return make_optimizer(config.optimizer, config.training.num_steps(spec.num_examples))
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Schedule:
@@ -111,7 +156,23 @@ def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.Grad
         parts.insert(0, optax.add_decayed_weights(decay, mask=decayed))
     if config.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.rates or config.layer_decay is not None:
+        parts.append(_scaled(config))
     return optax.chain(*parts)
+
+
+def _scaled(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Return what gives parameters rates of their own: a rule's update is in proportion to its learning rate."""
+
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        rates = by_pattern(updates, config.rate_patterns, config.learning_rate)
+        factors = jax.tree.map(lambda rate: rate / config.learning_rate, rates)
+        if config.layer_decay is not None:
+            decay, (numbers, count) = config.layer_decay, layer_numbers(updates)
+            factors = jax.tree.map(lambda factor, number: factor * decay ** (count - number), factors, numbers)
+        return jax.tree.map(lambda leaf, factor: leaf * factor, updates, factors), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _muon(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -137,5 +198,12 @@ def _mapping(params: PyTree) -> PyTree:
 
 
 def decayed(params: PyTree) -> PyTree:
-    """Return which leaves weight decay acts on: matrices and kernels, not biases or scales (one axis or none)."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """Return which leaves weight decay acts on: matrices and kernels, not biases or scales.
+
+    These have one axis or none, or, as the biases of some attention layers, more, but are named so.
+    """
+
+    def acts(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+        return leaf.ndim > 1 and path_name(path).rsplit("/", 1)[-1] not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(acts, params)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxnets.errors import check_field
+from jaxnets.options.conditions import GIVEN, only
 from jaxnets.training.duration import Duration
 from jaxnets.training.stopping import EarlyStopping
 
@@ -19,9 +20,11 @@ class TrainingConfig:
     evaluate_every: str = "1ep"
     """steps or epochs between two rows of metrics"""
     patience: int | None = None
-    """stop after so many evaluations without a better validation loss, and keep the best weights"""
-    min_delta: float = 0.0
-    """how much lower a validation loss must be to count as better"""
+    """stop after so many evaluations without a better --monitor, and keep the best weights"""
+    min_delta: float = only(0.0, patience=GIVEN)
+    """how much better the monitored metric must be to count as better"""
+    monitor: str = only("validation/loss", patience=GIVEN)
+    """the metric that patience looks at, such as validation/accuracy or train/loss"""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -33,7 +36,7 @@ class TrainingConfig:
     @property
     def early_stopping(self) -> EarlyStopping | None:
         """The rule for stopping early, if there is one."""
-        return None if self.patience is None else EarlyStopping(self.patience, self.min_delta)
+        return None if self.patience is None else EarlyStopping(self.patience, self.min_delta, self.monitor)
 
     def num_steps(self, num_examples: int) -> int | None:
         """Return the length of a run in steps; None for a duration in time."""

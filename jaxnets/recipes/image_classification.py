@@ -1,126 +1,93 @@
 """Classify images: handwritten digits, MNIST, CIFAR-10, or a user's own."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from jaxnets import losses
-from jaxnets.data import Spec, Splits, augment, labelled_images
+from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner
-from jaxnets.learners.supervised import supervised
+from jaxnets.learners import supervised
 from jaxnets.models import CNN, MLP, ResNet, ViT
 from jaxnets.network import Network, network, standardized
-from jaxnets.options.choices import ACTIVATIONS, DTYPES, ActivationName, Precision
-from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
-from jaxnets.options.training import TrainingConfig
-from jaxnets.options.transformer import TransformerConfig
+from jaxnets.options import (
+    Arithmetic,
+    ClassMetrics,
+    ImageAugmentation,
+    ImageData,
+    LayerConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    TransformerConfig,
+    only,
+    optimizer_for,
+)
 from jaxnets.recipes.recipe import Preset
-from jaxnets.transforms.augmented import augmented
-from jaxnets.transforms.averaged import averaged
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How training images are changed, each time anew."""
-
-    shift: int = 0
-    """augmentation: move each training image by up to so many pixels"""
-    rotate: float = 0.0
-    """augmentation: turn each training image by up to so many degrees"""
-    flip: bool = False
-    """augmentation: mirror training images, one in two"""
-    cutout: int = 0
-    """augmentation: blank a square of so many pixels in each training image"""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name in ("shift", "rotate", "cutout"):
-            check_field(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
-
-    def function(self) -> augment.Augment | None:
-        """Return these changes one after another; None if there are none."""
-        sized = {augment.shift: self.shift, augment.rotate: self.rotate, augment.cutout: self.cutout}
-        changes = [make(size) for make, size in sized.items() if size] + [augment.flip()] * self.flip
-        return augment.chain(*changes) if changes else None
 
 
 @dataclass(frozen=True)
 class Config:
     """A small image classifier."""
 
-    data: str = "digits"
-    """digits, mnist, cifar10, or a folder or zip of images (train/CLASS/x.png), an npz file or a folder of IDX files"""
-    data_dir: Path | None = None
-    """where mnist's or cifar10's files are; else JAXNETS_DATA, else the cache folder, into which they are fetched"""
-    image_size: tuple[int, int] | None = None
-    """height and width to resize a folder's or zip's images to; they must all have one size without it"""
-    validation: float = 0.1
-    """fraction of the training data held out to choose by, if they have no validation part; 0 for none"""
+    images: ImageData = ImageData("digits")
+    """what is classified"""
     model: Literal["cnn", "separable", "mlp", "resnet", "vit"] = "cnn"
     """the family of the network; separable is a cnn of depthwise-separable convolutions, vit a vision transformer"""
-    depth: Literal[10, 18, 34, 50] = 18
+    depth: Literal[10, 18, 34, 50] = only(18, model=("resnet",))
     """layers (resnet)"""
-    width: int = 64
+    width: int = only(64, model=("resnet",))
     """channels of the first stage (resnet); images above 64 pixels get the ImageNet stem"""
-    features: tuple[int | Literal["pool"], ...] = (32, 64, "pool")
+    features: tuple[int | Literal["pool"], ...] = only((32, 64, "pool"), model=("cnn", "separable"))
     """channels of each convolution, and pool for a 2x2 max-pooling (cnn, separable)"""
-    hidden: tuple[int, ...] = (128,)
+    hidden: tuple[int, ...] = only((128,), model=("cnn", "separable", "mlp"))
     """widths of the dense hidden layers (cnn, separable, mlp)"""
-    patch: int = 4
+    patch: int = only(4, model=("vit",))
     """height and width of a patch in pixels, which divide the image's (vit)"""
-    transformer: TransformerConfig = field(default_factory=lambda: TransformerConfig(positions="learned"))
+    transformer: TransformerConfig = only(TransformerConfig(positions="learned"), model=("vit",))
     """how large a transformer (vit)"""
-    activation: ActivationName = "relu"
-    """the non-linearity"""
-    norm: Literal["none", "batch", "layer"] = "none"
-    """normalisation after each hidden layer; a resnet has batch normalisation in any case"""
+    layers: LayerConfig = only(LayerConfig(), parts={"norm": {"model": ("cnn", "separable", "mlp")}})
+    """what stands between layers; a resnet and a vit have a normalisation of their own"""
     dropout: float = 0.0
     """probability that a unit of a dense hidden layer, a resnet's pooled feature, or a number in a vit, is dropped in
     training"""
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: ImageAugmentation = ImageAugmentation()
     """how training images are changed"""
     label_smoothing: float = 0.0
     """part of each label that is spread over all classes, in the losses reported as well"""
-    precision: Precision = "float32"
-    """dtype of the network's arithmetic; weights and losses are float32 in both"""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    metrics: ClassMetrics = ClassMetrics()
+    """what is measured"""
+    arithmetic: Arithmetic = Arithmetic()
+    """what the network computes with"""
+    training: TrainingConfig = TrainingConfig()
     """how long, in which batches"""
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: OptimizerConfig = OptimizerConfig()
     """by which rule, at which rate"""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("dropout", "validation", "label_smoothing"):
+        for name in ("dropout", "label_smoothing"):
             check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        for name, values in {
-            "width": (self.width,),
-            "patch": (self.patch,),
-            "image_size": self.image_size or (),
-        }.items():
-            check_field(self, name, all(value >= 1 for value in values), "1 or more")
-        if self.validation == 0 and self.training.patience is not None:
-            raise InputError("patience needs validation data; give --validation a fraction above 0")
+        for name in ("width", "patch"):
+            check_field(self, name, getattr(self, name) >= 1, "1 or more")
         if any(width != "pool" and width < 1 for width in self.features + self.hidden):
             raise InputError(f"widths must be 1 or more: features={self.features}, hidden={self.hidden}")
 
 
 _CNN = OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2)
 _DIGITS_CNN = Config(
-    dropout=0.4, augmentation=Augmentation(shift=1), training=TrainingConfig(duration="30ep"), optimizer=_CNN
+    dropout=0.4, augmentation=ImageAugmentation(shift=1), training=TrainingConfig(duration="30ep"), optimizer=_CNN
 )
 _DIGITS_MLP = replace(
     _DIGITS_CNN, model="mlp", hidden=(256, 256), dropout=0.2, training=TrainingConfig(duration="100ep")
 )
 _MNIST_CNN = Config(
-    data="mnist",
+    images=ImageData("mnist"),
     features=(16, "pool", 32, "pool", 48, 48, "pool"),
-    norm="batch",
+    layers=LayerConfig(norm="batch"),
     dropout=0.4,
-    augmentation=Augmentation(shift=2),
-    validation=0.05,
+    augmentation=ImageAugmentation(shift=2),
     training=TrainingConfig(duration="12ep", batch_size=128),
     optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=3e-2, warmup=200),
 )
@@ -128,20 +95,18 @@ _MNIST_VIT = replace(
     _MNIST_CNN,
     model="vit",
     patch=7,
-    activation="gelu",
-    norm="none",
+    layers=LayerConfig(activation="gelu"),
     transformer=TransformerConfig(model_dim=64, positions="learned"),
     dropout=0.1,
     training=TrainingConfig(duration="15ep", batch_size=128),
     optimizer=OptimizerConfig("muon", learning_rate=1e-2, momentum=0.95, weight_decay=5e-2, warmup=200, clip_norm=1.0),
 )
 _CIFAR10_RESNET = Config(
-    data="cifar10",
+    images=ImageData("cifar10"),
     model="resnet",
-    augmentation=Augmentation(shift=4, flip=True, cutout=8),
+    augmentation=ImageAugmentation(shift=4, flip=True, cutout=8),
     label_smoothing=0.1,
-    validation=0.02,
-    precision="bfloat16",
+    arithmetic=Arithmetic("bfloat16"),
     training=TrainingConfig(duration="30ep", batch_size=512),
     optimizer=OptimizerConfig(optimizer="nesterov", learning_rate=0.4, schedule="one-cycle", weight_decay=5e-4),
 )
@@ -156,46 +121,32 @@ PRESETS = {
 
 
 def load(config: Config) -> Splits:
-    """Return the images and labels that ``config.data`` names."""
-    return labelled_images(config.data, config.data_dir, config.image_size, config.validation)
+    """Return the images and their classes."""
+    return config.images.load()
 
 
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for images like those of ``spec``."""
-    num_steps = config.training.num_steps(spec.num_examples)
-    learner = supervised(
-        classifier(config, spec),
-        partial(losses.softmax_cross_entropy, label_smoothing=config.label_smoothing),
-        make_optimizer(config.optimizer, num_steps),
-        {"accuracy": losses.accuracy},
-        accumulate=config.optimizer.accumulate,
-    )
-    if change := config.augmentation.function():
-        learner = augmented(learner, change)
-    if config.optimizer.average:
-        learner = averaged(learner, config.optimizer.average)
-    return learner
+    loss = partial(losses.softmax_cross_entropy, label_smoothing=config.label_smoothing)
+    metrics = config.metrics.of(len(spec["labels"].classes))
+    return supervised(classifier(config, spec), loss, optimizer_for(config, spec), metrics)
 
 
 def classifier(config: Config, spec: Spec) -> Network:
     """Return the network: raw pixels in, one logit a class out."""
     inputs, num_classes = spec["inputs"], len(spec["labels"].classes)
-    options = {
-        "activation": ACTIVATIONS[config.activation],
-        "dropout": config.dropout,
-        "dtype": DTYPES[config.precision],
-    }
-    norm = None if config.norm == "none" else config.norm
+    options = config.layers.options() | {"dropout": config.dropout, "dtype": config.arithmetic.dtype}
+    own = {name: value for name, value in options.items() if name != "norm"}  # of models with their own normalisation
     if config.model == "resnet":
         stem = "cifar" if max(inputs.shape[:2]) <= 64 else "imagenet"
-        model = network(ResNet, inputs.shape, config.depth, num_classes, stem=stem, width=config.width, **options)
+        model = network(ResNet, inputs.shape, config.depth, num_classes, stem=stem, width=config.width, **own)
     elif config.model == "vit":
         sizes = inputs.shape, config.patch, *config.transformer.sizes, num_classes
-        model = network(ViT, *sizes, positions=config.transformer.positions, **options)
+        model = network(ViT, *sizes, positions=config.transformer.positions, **own)
     elif config.model == "mlp":
-        model = network(MLP, math.prod(inputs.shape), config.hidden, num_classes, norm=norm, **options)
+        model = network(MLP, math.prod(inputs.shape), config.hidden, num_classes, **options)
     else:
         separable = config.model == "separable"
         shape = (inputs.shape, config.features, config.hidden, num_classes)
-        model = network(CNN, *shape, separable=separable, norm=norm, **options)
+        model = network(CNN, *shape, separable=separable, **options)
     return standardized(model, inputs.mean, inputs.std)

@@ -1,47 +1,36 @@
-"""Recipes: one task a file, with a Config, its presets, ``load`` and ``build``. The folder listing is the registry.
+"""What a recipe is: a task with its models and data, in one file.
 
 A recipe is a Python module with
 
 - ``Config``: a frozen dataclass whose fields are the command line's flags; ``training`` (a ``TrainingConfig``) and
-  ``optimizer`` (an ``OptimizerConfig``) among them.
+  ``optimizer`` (an ``OptimizerConfig``) among them, and whatever other groups of ``jaxnets.options`` it takes.
 - ``load(config) -> Splits``: the data.
 - ``build(config, spec) -> Learner``: the learner for data like those of ``spec``; without the data, so that a trained
-  run predicts where they are not.
+  run predicts where they are not. What the groups of options ask for is put around it.
 
 and, optionally,
 
-- ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``.
-- ``example(spec)``: shapes and dtypes of one example, as the learner's ``predict`` takes it; without it, the inputs'.
-- ``predict(config, spec, given, outputs) -> rows``: what ``jaxnets predict RUN GIVEN...`` prints, one dict a row, where
-  ``outputs(inputs, link)`` is ``link`` of what the trained model makes of inputs [N, ...], the mean over its seeds.
-  Without it, what is given are files of inputs.
-- ``judge(config, spec, inputs, outputs) -> rows``: what it prints of each example in files of inputs, if that is not a
-  class, nor the outputs as they are.
-- ``reconstruct(config, spec, inputs, outputs) -> images``: what the model makes of images, [N, H, W, C], pixels 0 to 1,
-  which ``jaxnets predict RUN FILE... --out FILE`` keeps.
-- ``generate(config, spec, learner, state, options) -> Generated``: what ``jaxnets generate RUN`` prints and writes.
-- ``watch(config, splits, learner, state, step, folder)``: draws how far a run has come, at each evaluation.
-- ``finish(config, splits, learner, states, folder) -> Finished``: makes pictures and samples of a run that has ended,
-  and measures what is no mean over examples, of each seed's state.
+- ``task(config, spec) -> Task``: how users' files are read, what is printed, measured, drawn and generated. Without it,
+  classes where the labels have any, else values.
+- ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
 """
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from jaxnets import recipes
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, nearest
-from jaxnets.learner import Learner, TrainState
-from jaxnets.options.generation import GenerateOptions
-from jaxnets.options.optimizer import OptimizerConfig
-from jaxnets.options.training import TrainingConfig
-from jaxnets.runs import plots
+from jaxnets.learner import Learner
+from jaxnets.options import OptimizerConfig, TrainingConfig
+from jaxnets.options.around import around
+from jaxnets.tasks.classes import classes
+from jaxnets.tasks.task import Task
+from jaxnets.tasks.values import values
 
 
 class Preset(NamedTuple):
@@ -49,41 +38,6 @@ class Preset(NamedTuple):
 
     config: Any
     summary: str
-
-
-class Outputs(Protocol):
-    """``outputs(inputs, link)``: the mean of ``link(outputs)``, such as probabilities, over a run's seeds."""
-
-    @property
-    def first(self) -> tuple[Learner, TrainState]:
-        """The learner of one seed, and the first one's weights: for what has no mean, such as a translation."""
-        ...
-
-    def __call__(self, inputs: np.ndarray, link: Callable[[Any], Any] = lambda outputs: outputs) -> np.ndarray:
-        """Return it for inputs [N, ...]."""
-        ...
-
-
-class Generated(NamedTuple):
-    """What was drawn, as text, and the files that hold it."""
-
-    text: str
-    files: tuple[Path, ...]
-
-
-def pictured(images: np.ndarray, options: GenerateOptions) -> Generated:
-    """Return images that were drawn, [N, H, W, C], pixels 0 to 1, also written to ``options.out`` (.png)."""
-    files = options.files(".png")
-    for file in files:
-        plots.save_image_grid(file, images)
-    return Generated(f"{len(images)} images of {' x '.join(map(str, images.shape[1:]))}", files)
-
-
-class Finished(NamedTuple):
-    """What was measured of a run in the end: of each seed, and of baselines, to stand beside it."""
-
-    metrics: Mapping[str, Sequence[float]] = {}
-    baselines: Mapping[str, float] = {}
 
 
 class Recipe(NamedTuple):
@@ -94,13 +48,11 @@ class Recipe(NamedTuple):
     config: Any
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
-    example: Callable[[Spec], Any]
-    predict: Callable[[Any, Spec, Sequence[str], Outputs], list[dict[str, Any]]] | None
-    judge: Callable[[Any, Spec, np.ndarray, Outputs], list[dict[str, Any]]] | None
-    reconstruct: Callable[[Any, Spec, np.ndarray, Outputs], np.ndarray] | None
-    generate: Callable[[Any, Spec, Learner, TrainState, GenerateOptions], Generated] | None
-    watch: Callable[[Any, Splits, Learner, TrainState, int, Path], None] | None
-    finish: Callable[[Any, Splits, Learner, Sequence[TrainState], Path], Finished] | None
+    task: Callable[[Any, Spec], Task]
+
+    def learner(self, spec: Spec) -> Learner:
+        """Return the learner for data like those of ``spec``, with all that the config asks for."""
+        return around(self.build(self.config, spec), self.config)
 
 
 def find(name: str) -> Recipe:
@@ -122,9 +74,11 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    hooks = (getattr(module, hook, None) for hook in ("predict", "judge", "reconstruct", "generate", "watch", "finish"))
-    example = getattr(module, "example", lambda spec: spec["inputs"].example)
-    return Recipe(name, file, config, module.load, module.build, example, *hooks)
+    return Recipe(name, file, config, module.load, module.build, getattr(module, "task", _usual_task))
+
+
+def _usual_task(config: Any, spec: Spec) -> Task:
+    return classes(spec) if spec["labels"].classes else values(spec)
 
 
 def _from_file(path: Path) -> Recipe:

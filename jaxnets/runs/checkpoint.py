@@ -12,13 +12,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from jaxnets.errors import InputError
+from jaxnets.parameters import paths
 
 KEEP = 2  # checkpoints that are kept
 
 T = TypeVar("T")
 
 
-def save(folder: Path, step: int, state: Any, facts: dict[str, Any]) -> Path:
+def save(folder: Path, step: int, state: Any, facts: dict[str, Any], *, newest: bool = False) -> Path:
     """Save ``state`` as ``folder/<step>``, and remove all but the newest checkpoints.
 
     Arrays and manifest are written to a temporary folder, synced, and renamed into place.
@@ -28,12 +29,13 @@ def save(folder: Path, step: int, state: Any, facts: dict[str, Any]) -> Path:
         step: names the checkpoint.
         state: any pytree of arrays.
         facts: JSON values to be kept beside it.
+        newest: remove those of later steps.
     """
     target = folder / f"{step:010d}"
     partial = folder / f".{target.name}.part"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    arrays = {path: np.asarray(leaf) for path, leaf in _named_leaves(state).items()}
+    arrays = {path: np.asarray(leaf) for path, leaf in paths(state).items()}
     save_file(arrays, partial / "state.safetensors")
     (partial / "manifest.json").write_text(json.dumps({"step": step, **facts}))
     for file in (*partial.iterdir(), partial):
@@ -42,7 +44,7 @@ def save(folder: Path, step: int, state: Any, facts: dict[str, Any]) -> Path:
         shutil.rmtree(target)
     partial.rename(target)
     _sync(folder)
-    for old in steps(folder)[:-KEEP]:
+    for old in [n for n in steps(folder) if newest and n > step] + [n for n in steps(folder) if n <= step][:-KEEP]:
         shutil.rmtree(folder / f"{old:010d}")
     return target
 
@@ -73,7 +75,7 @@ def restore(folder: Path, template: T, part: str = "") -> tuple[T, dict[str, Any
         raise InputError(f"{target}: cannot be read: {error}") from error
     if part:
         arrays = {path.removeprefix(f"{part}/"): array for path, array in arrays.items() if path.startswith(f"{part}/")}
-    wanted = _named_leaves(template)
+    wanted = paths(template)
     wrong = [f"{path} is missing" for path in wanted if path not in arrays]
     wrong += [f"{path} is left over" for path in arrays if path not in wanted]
     wrong += [
@@ -84,12 +86,6 @@ def restore(folder: Path, template: T, part: str = "") -> tuple[T, dict[str, Any
     if wrong:
         raise InputError(f"{target}: does not fit this run: {'; '.join(wrong[:8])}")
     return jax.tree.unflatten(jax.tree.structure(template), [arrays[path] for path in wanted]), facts
-
-
-def _named_leaves(tree: Any) -> dict[str, Any]:
-    """Return the leaves by path, in the tree's order."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _sync(path: Path) -> None:

@@ -17,6 +17,7 @@ from jaxnets.runs import checkpoint
 from jaxnets.runs.environment import environment
 from jaxnets.runs.json_files import from_dict, from_json, to_json
 from jaxnets.training.chunk import run_keys
+from jaxnets.training.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,25 @@ class Run:
         init_key, _ = jax.eval_shape(run_keys, np.asarray(self.config.seed, np.int32))
         shape = jax.eval_shape(learner.init, init_key)
         return checkpoint.restore(self.checkpoints, shape, part="train")[0]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that the newest checkpoint has taken."""
+        return max(checkpoint.steps(self.checkpoints), default=0)
+
+    def lengthen(self, config: RunConfig, plan: Plan) -> None:
+        """Have a run go on, when it is resumed, until the end of a longer plan, from the weights that were kept.
+
+        Raises:
+            InputError: if there is nothing to go on from.
+        """
+        state, facts = checkpoint.restore(self.checkpoints, plan.state)
+        step = int(np.ravel(np.max(state.train.step))[0])  # before the last, where the best were kept
+        if state.best is not None:  # patience begins anew
+            state = state.replace(best=state.best.replace(waited=np.zeros_like(state.best.waited)))
+        to_json(self.path / "config.json", config)
+        (self.path / "result.json").unlink(missing_ok=True)
+        checkpoint.save(self.checkpoints, step, state, {"elapsed": facts["elapsed"], "reason": ""}, newest=True)
 
     def cut_history(self, step: int) -> None:
         """Leave out the rows after ``step``, which the resumed run writes again."""

@@ -11,6 +11,7 @@ import numpy as np
 from jaxnets.errors import InputError
 
 MARKS = "·•x+o*#%"
+_MOST_NUMBERS = 30  # classes of a confusion matrix whose counts are written
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 Rows = Sequence[Mapping[str, Any]]
@@ -38,8 +39,8 @@ def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
         runs: rows of metrics by the run's name.
     """
     names = _metric_names(runs)
-    figure = _figure(figsize=(5.5 * len(names), 4))
-    for axes, metric in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    drawing = figure(figsize=(5.5 * len(names), 4))
+    for axes, metric in zip(drawing.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for number, (run, rows) in enumerate(runs.items()):
             for split, style in (("train", "--"), ("validation", "-")):
                 steps, values = _curve(rows, f"{split}/{metric}")
@@ -56,50 +57,60 @@ def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    drawing.savefig(path, dpi=120)
 
 
 def save_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestion: float | None) -> None:
     """Save the picture of a learning-rate range test: loss over learning rate, and the suggestion."""
-    figure = _figure(figsize=(6, 4))
-    axes = figure.subplots()
+    drawing = figure(figsize=(6, 4))
+    axes = drawing.subplots()
     axes.plot(rates, losses)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
     if suggestion is not None:
         axes.axvline(suggestion, color="C1", linestyle="--", label=f"suggestion: {suggestion:.1e}")
         axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    drawing.savefig(path, dpi=120)
 
 
-def save_piano_rolls(path: Path, pieces: Mapping[str, np.ndarray], lowest: int) -> None:
-    """Save pieces of music, frames [T, keys] by title, as piano rolls below one another; ``lowest`` is a MIDI pitch."""
-    figure = _figure(figsize=(9, 2.5 * len(pieces)))
-    for axes, (title, frames) in zip(figure.subplots(len(pieces), 1, squeeze=False)[:, 0], pieces.items(), strict=True):
-        extent = (0, len(frames), lowest, lowest + frames.shape[1])
-        axes.imshow(frames.T, origin="lower", aspect="auto", cmap="Greys", interpolation="none", extent=extent)
-        axes.set(title=title, xlabel="quarter notes", ylabel="MIDI pitch", ylim=(36, 96))
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+def save_confusion(path: Path, counts: np.ndarray, classes: Sequence[str]) -> None:
+    """Save a confusion matrix: how many examples of each class [row] were taken for each [column], shaded by row."""
+    number = len(classes)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(3.0 + 0.45 * number, 16.0)
+    drawing = figure(figsize=(side + 0.8, side))
+    axes = drawing.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    rotation = 90 if max(map(len, classes)) > 2 else 0
+    axes.set_xticks(range(number), classes, rotation=rotation)
+    axes.set_yticks(range(number), classes)
+    axes.set(xlabel="predicted class", ylabel="true class", title=f"{counts.trace():,} of {counts.sum():,} are right")
+    if number <= _MOST_NUMBERS:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize="small")
+    drawing.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    drawing.savefig(path, dpi=120)
 
 
 def save_image_rows(path: Path, rows: Mapping[str, np.ndarray]) -> None:
     """Save rows of images [N, H, W, C], pixels 0 to 1, below one another, each under its title."""
     number = max(map(len, rows.values()))
-    figure = _figure(figsize=(0.8 * number, 1.05 * len(rows)))
-    for axes, (title, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items(), strict=True):
+    drawing = figure(figsize=(0.8 * number, 1.05 * len(rows)))
+    for axes, (title, images) in zip(drawing.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items(), strict=True):
         _show(axes, _tiled(images, number))
         axes.set_title(title, fontsize="small", loc="left")
-    figure.savefig(path, dpi=120)
+    drawing.savefig(path, dpi=120)
 
 
 def save_image_grid(path: Path, images: np.ndarray) -> None:
     """Save images [N, H, W, C], pixels 0 to 1, as a square grid, two picture elements a pixel or more."""
     side = math.ceil(math.sqrt(len(images)))
     grid = _tiled(images, side)
-    figure = _figure(figsize=(6, 6 * grid.shape[0] / grid.shape[1]))
-    _show(figure.subplots(), grid)
-    figure.savefig(path, dpi=max(120, 2 * grid.shape[1] // 6))
+    drawing = figure(figsize=(6, 6 * grid.shape[0] / grid.shape[1]))
+    _show(drawing.subplots(), grid)
+    drawing.savefig(path, dpi=max(120, 2 * grid.shape[1] // 6))
 
 
 def save_map(path: Path, codes: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
@@ -112,8 +123,8 @@ def save_map(path: Path, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
         method = TSNE(init="pca", perplexity=min(30.0, (len(codes) - 1) / 3), max_iter=500, random_state=0)
         with threadpool_limits(1):  # threads that wait for each other take many times as long beside other work
             points = method.fit_transform(codes)
-    figure = _figure(figsize=(7, 6))
-    axes = figure.subplots()
+    drawing = figure(figsize=(7, 6))
+    axes = drawing.subplots()
     for number, name in enumerate(classes):
         of_class = points[labels == number]
         axes.scatter(of_class[:, 0], of_class[:, -1], s=6, label=name, color=f"C{number % 10}")
@@ -121,7 +132,7 @@ def save_map(path: Path, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
     axes.legend(
         fontsize="small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(classes) // 25
     )
-    figure.savefig(path, dpi=120)
+    drawing.savefig(path, dpi=120)
 
 
 def _tiled(images: np.ndarray, columns: int) -> np.ndarray:
@@ -137,41 +148,6 @@ def _tiled(images: np.ndarray, columns: int) -> np.ndarray:
 def _show(axes: Any, image: np.ndarray) -> None:
     axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
-
-
-def save_forecasts(
-    path: Path,
-    history: np.ndarray,
-    truth: np.ndarray,
-    forecasts: Mapping[str, np.ndarray],
-    names: Sequence[str],
-) -> None:
-    """Save forecasts beside what came, a row of panels for each column (up to eight), a panel for each window.
-
-    Args:
-        path: of the picture.
-        history: what was seen, [N, L, C].
-        truth: what came, [N, H, C].
-        forecasts: by name, [N, H, C].
-        names: of the C columns.
-    """
-    rows, (windows, length) = min(len(names), 8), history.shape[:2]
-    figure = _figure(figsize=(5 * windows, 0.6 + 2.2 * rows))
-    panels = figure.subplots(rows, windows, squeeze=False, sharex=True, sharey="row")
-    past, ahead = np.arange(-length, 0), np.arange(truth.shape[1])
-    for (column, window), axes in np.ndenumerate(panels):
-        seen = history[window, :, column]
-        axes.plot(past, seen, color="0.5", label="history")
-        axes.plot([-1, *ahead], [seen[-1], *truth[window, :, column]], color="k", linewidth=1, label="truth")
-        for name, values in forecasts.items():
-            axes.plot(ahead, values[window, :, column], label=name, linewidth=1.8 if name == "forecast" else 1)
-        axes.axvline(-0.5, color="0.8", linewidth=1)
-        axes.set_title(names[column], fontsize="medium", loc="left")
-        axes.grid(alpha=0.3)
-    for axes in panels[-1]:
-        axes.set_xlabel("rows from the first that is forecast")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
-    figure.savefig(path, dpi=100)
 
 
 def sketch(runs: Mapping[str, Rows], metric: str = "loss", width: int = 72, height: int = 14) -> str:
@@ -211,11 +187,11 @@ def _curve(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([row["step"] for row in having], int), values
 
 
-def _figure(figsize: tuple[float, float]) -> Any:
+def figure(figsize: tuple[float, float]) -> Any:
     """Return an empty figure that needs no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (slow to import)
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=figsize, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    empty = Figure(figsize=figsize, layout="constrained")
+    FigureCanvasAgg(empty)
+    return empty

@@ -1,12 +1,15 @@
 """What the command line prints of a run, before it and after."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from jaxnets.data import Splits
 from jaxnets.learner import Learner
+from jaxnets.metrics import Better
 from jaxnets.runs.console import console
+from jaxnets.runs.diagnosis import diagnosis
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.summary import summarize
 from jaxnets.training import readable
@@ -23,7 +26,7 @@ def describe(name: str, learner: Learner, example: Any, splits: Splits, config: 
         splits: the data.
         config: the run's.
     """
-    parts = ", ".join(f"{data.num_examples:,} {part}" for part, data in splits._asdict().items() if data is not None)
+    parts = ", ".join(f"{data.num_examples:,} {part}" for part, data in splits.parts.items())
     inputs = splits.train.spec["inputs"]
     result = summarize(learner, example)
     shape = " x ".join(map(str, inputs.shape))
@@ -35,29 +38,39 @@ def describe(name: str, learner: Learner, example: Any, splits: Splits, config: 
     )
 
 
-def dry_run(plan: Plan, splits: Splits, batch_size: int) -> None:
+def dry_run(plan: Plan) -> None:
     """Print what was found out without compiling."""
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(plan.state))
     length = f"{plan.num_steps:,} steps" if plan.num_steps else f"{plan.limit:g} s"
-    console.print(f"{length} of {batch_size} examples, metrics every {plan.every:,} steps")
-    console.print(f"state {readable.size(size, 'B')}, training data {readable.size(splits.train.nbytes, 'B')}")
+    console.print(f"{length} of {plan.batch_size} examples, metrics every {plan.every:,} steps")
+    console.print(f"state {readable.size(size, 'B')}, training data {readable.size(plan.train.nbytes, 'B')}")
     console.print("all shapes, dtypes and ranges are right; nothing was compiled")
 
 
-def report(run: Run, result: dict[str, Any], again: str) -> None:
-    """Print the summary of a run that has ended."""
+def report(run: Run, result: dict[str, Any], again: str, better: Mapping[str, Better]) -> None:
+    """Print the summary of a run that has ended.
+
+    Args:
+        run: its folder.
+        result: what came of it.
+        again: the command to go on.
+        better: which values of each metric of its curves are better.
+    """
     seconds, compiling = result["seconds"], result["compile_seconds"]
     width = max([22, *(len(name) + 2 for name in (*result["metrics"], *result["baselines"]))])
     own = {name: metric["values"] for name, metric in result["metrics"].items()}
-    console.print(metrics(own, len(result["seeds"]), width))
+    console.print(metrics(own, len(result["seeds"]), width, result["about"]))
     for name, value in result["baselines"].items():
-        console.print(f"{name.replace('/', ' '):<{width}}{readable.metric(name, value)}  (baseline)")
+        about = ", ".join(["baseline", *filter(None, [result["about"].get(name)])])
+        console.print(f"{_words(name):<{width}}{readable.metric(name, value)}  ({about})")
     rate = result["examples_per_second"]
     console.print(
         f"{readable.seconds(seconds)}, of which compiling {compiling / seconds:.0%}, waiting for data "
         f"{result['wait_seconds'] / seconds:.0%}; {rate:,.0f} examples/s; "
         f"peak memory {readable.size(result['peak_memory_bytes'], 'B')}"
     )
+    if fit := diagnosis(run.history(), better):
+        console.print(f"fit: {fit}")
     console.print(f"kept in {run.path} (curves.png, metrics.jsonl, result.json)\nto resume: {again}")
     if hint := _hint(result):
         console.print(f"hint: {hint}")
@@ -76,9 +89,23 @@ def _hint(result: dict[str, Any]) -> str:
     return ""
 
 
-def metrics(metrics: dict[str, Any], num_seeds: int, width: int = 22) -> str:
-    """Return the metrics, a line each; with several seeds as mean ± standard deviation."""
+def metrics(metrics: dict[str, Any], num_seeds: int, width: int = 22, about: Mapping[str, str] | None = None) -> str:
+    """Return the metrics, a line each; with several seeds as mean ± standard deviation.
+
+    Args:
+        metrics: values by name.
+        num_seeds: how many each has.
+        width: of the names.
+        about: what a name cannot say.
+    """
     of = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else "1 seed"
-    return "\n".join(
-        f"{name.replace('/', ' '):<{width}}{readable.metric(name, value)}  ({of})" for name, value in metrics.items()
-    )
+    lines = []
+    for name, value in metrics.items():
+        note = ", ".join([of, *filter(None, [(about or {}).get(name)])])
+        lines.append(f"{_words(name):<{width}}{readable.metric(name, value)}  ({note})")
+    return "\n".join(lines)
+
+
+def _words(name: str) -> str:
+    """Return a metric's key as words: test/mse_of_pca becomes test mse of pca."""
+    return name.replace("/", " ").replace("_", " ")

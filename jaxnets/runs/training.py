@@ -7,33 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data import Splits
-from jaxnets.learner import Learner, TrainState
+from jaxnets.data import Data
+from jaxnets.learner import TrainState
 from jaxnets.network import num_parameters
-from jaxnets.options.training import TrainingConfig
 from jaxnets.runs import checkpoint, plots
 from jaxnets.runs.environment import peak_memory
 from jaxnets.runs.folder import Run
 from jaxnets.runs.json_files import plain, to_json
 from jaxnets.runs.signals import Interrupted, noted_signals
 from jaxnets.training.evaluation import evaluate
-from jaxnets.training.events import Elapsed, Event, events
-from jaxnets.training.plan import check
+from jaxnets.training.events import Elapsed, Event, follow
+from jaxnets.training.plan import Plan
 from jaxnets.training.progress import Display
 
-Finish = Callable[[TrainState], tuple[Mapping[str, Sequence[float]], Mapping[str, float]]]
+Finish = Callable[[TrainState], tuple[Mapping[str, Sequence[float]], Mapping[str, float], Mapping[str, str]]]
 
 SAVE_SECONDS = 60.0  # between two checkpoints, about: what kill -9 may cost
 
 
 def train(
     run: Run,
-    learner: Learner,
-    splits: Splits,
-    training: TrainingConfig,
+    plan: Plan,
+    test: Data | None,
     display: Display,
     watch: Callable[[TrainState, int], None] = lambda state, step: None,
-    finish: Finish = lambda state: ({}, {}),
+    finish: Finish = lambda state: ({}, {}, {}),
     *,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -41,36 +39,33 @@ def train(
 
     Args:
         run: the run's folder.
-        learner: a population where the run has several seeds.
-        splits: the data.
-        training: how long and in which batches.
+        plan: the run, checked; of a population where it has several seeds.
+        test: the test data, if there are any.
         display: what shows the events.
         watch: what is made of the state (and step) at each evaluation.
-        finish: what is made of the state that is kept; it returns metrics, of each seed, and those of baselines.
+        finish: what is made of the state that is kept; it returns metrics, of each seed, those of baselines, and what
+            their names cannot say.
         resume: go on from the newest checkpoint; from the beginning, if there is none yet.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
     """
-    options = training.options() | {"seed": run.config.seed, "validation": splits.validation}
-    event = None
+    event, given = None, {}
     if resume:
         step = 0
         if checkpoint.steps(run.checkpoints):
-            plan = check(learner, splits.train, **options)
             state, facts = checkpoint.restore(run.checkpoints, plan.state)
             step, elapsed = facts["step"], Elapsed(*facts["elapsed"])
-            options |= {"resume": state, "elapsed": elapsed}
+            given = {"resume": state, "elapsed": elapsed}
             if facts["reason"]:
                 event = Event("end", state, step, plan.num_steps, {}, *elapsed, reason=facts["reason"])
         run.cut_history(step)
     with noted_signals() as received:
-        event = event or _follow(run, events(learner, splits.train, **options), display, watch, received)
+        event = event or _follow(run, follow(plan, **given), display, watch, received)
     plots.save_curves(run.path / "curves.png", {run.config.recipe: run.history()})
-    examples = event.step * training.batch_size * len(run.config.seeds)
-    result = _result(run, learner, splits, event, examples)
+    result = _result(plan, test, event)
     to_json(run.path / "result.json", result)  # without baselines: what follows may take long, or fail
-    metrics, result["baselines"] = finish(event.run_state.train)
+    metrics, result["baselines"], result["about"] = finish(event.run_state.train)
     result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
     to_json(run.path / "result.json", result)
     return result
@@ -104,12 +99,14 @@ def _follow(
     return event
 
 
-def _result(run: Run, learner: Learner, splits: Splits, event: Event, examples: int) -> dict[str, Any]:
+def _result(plan: Plan, test: Data | None, event: Event) -> dict[str, Any]:
     """Evaluate the weights that were kept on everything that was held out."""
     state, metrics = event.run_state.train, {}
-    for name, data in (("validation", splits.validation), ("test", splits.test)):
+    for name, data in (("validation", plan.validation), ("test", test)):
         if data is not None:
-            metrics |= {f"{name}/{key}": spread(value) for key, value in evaluate(learner, state, data).items()}
+            metrics |= {f"{name}/{key}": spread(value) for key, value in evaluate(plan.learner, state, data).items()}
+    seeds = np.ravel(plan.seeds)
+    examples = event.step * plan.batch_size * len(seeds)
     return {
         "metrics": metrics,
         "seconds": event.seconds,
@@ -117,8 +114,8 @@ def _result(run: Run, learner: Learner, splits: Splits, event: Event, examples: 
         "wait_seconds": event.wait_seconds,
         "examples_per_second": examples / max(event.seconds - event.compile_seconds, 1e-9),
         "steps": event.step,
-        "parameters": num_parameters(state.params) // len(run.config.seeds),
-        "seeds": list(run.config.seeds),
+        "parameters": num_parameters(state.params) // len(seeds),
+        "seeds": seeds.tolist(),
         "peak_memory_bytes": peak_memory(),
         "stop_reason": event.reason,
     }

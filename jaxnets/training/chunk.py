@@ -8,18 +8,20 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxnets.learner import Learner, Metrics, Step, TrainState
+from jaxnets.learner import Learner, Step, Sums, TrainState
+from jaxnets.metrics import add, zeros
 from jaxnets.network import Key
 from jaxnets.transforms.population import OneByOne, one_by_one
 
-Chunk = Callable[..., tuple[TrainState, Metrics]]
+Chunk = Callable[..., tuple[TrainState, Sums]]
 
 
 def chunk(learner: Learner) -> Chunk:
     """Return a pure function that takes many steps in one loop, to be compiled alone or inside something larger.
 
     ``run(state, sums, columns, rows, offset, num_steps, key) -> (state, sums)``: step ``i`` trains on the rows
-    ``rows[offset + i]`` of ``columns`` with the key ``fold_in(key, state.step)``, and adds its metrics to ``sums``.
+    ``rows[offset + i]`` of ``columns`` with the key ``fold_in(key, state.step)``, and adds what its metrics
+    measure to ``sums`` (``metrics.add``).
     ``num_steps`` is an argument like the others, so one program serves chunks of every length, and the bits are the
     same however a run is cut into chunks.
     """
@@ -32,18 +34,18 @@ def _loop(step: Step) -> Chunk:
 
     def run(
         state: TrainState,
-        sums: Metrics,
+        sums: Sums,
         columns: Mapping[str, jax.Array],
         rows: jax.Array,
         offset: jax.Array | int,
         num_steps: jax.Array | int,
         key: Key,
-    ) -> tuple[TrainState, Metrics]:
-        def take(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Sums]:
+        def take(i: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
             state, sums = carry
             batch = {name: column[rows[offset + i]] for name, column in columns.items()}
-            state, metrics = step(state, batch, step_key(key, state.step))
-            return state, jax.tree.map(jnp.add, sums, metrics)
+            state, measured = step(state, batch, step_key(key, state.step))
+            return state, add(sums, measured)
 
         return lax.fori_loop(0, num_steps, take, (state, sums))
 
@@ -55,14 +57,14 @@ def _each_in_turn(loop: Chunk, size: int) -> Chunk:
 
     def run(
         state: TrainState,
-        sums: Metrics,
+        sums: Sums,
         columns: Mapping[str, jax.Array],
         rows: jax.Array,
         offset: jax.Array | int,
         num_steps: jax.Array | int,
         key: Key,
-    ) -> tuple[TrainState, Metrics]:
-        def steps(state: TrainState, sums: Metrics, rows: jax.Array, key: Key) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Sums]:
+        def steps(state: TrainState, sums: Sums, rows: jax.Array, key: Key) -> tuple[TrainState, Sums]:
             return loop(state, sums, columns, rows, offset, num_steps, key)
 
         return one_by_one(steps, size, state, sums, jnp.swapaxes(rows, 0, 1), key)
@@ -70,13 +72,12 @@ def _each_in_turn(loop: Chunk, size: int) -> Chunk:
     return run
 
 
-def no_metrics(learner: Learner, state: TrainState, columns: Mapping[str, Any], rows: Any, key: Key) -> Metrics:
+def no_metrics(learner: Learner, state: TrainState, columns: Mapping[str, Any], rows: Any, key: Key) -> Sums:
     """Return the zeros from which a chunk's ``sums`` start; shapes are enough for the arguments."""
     batch = {
         name: jax.ShapeDtypeStruct(rows.shape[1:] + column.shape[1:], column.dtype) for name, column in columns.items()
     }
-    metrics = jax.eval_shape(learner.step, state, batch, key)[1]
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+    return zeros(jax.eval_shape(learner.step, state, batch, key)[1])
 
 
 def run_keys(seed: ArrayLike) -> tuple[Key, Key]:

@@ -1,6 +1,7 @@
 """Evaluation and prediction over whole data sets, in batches of one shape."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax import lax
 
 from jaxnets.data import padded_batches
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, Metrics, TrainState
+from jaxnets.learner import Learner, Sums, TrainState
 from jaxnets.metrics import add_up, compute
 from jaxnets.training.compiling import jit
 from jaxnets.transforms.population import apart
@@ -33,19 +34,23 @@ def _size(batch_size: int | None) -> int:
     return batch_size
 
 
-def in_turn(learner: Learner) -> Callable[..., Metrics]:
+def in_turn(learner: Learner) -> Callable[..., Sums]:
     """Return a pure function that evaluates batch after batch, to be compiled.
 
     ``run(state, batches, num) -> metrics``: arrays [K, B, ...] hold K batches, of which the first ``num`` are
     evaluated; the metrics of each are [K, ...], zeros for the rest.
     """
-    evaluate_one = apart(learner.evaluate)
+    return _one_after_another(learner.evaluate)
 
-    def run(state: TrainState, batches: Mapping[str, jax.Array], num: jax.Array | int) -> Metrics:
-        def metrics_of(i: jax.Array | int) -> Metrics:
+
+def _one_after_another(evaluate: Callable[..., Sums]) -> Callable[..., Sums]:
+    evaluate_one = apart(evaluate)
+
+    def run(state: TrainState, batches: Mapping[str, jax.Array], num: jax.Array | int) -> Sums:
+        def metrics_of(i: jax.Array | int) -> Sums:
             return evaluate_one(state, {name: jnp.asarray(array)[i] for name, array in batches.items()})
 
-        def add(i: jax.Array, found: Metrics) -> Metrics:
+        def add(i: jax.Array, found: Sums) -> Sums:
             return jax.tree.map(lambda leaf, new: leaf.at[i].set(new), found, metrics_of(i))
 
         def zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -76,6 +81,18 @@ def groups(
         yield batches, np.int32(min(together, -(-number // size) - start * together))
 
 
+@lru_cache(maxsize=32)
+def _evaluation(evaluate: Callable[..., Sums]) -> Callable[..., Sums]:
+    """Return the compiled program for a learner's ``evaluate``, one for all calls."""
+    return jit(_one_after_another(evaluate))
+
+
+@lru_cache(maxsize=32)
+def _prediction(predict: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the compiled program for a learner's ``predict``, one for all calls."""
+    return jit(predict)
+
+
 def evaluate(
     learner: Learner,
     state: TrainState,
@@ -92,8 +109,9 @@ def evaluate(
         batch_size: examples at a time; the last batch is padded and masked, so that one program serves all. By default
             32 on CPU, 256 elsewhere.
     """
-    call = jit(in_turn(learner))
-    return compute(add_up([call(state, *group) for group in groups(data, batch_size)]))
+    call = _evaluation(learner.evaluate)
+    sums = add_up([jax.device_get(call(state, *group)) for group in groups(data, batch_size)])
+    return compute(learner.metrics, sums, axes=np.ndim(state.step))
 
 
 def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int | None = None) -> Any:
@@ -106,7 +124,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     number = len(arrays["0"])
     if number == 0:
         raise InputError("no inputs to predict; give at least one example, [1, ...]")
-    call = jit(learner.predict)
+    call = _prediction(learner.predict)
     parts = [
         jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
         for batch in padded_batches(arrays, min(_size(batch_size), number))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -10,16 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import monitoring
 
-from jaxnets.data import Data
-from jaxnets.learner import Learner
-from jaxnets.metrics import add_up, compute
+from jaxnets.data import Data, MakeOrder, usual
+from jaxnets.learner import Initial, Learner, started
+from jaxnets.metrics import add_up, compute, values_of
 from jaxnets.training.chunk import chunk, run_keys
 from jaxnets.training.compiling import jit, use_compile_cache
 from jaxnets.training.evaluation import groups, in_turn
 from jaxnets.training.feed import Feed
 from jaxnets.training.plan import Plan, RunState, check
 from jaxnets.training.stopping import EarlyStopping, first_best, updated_best
-from jaxnets.transforms.population import traced_once
 
 CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device
 FEW = 4  # slow steps that are taken together, in up to ten times as long, for every call asks for all its memory anew
@@ -75,6 +75,8 @@ def events(
     validation: Data | None = None,
     evaluate_every: str | int = "1ep",
     early_stopping: EarlyStopping | None = None,
+    order: MakeOrder = usual,
+    initial: Initial | None = None,
     resume: RunState | None = None,
     elapsed: Elapsed = Elapsed(),
     on_device: bool | None = None,
@@ -90,6 +92,9 @@ def events(
         validation: evaluated as often as ``evaluate_every`` says, each example exactly once.
         evaluate_every: steps or epochs between two rows of metrics.
         early_stopping: when to stop before ``duration``.
+        order: makes the order of the training rows: ``data.shuffled``, ``data.by_length``, ``data.balanced``, ... By
+            default by length, where the data have "lengths", else shuffled.
+        initial: weights to begin from, in part or whole; the rest is drawn.
         resume: the ``run_state`` to go on from, of a run with the same arguments.
         elapsed: how long the run took before.
         on_device: keep the training data on the device, or send rows as they are needed. By default as fits.
@@ -100,7 +105,6 @@ def events(
     Raises:
         InputError: if an argument or the data do not suit, before anything compiles.
     """
-    learner = traced_once(learner)
     plan = check(
         learner,
         train,
@@ -110,22 +114,43 @@ def events(
         validation=validation,
         evaluate_every=evaluate_every,
         early_stopping=early_stopping,
+        order=order,
+        initial=initial,
     )
+    yield from follow(plan, resume=resume, elapsed=elapsed, on_device=on_device)
+
+
+def follow(
+    plan: Plan,
+    *,
+    resume: RunState | None = None,
+    elapsed: Elapsed = Elapsed(),
+    on_device: bool | None = None,
+) -> Iterator[Event]:
+    """Train as planned, and yield events as ``events`` does.
+
+    Args:
+        plan: the run, checked.
+        resume: the ``run_state`` to go on from.
+        elapsed: how long the run took before.
+        on_device: as in ``events``.
+    """
     use_compile_cache()
-    loop = _Loop(learner, Feed(train, plan.seeds, batch_size, plan.num_steps, on_device), plan, resume, elapsed)
+    feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order)
+    loop = _Loop(feed, plan, resume, elapsed)
     yield loop.event("compiling")
-    loop.compile(validation)
+    loop.compile()
     yield loop.event("compiled")
     reason = loop.stop_reason()
     while not reason:
         until = loop.step - loop.step % plan.every + plan.every
         loop.advance(until if plan.num_steps is None else min(until, plan.num_steps))
-        row = compute(loop.run.sums, "train/")
+        row = loop.metrics(values_of(loop.run.sums), "train/")
         reason = loop.stop_reason(row)
         if not reason and loop.step % plan.every:
             yield loop.event("chunk", row)
             continue
-        times = {"epoch": loop.step * batch_size / train.num_examples, "seconds": loop.seconds}
+        times = {"epoch": loop.step * plan.batch_size / plan.train.num_examples, "seconds": loop.seconds}
         row = loop.evaluate({"step": loop.step, **times, **row})
         reason = reason or loop.stop_reason()
         yield loop.event("evaluation", row)
@@ -135,16 +160,17 @@ def events(
 class _Loop:
     """The host's side of a run: its programs, where it stands, and how long it took."""
 
-    def __init__(self, learner: Learner, feed: Feed, plan: Plan, resume: RunState | None, elapsed: Elapsed):
+    def __init__(self, feed: Feed, plan: Plan, resume: RunState | None, elapsed: Elapsed):
         self.start = time.perf_counter() - elapsed.seconds
         _, self.compile_seconds, self.wait_seconds = elapsed
         self.cached = False
-        self.learner, self.feed, self.plan = learner, feed, plan
+        self.learner, self.feed, self.plan = plan.learner, feed, plan
         self.step = 0 if resume is None else int(np.ravel(resume.train.step)[0])
         feed.begin(self.step)  # while programs are compiled
         init_key, self.key = run_keys(plan.seeds)
         if resume is None:
-            state = self._compiled(learner.init, init_key)(init_key)
+            given = init_key, plan.initial
+            state = self._compiled(partial(started, self.learner), *given)(*given)
             sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), plan.state.sums)
             best = first_best(state, plan.early_stopping) if plan.early_stopping else None
             self.run = RunState(state, sums, best)
@@ -163,11 +189,10 @@ class _Loop:
         times = self.seconds, self.compile_seconds, self.wait_seconds, rate
         return Event(kind, self.run, self.step, self.plan.num_steps, row or {}, *times, self.cached, reason)
 
-    def compile(self, validation: Data | None) -> None:
+    def compile(self) -> None:
         """Compile the two programs, one for evaluation and one for all steps, and wait for the first rows."""
-        self.validation = validation
-        if validation is not None:
-            self.evaluation = self._compiled(in_turn(self.learner), self.run.train, *next(groups(validation)))
+        if (held_out := self.plan.validation) is not None:
+            self.evaluation = self._compiled(in_turn(self.learner), self.run.train, *next(groups(held_out)))
         span = np.int32(0), np.int32(0)
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
@@ -199,13 +224,17 @@ class _Loop:
 
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row with validation metrics; training metrics start anew, and the best weights are noted."""
-        if self.validation is not None:
-            parts = [self.evaluation(self.run.train, *group) for group in groups(self.validation)]
-            row |= compute(add_up(parts), "validation/")
+        if (held_out := self.plan.validation) is not None:
+            parts = [jax.device_get(self.evaluation(self.run.train, *group)) for group in groups(held_out)]
+            row |= self.metrics(add_up(parts), "validation/")
         self.run = self.run.replace(sums=jax.tree.map(jnp.zeros_like, self.run.sums))
         if self.plan.early_stopping and self.run.best:
             self.run = self.run.replace(best=updated_best(self.run.best, self.run.train, row, self.plan.early_stopping))
         return row
+
+    def metrics(self, sums: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """Return what is computed of sums on the host."""
+        return compute(self.learner.metrics, sums, prefix, self.plan.seeds.ndim)
 
     def stop_reason(self, row: Mapping[str, Any] | None = None) -> str:
         """Return why the run is over, or an empty string."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnets.data import Data, Shuffle
+from jaxnets.data import Data, MakeOrder, usual
 
 # Row numbers, and bytes of rows, that are sent to the device in one go.
 _MOST_ROWS = 1 << 20
@@ -46,15 +46,21 @@ class Feed:
         num_steps: of the whole run; None if not known.
         on_device: keep all data on the device, or send the rows of each buffer. By default as fits: data that take up
             to a quarter of the device's memory are kept there.
+        order: makes the order of the rows.
     """
 
     def __init__(
-        self, data: Data, seeds: np.ndarray, batch_size: int, num_steps: int | None, on_device: bool | None = None
+        self,
+        data: Data,
+        seeds: np.ndarray,
+        batch_size: int,
+        num_steps: int | None,
+        on_device: bool | None = None,
+        order: MakeOrder = usual,
     ):
         self._data = data
         self._seeds = seeds
-        lengths = data.get("lengths")
-        self._orders = [Shuffle(data.num_examples, batch_size, int(seed), lengths) for seed in seeds.reshape(-1)]
+        self._orders = [order(data, batch_size, int(seed)) for seed in seeds.reshape(-1)]
         self._on_device = data.nbytes <= _device_memory() // 4 if on_device is None else on_device
         self.examples_a_step = batch_size * seeds.size
         capacity = _MOST_ROWS // self.examples_a_step

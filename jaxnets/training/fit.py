@@ -32,7 +32,8 @@ def fit(learner: Learner, train: Data, *, progress: bool = True, **options: Any)
         learner: what is trained.
         train: the training data.
         progress: show progress on the terminal.
-        **options: those of ``events``: duration, batch_size, seed, validation, evaluate_every, early_stopping, ...
+        **options: those of ``events``: duration, batch_size, seed, validation, evaluate_every, early_stopping, order,
+            initial, ...
     """
     from jaxnets.training.progress import Display  # noqa: PLC0415  (rich is needed only to show something)
 

@@ -1,6 +1,7 @@
 """A run's arguments and data, checked before anything compiles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -8,12 +9,14 @@ import jax
 import numpy as np
 from flax import struct
 
-from jaxnets.data import Data, check_alike
+from jaxnets.data import Data, MakeOrder, check_alike, usual
 from jaxnets.errors import InputError, nearest
-from jaxnets.learner import Learner, Metrics, TrainState, check_minimizes
+from jaxnets.learner import Initial, Learner, Sums, TrainState, check_minimizes, started
+from jaxnets.metrics import Better, Total, directions
 from jaxnets.training.chunk import no_metrics, run_keys
 from jaxnets.training.duration import Duration
 from jaxnets.training.stopping import Best, EarlyStopping, first_best
+from jaxnets.transforms.population import traced_once
 
 
 class RunState(struct.PyTreeNode):
@@ -26,46 +29,65 @@ class RunState(struct.PyTreeNode):
     """
 
     train: TrainState
-    sums: Metrics
+    sums: Sums
     best: Best | None = None
 
 
 class Plan(NamedTuple):
-    """A run that was checked.
+    """A run that was checked: all that ``follow`` needs.
 
     Attributes:
+        learner: what is trained; its step is traced once.
+        train: the training data.
+        validation: what is evaluated now and then, if anything.
+        batch_size: examples of a step.
         num_steps: its length in steps; None if that is in time.
         limit: its length in seconds; None if that is in steps.
         every: steps between two evaluations.
         seeds: one, or one for each member of a population.
         early_stopping: when to stop before that.
+        order: makes the order of the training rows.
+        initial: weights to begin from, if any are given.
         state: shapes and dtypes of its state.
+        better: which values of each metric are better, by its name.
     """
 
+    learner: Learner
+    train: Data
+    validation: Data | None
+    batch_size: int
     num_steps: int | None
     limit: float | None
     every: int
     seeds: np.ndarray
     early_stopping: EarlyStopping | None
+    order: MakeOrder
+    initial: Initial | None
     state: RunState
+    better: Mapping[str, Better]
 
 
 def check(
     learner: Learner,
     train: Data,
     *,
-    duration: str | int,
-    batch_size: int,
-    seed: int | Sequence[int],
-    validation: Data | None,
-    evaluate_every: str | int,
-    early_stopping: EarlyStopping | None,
+    duration: str | int = "10ep",
+    batch_size: int = 32,
+    seed: int | Sequence[int] = 0,
+    validation: Data | None = None,
+    evaluate_every: str | int = "1ep",
+    early_stopping: EarlyStopping | None = None,
+    order: MakeOrder = usual,
+    initial: Initial | None = None,
 ) -> Plan:
-    """Check a run's arguments, its data and the shapes of its steps, as ``events`` does first; nothing is compiled.
+    """Check a run's arguments, its data and the shapes of its steps; nothing is compiled.
+
+    The arguments are those of ``events``.
 
     Raises:
         InputError: if something does not suit.
     """
+    learner = traced_once(learner)
     length = Duration.parse(duration)
     every = Duration.parse(evaluate_every).steps(train.num_examples, batch_size)
     if every is None:
@@ -80,36 +102,63 @@ def check(
         check_minimizes(learner, "patience")
     if early_stopping and validation is None and early_stopping.monitor.startswith("validation/"):
         raise InputError(f"early stopping on {early_stopping.monitor!r} needs validation data")
-    if "lengths" in train and train["lengths"].shape != (train.num_examples,):
-        raise InputError(f"lengths of shape {train['lengths'].shape} for {train.num_examples} examples; give one each")
+    order(train, batch_size, 0)
     learner.check(train)
     if validation is not None:
         check_alike(train, validation, "validation")
         learner.check(validation)
-    limit = length.amount if length.unit == "seconds" else None
-    num_steps = length.steps(train.num_examples, batch_size)
     seeds = seeds.astype(np.int32)
-    state = _state_shape(learner, train, batch_size, seeds, early_stopping)
+    state = _state_shape(learner, train, batch_size, seeds, initial)
+    better = _directions(learner, train, validation, state)
     if early_stopping:
-        _check_monitor(early_stopping.monitor, learner, state, validation)
-    return Plan(num_steps, limit, every, seeds, early_stopping, state)
+        early_stopping = rule = _directed(early_stopping, better)
+        state = state.replace(best=jax.eval_shape(lambda state: first_best(state, rule), state.train))
+    return Plan(
+        learner,
+        train,
+        validation,
+        batch_size,
+        length.steps(train.num_examples, batch_size),
+        length.amount if length.unit == "seconds" else None,
+        every,
+        seeds,
+        early_stopping,
+        order,
+        initial,
+        state,
+        better,
+    )
 
 
-def _check_monitor(monitor: str, learner: Learner, state: RunState, validation: Data | None) -> None:
-    names = [f"train/{name}" for name in state.sums]
+def _directed(rule: EarlyStopping, better: Mapping[str, Better]) -> EarlyStopping:
+    """Return the rule with what is better of the metric that it looks at."""
+    if rule.monitor not in better:
+        raise InputError(f"monitor={rule.monitor!r} is none of {', '.join(better)}{nearest(rule.monitor, better)}")
+    if rule.maximize is not None:
+        return rule
+    if better[rule.monitor] is None:
+        raise InputError(f"monitor={rule.monitor!r}: of it neither higher nor lower values are better; choose another")
+    return replace(rule, maximize=better[rule.monitor] == "higher")
+
+
+def _directions(learner: Learner, train: Data, validation: Data | None, state: RunState) -> dict[str, Better]:
+    """Return the names of all metrics of a run, and which values of each are better."""
+    axes = state.train.step.ndim
+    sums = jax.tree.map(lambda total: total.high, state.sums, is_leaf=lambda node: isinstance(node, Total))
+    found: dict[str, Better] = {
+        f"train/{name}": better for name, better in directions(learner.metrics, sums, axes).items()
+    }
+    batch = {name: jax.ShapeDtypeStruct((2, *array.shape[1:]), array.dtype) for name, array in train.items()}
     if validation is not None:
-        batch = {name: jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype) for name, array in validation.items()}
-        names += [f"validation/{name}" for name in jax.eval_shape(learner.evaluate, state.train, batch)]
-    if monitor not in names:
-        raise InputError(f"monitor={monitor!r} is none of {', '.join(names)}{nearest(monitor, names)}")
+        held_out = directions(learner.metrics, jax.eval_shape(learner.evaluate, state.train, batch), axes)
+        found |= {f"validation/{name}": better for name, better in held_out.items()}
+    return found
 
 
 def _state_shape(
-    learner: Learner, train: Data, batch_size: int, seeds: np.ndarray, early_stopping: EarlyStopping | None
+    learner: Learner, train: Data, batch_size: int, seeds: np.ndarray, initial: Initial | None
 ) -> RunState:
     init_key, run_key = jax.eval_shape(run_keys, seeds)
-    state = jax.eval_shape(learner.init, init_key)
+    state = jax.eval_shape(partial(started, learner), init_key, initial)
     rows = jax.ShapeDtypeStruct((1, *seeds.shape, batch_size), np.int32)
-    sums = jax.eval_shape(partial(no_metrics, learner), state, dict(train), rows, run_key)
-    best = jax.eval_shape(lambda state: first_best(state, early_stopping), state) if early_stopping else None
-    return RunState(state, sums, best)
+    return RunState(state, jax.eval_shape(partial(no_metrics, learner), state, dict(train), rows, run_key))

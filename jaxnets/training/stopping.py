@@ -21,13 +21,13 @@ class EarlyStopping:
         patience: evaluations without improvement after which the run stops.
         min_delta: how much better counts as an improvement.
         monitor: the metric that is looked at.
-        maximize: whether more of it is better.
+        maximize: whether more of it is better; as the learner's metric says if absent.
     """
 
     patience: int
     min_delta: float = 0.0
     monitor: str = "validation/loss"
-    maximize: bool = False
+    maximize: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""

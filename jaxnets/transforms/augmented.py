@@ -1,10 +1,11 @@
 """Augmentation of what a learner is trained on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, check_single
+from jaxnets.learner import Batch, Learner, TrainState, check_single, with_training
 from jaxnets.network import Key
 
 Augment = Callable[[Key, jax.Array], jax.Array]
@@ -13,9 +14,12 @@ Augment = Callable[[Key, jax.Array], jax.Array]
 def augmented(learner: Learner, augment: Augment) -> Learner:
     """Return a learner whose training batches have ``augment(key, inputs)`` for inputs; ``population`` comes after."""
 
-    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
-        check_single(state, "augmented")
-        augment_key, step_key = jax.random.split(key)
-        return learner.step(state, {**batch, "inputs": augment(augment_key, batch["inputs"])}, step_key)
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def train(state: TrainState, batch: Batch, key: Key) -> Any:
+            check_single(state, "augmented")
+            augment_key, key = jax.random.split(key)
+            return function(state, {**batch, "inputs": augment(augment_key, batch["inputs"])}, key)
 
-    return learner._replace(step=step)
+        return train
+
+    return with_training(learner, wrap)

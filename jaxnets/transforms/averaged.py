@@ -2,19 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, check_single
-from jaxnets.network import Key, PyTree
+from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, check_single, started
+from jaxnets.network import Key
 
-
-class Averaged(struct.PyTreeNode):
-    """The optimizer state of an ``averaged`` learner: the inner one's, and the average."""
-
-    inner: PyTree
-    params: PyTree
-    model_state: PyTree
+_NAME = "average"  # in ``TrainState.extra``
 
 
 def averaged(learner: Learner, decay: float) -> Learner:
@@ -31,30 +24,31 @@ def averaged(learner: Learner, decay: float) -> Learner:
     if not 0 <= decay < 1:
         raise InputError(f"{decay=} must be in [0, 1), such as 0.999")
 
-    def init(key: Key) -> TrainState:
-        state = learner.init(key)
-        return state.replace(opt_state=Averaged(state.opt_state, state.params, state.model_state))
+    def init(key: Key, initial: Initial | None = None) -> TrainState:
+        state = started(learner, key, initial)
+        if _NAME in state.extra:
+            raise InputError("averaged(averaged(...)): the weights are averaged once; leave one out")
+        return state.replace(extra={**state.extra, _NAME: {"params": state.params, "model_state": state.model_state}})
 
-    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
         check_single(state, "averaged")
-        average = state.opt_state
-        new, metrics = learner.step(state.replace(opt_state=average.inner), batch, key)
+        new, sums = learner.step(state, batch, key)
         keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
 
         def move(old: jax.Array, value: jax.Array) -> jax.Array:
             floating = jnp.issubdtype(old.dtype, jnp.floating)
             return (old + (1.0 - keep) * (value - old)).astype(old.dtype) if floating else value
 
-        moved = jax.tree.map(move, (average.params, average.model_state), (new.params, new.model_state))
-        return new.replace(opt_state=Averaged(new.opt_state, *moved)), metrics
+        trained = {"params": new.params, "model_state": new.model_state}
+        return new.replace(extra={**new.extra, _NAME: jax.tree.map(move, state.extra[_NAME], trained)}), sums
 
     def in_use(state: TrainState) -> TrainState:
-        average = state.opt_state
-        return TrainState(state.step, average.params, average.inner, average.model_state)
+        return state.replace(**state.extra[_NAME])
 
     return learner._replace(
         init=init,
         step=step,
         evaluate=lambda state, batch: learner.evaluate(in_use(state), batch),
         predict=lambda state, inputs: learner.predict(in_use(state), inputs),
+        descent=None,
     )

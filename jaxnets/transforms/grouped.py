@@ -1,13 +1,25 @@
 """One learner of several members, each with data of its own."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, check_key, check_single
-from jaxnets.network import Key
+from jaxnets.learner import (
+    Batch,
+    Descent,
+    Gradient,
+    Initial,
+    Learner,
+    Sums,
+    TrainState,
+    check_key,
+    check_single,
+    started,
+)
+from jaxnets.network import Key, PyTree
 
 
 def grouped(learner: Learner, size: int) -> Learner:
@@ -30,7 +42,7 @@ def grouped(learner: Learner, size: int) -> Learner:
     def outer(state: TrainState) -> TrainState:
         return state.replace(step=state.step[0])
 
-    def added(sums: Metrics) -> Metrics:
+    def added(sums: Sums) -> Sums:
         return jax.tree.map(lambda leaf: leaf.sum(0), sums)
 
     def whole(batch: Batch) -> Batch:
@@ -45,17 +57,27 @@ def grouped(learner: Learner, size: int) -> Learner:
                 raise InputError(f"a group of {size} was given {name} of shape {array.shape}, not [B, {size}, ...]")
         return arrays
 
-    def init(key: Key) -> TrainState:
+    def init(key: Key, initial: Initial | None = None) -> TrainState:
         check_key(key)
-        return outer(jax.vmap(learner.init)(jax.random.split(key, size)))
+        return outer(jax.vmap(partial(started, learner))(jax.random.split(key, size), initial))
 
-    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
         check_single(state, "grouped")
         keys = jax.random.split(key, size)
         state, sums = jax.vmap(learner.step, (0, 1, 0))(inner(state), whole(batch), keys)
         return outer(state), added(sums)
 
-    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+    def gradient(state: TrainState, batch: Batch, key: Key) -> Gradient:
+        assert learner.descent is not None
+        keys = jax.random.split(key, size)
+        found = jax.vmap(learner.descent.gradient, (0, 1, 0))(inner(state), whole(batch), keys)
+        return found._replace(sums=added(found.sums))
+
+    def update(state: TrainState, grads: PyTree, model_state: PyTree) -> TrainState:
+        assert learner.descent is not None
+        return outer(jax.vmap(learner.descent.update)(inner(state), grads, model_state))
+
+    def evaluate(state: TrainState, batch: Batch) -> Sums:
         return added(jax.vmap(learner.evaluate, (0, 1))(inner(state), whole(batch)))
 
     def predict(state: TrainState, inputs: Any) -> Any:
@@ -65,4 +87,5 @@ def grouped(learner: Learner, size: int) -> Learner:
         for member in range(size):
             learner.check({name: array[:, member] for name, array in whole(arrays).items()})
 
-    return Learner(init, step, evaluate, predict, check, learner.minimizes)
+    descent = learner.descent and Descent(gradient, update)
+    return Learner(init, step, evaluate, predict, check, learner.metrics, descent)

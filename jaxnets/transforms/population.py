@@ -10,7 +10,7 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, Step, TrainState
+from jaxnets.learner import Batch, Initial, Learner, Step, Sums, TrainState, started
 from jaxnets.network import Key
 
 
@@ -44,7 +44,7 @@ class OneByOne:
     member: Step
     size: int
 
-    def __call__(self, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
+    def __call__(self, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
         """Take one step of each."""
         return one_by_one(apart(self.member), self.size, state, batch, key)
 
@@ -90,7 +90,8 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     """Return a learner that trains ``size`` members at once, each with its own key and its own batches.
 
     Every leaf of its state, of its batches in ``step``, and of its metrics has a leading axis of ``size``; so have the
-    keys. In ``evaluate`` and ``predict`` all members see the same batch.
+    keys. All begin from the same ``initial`` weights, where any are given. In ``evaluate`` and ``predict`` all members
+    see the same batch.
 
     Args:
         learner: what each member does.
@@ -111,11 +112,14 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
         check_members(size, args)
         return jax.vmap(function)(*args)
 
-    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+    def init(key: Key, initial: Initial | None = None) -> TrainState:
+        return each(lambda key: started(learner, key, initial), key)
+
+    def evaluate(state: TrainState, batch: Batch) -> Sums:
         return each(lambda member: learner.evaluate(member, batch), state)
 
     def predict(state: TrainState, inputs: Any) -> Any:
         return each(lambda member: learner.predict(member, inputs), state)
 
     step = OneByOne(traced_once(learner).step, size) if how == "map" else partial(each, learner.step)
-    return learner._replace(init=partial(each, learner.init), step=step, evaluate=evaluate, predict=predict)
+    return learner._replace(init=init, step=step, evaluate=evaluate, predict=predict, descent=None)

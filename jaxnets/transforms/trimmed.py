@@ -1,6 +1,6 @@
 """Sequences cut to the length that matters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Metrics, TrainState, check_single
+from jaxnets.learner import Batch, Learner, Sums, TrainState, check_single, with_training
 from jaxnets.network import Key
 
 
@@ -57,16 +57,19 @@ def trimmed(learner: Learner, padding: int, lengths: Sequence[int]) -> Learner:
         ]
         return (jnp.asarray(lengths) < jnp.stack(ends).max()).sum()
 
-    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Metrics]:
-        check_single(state, "trimmed")
-        return lax.switch(
-            chosen(batch), [lambda n=n: learner.step(state, cut(batch, n), key) for n in (*lengths, None)]
-        )
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def train(state: TrainState, batch: Batch, key: Key) -> Any:
+            check_single(state, "trimmed")
+            return lax.switch(
+                chosen(batch), [lambda n=n: function(state, cut(batch, n), key) for n in (*lengths, None)]
+            )
 
-    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        return train
+
+    def evaluate(state: TrainState, batch: Batch) -> Sums:
         return lax.switch(chosen(batch), [lambda n=n: learner.evaluate(state, cut(batch, n)) for n in (*lengths, None)])
 
-    return learner._replace(step=step, evaluate=evaluate)
+    return with_training(learner, wrap)._replace(evaluate=evaluate)
 
 
 def _sequences(batch: Batch) -> list[str]:

@@ -1,0 +1,73 @@
+"""Metrics: sums over examples, and the numbers computed of them."""
+
+from jaxnets.metrics.classification import (
+    accuracy,
+    auroc,
+    average_precision,
+    calibration_error,
+    confusion_matrix,
+    f1,
+    log_loss,
+    precision,
+    recall,
+    top_k_accuracy,
+)
+from jaxnets.metrics.distributions import frechet_distance
+from jaxnets.metrics.metric import (
+    Better,
+    Mean,
+    Metric,
+    Total,
+    add,
+    add_up,
+    compute,
+    directions,
+    divide,
+    mean_of,
+    per_example,
+    values_of,
+    zeros,
+)
+from jaxnets.metrics.regression import mae, mse, r2
+from jaxnets.metrics.sequences import (
+    bleu,
+    character_error_rate,
+    perplexity,
+    token_error_rate,
+    word_error_rate,
+)
+
+__all__ = [
+    "Better",
+    "Mean",
+    "Metric",
+    "Total",
+    "accuracy",
+    "add",
+    "add_up",
+    "auroc",
+    "average_precision",
+    "bleu",
+    "calibration_error",
+    "character_error_rate",
+    "compute",
+    "confusion_matrix",
+    "directions",
+    "divide",
+    "f1",
+    "frechet_distance",
+    "log_loss",
+    "mae",
+    "mean_of",
+    "mse",
+    "per_example",
+    "perplexity",
+    "precision",
+    "r2",
+    "recall",
+    "token_error_rate",
+    "top_k_accuracy",
+    "values_of",
+    "word_error_rate",
+    "zeros",
+]

@@ -1,0 +1,170 @@
+"""Where a recipe's data come from: a named data set, or a user's own files. One group of flags for each kind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets import data as named
+from jaxnets.data import Data, Series, Splits, labelled_images, music, read_series, read_text, tokens
+from jaxnets.data.series import Fill
+from jaxnets.data.tokens import Sentences
+from jaxnets.errors import InputError, check_field
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What all kinds of data have in common."""
+
+    data: str
+    """a named data set, or the path of one's own"""
+    data_dir: Path | None = None
+    """where a named data set's files are; else JAXNETS_DATA, else the cache folder, into which they are fetched"""
+
+
+@dataclass(frozen=True)
+class ImageData(DataConfig):
+    """Images with classes."""
+
+    data: str = "mnist"
+    """digits, mnist, cifar10, or a folder or zip of images (train/CLASS/x.png), an npz file or a folder of IDX files"""
+    image_size: tuple[int, int] | None = None
+    """height and width to resize a folder's or zip's images to; they must all have one size without it"""
+    validation: float | None = None
+    """fraction of the training data held out to choose by, 0 for none; 0.1 (mnist 0.05, cifar10 0.02) if absent"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
+        check_field(self, "image_size", self.image_size is None or min(self.image_size) >= 1, "1 or more")
+
+    def load(self) -> Splits:
+        """Return the images and their classes."""
+        return labelled_images(self.data, self.data_dir, self.image_size, self.validation)
+
+
+@dataclass(frozen=True)
+class SentenceData(DataConfig):
+    """Sentences with classes."""
+
+    data: str = "sst2"
+    """sst2, or a file of sentence<TAB>label lines, or a folder of train.tsv, dev.tsv and test.tsv"""
+    validation: float | None = None
+    """fraction of the training data held out to choose by, where there is no dev.tsv, 0 for none; 0.1 if absent"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
+
+    def load(self) -> dict[str, Sentences]:
+        """Return the sentences: "train", "test" and, if there is one, "validation"."""
+        path = named.find("sentences", self.data, self.data_dir, "a .tsv file or a folder of .tsv files")
+        if path is not None and not path.is_dir():
+            return self._drawn(tokens.labelled_sentences(path))
+        if self.validation is not None:
+            raise InputError(f"validation={self.validation}, but {self.data} has a dev.tsv; leave --validation out")
+        if path is None:
+            return named.load(self.data, self.data_dir)
+        files = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
+        return {part: tokens.labelled_sentences(path / name) for part, name in files.items()}
+
+    def _drawn(self, found: Sentences) -> dict[str, Sentences]:
+        """Return the parts of one file, by stratified draws."""
+        train, test = Data(inputs=np.arange(len(found.labels)), labels=np.array(found.labels)).split(0.2)
+        parts = {"train": train, "test": test}
+        if self.validation != 0:
+            parts["train"], parts["validation"] = train.split(self.validation or 0.1)
+        return {
+            part: Sentences(*([column[row] for row in data["inputs"]] for column in found))
+            for part, data in parts.items()
+        }
+
+
+@dataclass(frozen=True)
+class TextData(DataConfig):
+    """A running text."""
+
+    data: str = "shakespeare"
+    """shakespeare, or the path of a UTF-8 text file, gzipped or not"""
+    validation: float = 0.1
+    """fraction of the text, its end, that is held out"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "validation", 0 < self.validation < 1, "in (0, 1): the end of the text is held out")
+
+    def load(self) -> str:
+        """Return the text."""
+        path = named.find("text", self.data, self.data_dir, "a text file")
+        return named.load(self.data, self.data_dir) if path is None else read_text(path)
+
+
+@dataclass(frozen=True)
+class PieceData(DataConfig):
+    """Pieces of music."""
+
+    data: str = "chorales"
+    """chorales, or the path of a JSON file: {"train": [[[pitch, ...], ...], ...], "valid": ..., "test": ...}"""
+
+    def load(self) -> dict[str, list[np.ndarray]]:
+        """Return the pieces: "train", "valid" and "test", each uint8 [T, 88]."""
+        path = named.find("pieces", self.data, self.data_dir, "a JSON file of pieces")
+        pieces = named.load(self.data, self.data_dir) if path is None else music.read_pieces(path)
+        if missing := [name for name in ("train", "valid", "test") if not pieces.get(name)]:
+            raise InputError(f"{self.data}: has no {' and no '.join(missing)} pieces; it has {', '.join(pieces)}")
+        if short := [name for name in ("valid", "test") if all(len(piece) < 2 for piece in pieces[name])]:
+            raise InputError(f"{self.data}: no {' and no '.join(short)} piece has a second chord to predict")
+        return pieces
+
+
+@dataclass(frozen=True)
+class TranslationData(DataConfig):
+    """Sentences in two languages."""
+
+    data: str = "multi30k"
+    """multi30k, or a folder of train.SOURCE, train.TARGET, val.* and test.*, a sentence a line"""
+    source: str = "en"
+    """the language that is read: the suffix of its files"""
+    target: str = "de"
+    """the language that is written"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "target", self.target != self.source, "another language than the source's")
+
+    def load(self) -> dict[str, list[list[str]]]:
+        """Return the lines of both languages: "train", "validation" and "test"."""
+        sides = (self.source, self.target)
+        path = named.find("translations", self.data, self.data_dir, "a folder of parallel files")
+        if path is None:
+            return named.load(self.data, self.data_dir, languages=sides)
+        files = {"train": "train", "validation": "val", "test": "test"}
+        return {part: tokens.parallel_text([path / f"{name}.{side}" for side in sides]) for part, name in files.items()}
+
+
+@dataclass(frozen=True)
+class SeriesData(DataConfig):
+    """Measurements at times that rise."""
+
+    data: str = "etth1"
+    """etth1, or the path of a CSV file with a header and a column of times, gzipped or not"""
+    time: str | None = None
+    """the column of times (numbers or ISO 8601, rising in even steps); the first if absent"""
+    columns: tuple[str, ...] = ()
+    """the columns to forecast; all others if there are none"""
+    fill: Fill = "error"
+    """what becomes of missing values: an error, or the previous value of their column"""
+    irregular: bool = False
+    """take the rows as equally far apart, whatever their times, such as trading days"""
+    split: tuple[float, float, float] | None = None
+    """training, validation and test rows, in the order of time: fractions, or counts; 0.7 0.1 0.2 if absent, and for
+    etth1 the usual 8640 2880 2880"""
+
+    def load(self) -> Series:
+        """Return the series; its ``split`` is the one to be taken."""
+        options: dict[str, Any] = {"time": self.time, "columns": self.columns}
+        options |= {"fill": self.fill, "irregular": self.irregular}
+        path = named.find("series", self.data, self.data_dir, "a CSV file")
+        series = named.load(self.data, self.data_dir, **options) if path is None else read_series(path, **options)
+        return series._replace(split=self.split or series.split or (0.7, 0.1, 0.2))

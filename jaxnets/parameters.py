@@ -1,0 +1,135 @@
+"""Parameters by name: paths such as "encoder/0/kernel", patterns of them, and weights to begin from."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.errors import InputError, nearest
+
+PyTree = Any
+
+
+def paths(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves by path, the names from the outside in with "/" between, in the tree's order."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {path_name(path): leaf for path, leaf in leaves}
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Return JAX's path of a leaf as names with "/" between."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Return whether a path is as a pattern says.
+
+    ``*`` stands for any part of a name, ``?`` for one character, and ``**`` for any names, at least one at the end:
+    "encoder/**" is all of the encoder, "**/bias" every bias, "head/*/kernel" the kernels of the head's layers.
+    """
+    return re.fullmatch(_expression(pattern), path) is not None
+
+
+def matching(tree: PyTree, patterns: Iterable[str]) -> PyTree:
+    """Return which leaves match any of the patterns, a tree of booleans.
+
+    Raises:
+        InputError: if a pattern matches nothing; it names paths that are near.
+    """
+    expressions = [(pattern, re.compile(_expression(pattern))) for pattern in patterns]
+    names = list(paths(tree))
+    for pattern, expression in expressions:
+        if not any(expression.fullmatch(name) for name in names):
+            known = {*names, *(f"{'/'.join(name.split('/')[:i])}/**" for name in names for i in range(1, 4))}
+            raise InputError(
+                f"pattern {pattern!r} matches no parameter{nearest(pattern, known)}; there are {', '.join(names[:8])}"
+                + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            )
+
+    def hit(path: tuple[Any, ...], _: Any) -> bool:
+        return any(expression.fullmatch(path_name(path)) for _, expression in expressions)
+
+    return jax.tree_util.tree_map_with_path(hit, tree)
+
+
+def begun(fresh: PyTree, given: PyTree, what: str = "params") -> PyTree:
+    """Return ``fresh`` with the leaves of ``given`` in place of its own; ``given`` may be a part of it.
+
+    Args:
+        fresh: initial values, nested dicts.
+        given: weights of the same names, shapes and kinds; None is none.
+        what: these are, for errors.
+
+    Raises:
+        InputError: if a leaf has a name, a shape or a kind that ``fresh`` lacks.
+    """
+    if given is None:
+        return fresh
+    own, start = paths(fresh), paths(given)
+    for name, leaf in start.items():
+        if name not in own:
+            raise InputError(f"initial {what}: there is no {name!r}{nearest(name, own)}; there are {', '.join(own)}")
+        wanted = own[name]
+        if leaf.shape != wanted.shape or np.dtype(leaf.dtype).kind != np.dtype(wanted.dtype).kind:
+            raise InputError(
+                f"initial {what}: {name} is {leaf.dtype}{list(leaf.shape)}, not {wanted.dtype}{list(wanted.shape)}"
+            )
+
+    def taken(path: tuple[Any, ...], leaf: Any) -> Any:
+        return start.get(path_name(path), leaf).astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(taken, fresh)
+
+
+def by_pattern(tree: PyTree, values: Mapping[str, float], otherwise: float) -> PyTree:
+    """Return the value of each leaf: that of the first pattern that it matches, or another.
+
+    Raises:
+        InputError: if a pattern matches nothing.
+    """
+    hits = {pattern: matching(tree, [pattern]) for pattern in values}
+
+    def first(*hit: bool) -> float:
+        return next((value for value, yes in zip(values.values(), hit, strict=True) if yes), otherwise)
+
+    return jax.tree.map(first, *hits.values()) if hits else jax.tree.map(lambda _: otherwise, tree)
+
+
+def layer_numbers(tree: PyTree) -> tuple[PyTree, int]:
+    """Return how deep each leaf lies, counted from 0 at the inputs, and the depth of what comes after all layers.
+
+    A leaf lies in the layer whose number is the first in its path: "blocks/3/attention/q/kernel" at 4. Embeddings,
+    positions, patches and a stem, by their names, lie at 0, all else at the end.
+
+    Raises:
+        InputError: if there are no numbered layers.
+    """
+
+    def number(path: str) -> int | None:
+        digits = [int(part) for part in path.split("/") if part.isdigit()]
+        return digits[0] + 1 if digits else 0 if re.search("embed|position|place|stem|patch", path) else None
+
+    end = 1 + max((number(path) or 0 for path in paths(tree)), default=0)
+    if end == 1:
+        raise InputError(f"layer_decay: there are no numbered layers among {', '.join(list(paths(tree))[:8])}")
+
+    def depth(path: tuple[Any, ...], _: Any) -> int:
+        found = number(path_name(path))
+        return end if found is None else found
+
+    return jax.tree_util.tree_map_with_path(depth, tree), end
+
+
+def _expression(pattern: str) -> str:
+    parts = pattern.strip("/").split("/")
+    expression = ""
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if part == "**":
+            expression += ".+" if last else "(?:[^/]+/)*"
+        else:
+            name = re.escape(part).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+            expression += name if last else f"{name}/"
+    return expression

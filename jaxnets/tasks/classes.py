@@ -1,0 +1,51 @@
+"""Classes: which one an example is of, and how sure the model is."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.data import Spec, Splits
+from jaxnets.runs import plots
+from jaxnets.tasks.task import Examples, FileOptions, Finished, Row, Task, Trained, one_row_each, reading_files
+
+MOST_CLASSES = 100  # of which a confusion matrix is drawn
+
+
+def classes(
+    spec: Spec, read: Callable[[Sequence[str], Any], Examples] | None = None, options: Any = FileOptions()
+) -> Task:
+    """Return the task of logits, one for each of the classes of ``spec``'s labels.
+
+    Args:
+        spec: of the training data.
+        read: as a ``Task`` has it; files of inputs if absent.
+        options: of ``read``.
+    """
+    names = spec["labels"].classes
+
+    def predict(trained: Trained, examples: Examples) -> np.ndarray:
+        return trained.mean(examples.inputs, jax.nn.softmax)
+
+    def rows(examples: Examples, made: np.ndarray) -> Sequence[Row]:
+        found = [{"class": names[row.argmax()], "probability": float(row.max())} for row in made]
+        return one_row_each(examples, found)
+
+    def finish(trained: Trained, splits: Splits, folder: Path) -> Finished:
+        held_out = splits.test or splits.validation
+        if held_out is not None and len(names) <= MOST_CLASSES:
+            plots.save_confusion(folder / "confusion.png", _confusion(trained, held_out, len(names)), names)
+        return Finished()
+
+    return Task(read=read or reading_files(spec), predict=predict, rows=rows, options=options, finish=finish)
+
+
+def _confusion(trained: Trained, data: Any, num_classes: int) -> np.ndarray:
+    """Return how many examples of each class [row] were taken for each [column], over all seeds."""
+    counts = np.zeros((num_classes, num_classes), int)
+    for i in range(len(trained.states)):
+        one = Trained(trained.learner, trained.states[i : i + 1])
+        np.add.at(counts, (data["labels"], one.mean(data["inputs"]).argmax(-1)), 1)
+    return counts

@@ -1,0 +1,41 @@
+"""Sentences that a user gives to a model of words."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxnets.data import tokens
+from jaxnets.errors import InputError
+from jaxnets.tasks.task import Examples
+
+
+def reading_sentences(vocabulary: Sequence[str], max_words: int) -> Callable[[Sequence[str], Any], Examples]:
+    """Return a ``read`` of sentences as words' numbers; what names a file stands for the file's lines.
+
+    Words that the vocabulary lacks stand beside each sentence.
+    """
+
+    def read(given: Sequence[str], options: Any) -> Examples:
+        sentences = [line for text in given for line in _lines(text)]
+        if not sentences:
+            raise InputError("nothing is given; give sentences, or the name of a file of them")
+        known = set(vocabulary)
+        names = [
+            {
+                "sentence": sentence,
+                "unknown words": " ".join(word for word in tokens.split_words(sentence) if word not in known),
+            }
+            for sentence in sentences
+        ]
+        return Examples(names, tokens.encode_words(sentences, vocabulary, max_words))
+
+    return read
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of the file that the text names, or the text itself."""
+    try:
+        is_file = Path(text).is_file()
+    except OSError:  # too long for a name
+        is_file = False
+    return [line for line in tokens.lines(Path(text)) if line.strip()] if is_file else [text]

@@ -1,0 +1,63 @@
+"""Parts of a learner that do not learn."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from jaxnets.errors import InputError
+from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, check_single, started, with_training
+from jaxnets.network import Key, PyTree, freezing
+from jaxnets.parameters import matches, matching
+
+
+def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
+    """Return a learner whose parameters that match a pattern keep their bits, whatever the optimizer does.
+
+    Weight decay, momentum and averages do not move them, they do not count in a gradient's norm, and modules that are
+    frozen as a whole are in evaluation mode: their dropout is off and their batch statistics stand still.
+    ``population`` comes after.
+
+    Args:
+        learner: what is trained.
+        patterns: of parameters' names, such as "encoder/**" (``parameters.matches``).
+
+    Raises:
+        InputError: by ``init``, if a pattern matches nothing, or all parameters are frozen.
+    """
+    patterns = tuple(patterns)
+
+    def is_frozen(path: str) -> bool:
+        return any(matches(pattern, path) for pattern in patterns)
+
+    def init(key: Key, initial: Initial | None = None) -> TrainState:
+        state = started(learner, key, initial)
+        if all(jax.tree.leaves(matching(state.params, patterns))):
+            raise InputError(f"freeze={' '.join(patterns)} leaves nothing to learn; freeze less")
+        return state
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def train(state: TrainState, batch: Batch, key: Key) -> Any:
+            check_single(state, "frozen")
+            with freezing(is_frozen):
+                return function(state, batch, key)
+
+        return train
+
+    def held(before: TrainState, after: TrainState) -> TrainState:
+        hits = matching(before.params, patterns)
+        kept = jax.tree.map(lambda hit, old, new: old if hit else new, hits, before.params, after.params)
+        return after.replace(params=kept)
+
+    wrapped = with_training(learner, wrap)
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
+        new, sums = wrapped.step(state, batch, key)
+        return held(state, new), sums
+
+    def update(state: TrainState, grads: PyTree, model_state: PyTree) -> TrainState:
+        assert learner.descent is not None
+        return held(state, learner.descent.update(state, grads, model_state))
+
+    descent = wrapped.descent and wrapped.descent._replace(update=update)
+    return wrapped._replace(init=init, step=step, descent=descent)
