@@ -27,7 +27,7 @@ def noisy(key: jax.Array, signals: jax.Array) -> jax.Array:
 
 
 def main() -> None:
-    """Train, and print the errors of what is given and of what is made of it."""
+    """Train, and print the errors of noisy and of cleaned signals."""
     encoder = jn.network(jn.models.MLP, LENGTH, (128,), 8)
     decoder = jn.network(jn.models.MLP, 8, (128,), LENGTH)
     learner = jn.reconstructing(encoder, decoder, jn.losses.mse, optax.adam(2e-3), corrupt=noisy)
@@ -37,7 +37,7 @@ def main() -> None:
     made = jn.predict(learner, result.state, test["inputs"])
     print(f"codes: {made.codes.shape}")
     print(f"mean squared error of the noisy signals: {np.square(test['inputs'] - clean).mean():.4f}")
-    print(f"of what is made of them:                 {jn.evaluate(learner, result.state, test)['loss']:.4f}")
+    print(f"of the cleaned signals:                  {jn.evaluate(learner, result.state, test)['loss']:.4f}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
 
     Returns:
         The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable
-        (batch statistics, for one) but random-number streams: those are made anew from ``key`` at each call, whether
+        (such as batch statistics) but random-number streams: those are made anew from ``key`` at each call, whether
         the module takes ``rngs`` when called or keeps them inside. Its ``check`` is the module's, if it has one.
 
     Raises:
@@ -140,7 +140,7 @@ def linen_network(module: linen.Module, example: PyTree) -> Network:
 def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) -> Network:
     """Return the network with ``(inputs - mean) / std`` before it, in float32.
 
-    So the model carries its own preprocessing: data stay as they were stored (images as bytes, for one), and
+    So the model carries its own preprocessing: data stay as they were stored, such as images as bytes, and
     predictions take raw inputs.
 
     Args:
@@ -154,14 +154,16 @@ def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) 
     def apply(
         params: PyTree, model_state: PyTree, inputs: jax.Array, *, train: bool = False, key: Key | None = None
     ) -> tuple[Any, PyTree]:
-        inputs = (jnp.asarray(inputs, jnp.float32) - shift) * scale
+        inputs = jnp.asarray(inputs, jnp.float32)
+        alike = (1,) * (inputs.ndim - 1) + (-1,)
+        inputs = (inputs - shift.reshape(alike)) * scale.reshape(alike)
         return network.apply(params, model_state, inputs, train=train, key=key)
 
     return Network(network.init, apply)
 
 
 def reshaped(network: Network, shape: Sequence[int]) -> Network:
-    """Return the network with outputs [B, ...] as [B, *shape]: dense layers that make images, for one."""
+    """Return the network with outputs [B, ...] as [B, *shape]: such as dense layers that make images."""
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None

@@ -109,7 +109,7 @@ def layer_numbers(tree: PyTree) -> tuple[PyTree, int]:
 
     def number(path: str) -> int | None:
         digits = [int(part) for part in path.split("/") if part.isdigit()]
-        return digits[0] + 1 if digits else 0 if re.search("embed|position|place|stem|patch", path) else None
+        return digits[0] + 1 if digits else 0 if re.search("embed|position|stem|patch", path) else None
 
     end = 1 + max((number(path) or 0 for path in paths(tree)), default=0)
     if end == 1:

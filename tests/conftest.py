@@ -3,12 +3,48 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+# Compiling takes most of the suite's time: XLA's costly passes are left out, unless the environment asks for them. CI
+# runs what it has not run yet, and all that is about bits, with them.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jaxnets as jn
 from jaxnets.training.compiling import use_compile_cache
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let one run leave out what another has shown: for CI, which runs the quick part first, and then the rest."""
+    parser.addoption("--passed", metavar="FILE", type=Path, help="write down the tests that pass")
+    parser.addoption("--without", metavar="FILE", type=Path, help="leave out the tests that FILE says have passed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (file := config.getoption("--passed")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Passed(file))
+
+
+class _Passed:
+    """Writes down the tests that pass."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call" and report.passed:
+            with self.file.open("a") as log:
+                log.write(f"{report.nodeid}\n")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    file = config.getoption("--without")
+    passed = set(file.read_text().splitlines()) if file else set()
+    again = [item for item in items if item.nodeid not in passed or item.get_closest_marker("bits")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(again)])
+    items[:] = again
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,11 +10,22 @@ import jaxnets as jn
 from jaxnets import cli
 
 
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Return Optax' Adam; inside it dtypes may mix (it raises floats to whole powers) where the suite is strict."""
+    init, update = optax.adam(learning_rate)
+
+    def mixed(*args: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return update(*args)
+
+    return optax.GradientTransformation(init, mixed)
+
+
 def small_learner(dropout: float = 0.0, tx: Any = None, **kwargs: Any) -> jn.Learner:
     """Return a learner for ``blobs``: an MLP of one hidden layer."""
     network = jn.network(jn.models.MLP, 4, (16,), 3, dropout=dropout, **kwargs)
     metrics = {"accuracy": jn.losses.accuracy}
-    return jn.supervised(network, jn.losses.softmax_cross_entropy, tx or optax.adam(1e-2), metrics)
+    return jn.supervised(network, jn.losses.softmax_cross_entropy, tx or adam(1e-2), metrics)
 
 
 def assert_same_bits(a: Any, b: Any) -> None:
@@ -24,6 +35,11 @@ def assert_same_bits(a: Any, b: Any) -> None:
         one, other = np.asarray(x), np.asarray(y)
         assert one.dtype == other.dtype and one.shape == other.shape, path
         assert one.tobytes() == other.tobytes(), f"{jax.tree_util.keystr(path)}: up to {np.abs(one - other).max()}"
+
+
+def keys(seed: int, number: int) -> jax.Array:
+    """Return so many keys, made anew at each call: where ``jax_debug_key_reuse`` is on, each serves but once."""
+    return jax.random.split(jax.random.key(seed), number)
 
 
 def member(tree: Any, i: int) -> Any:

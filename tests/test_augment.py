@@ -81,9 +81,9 @@ def test_crop():
         augment.crop(8)(KEY, frames)
 
 
-def test_blank():
+def test_token_dropout():
     tokens = jnp.tile(jnp.array([5, 6, 7, 0]), (5000, 1))
-    got = np.asarray(augment.blank(0.3, token=1, padding=0)(KEY, tokens))
+    got = np.asarray(augment.token_dropout(0.3, token=1, padding=0)(KEY, tokens))
     assert (got[:, 3] == 0).all() and set(got[:, 0]) == {1, 5}
     assert (got[:, :3] == 1).mean() == pytest.approx(0.3, abs=0.02)
 
@@ -107,7 +107,7 @@ def test_transpose():
         lambda: augment.rotate(-1.0),
         lambda: augment.cutout(0),
         lambda: augment.crop(0),
-        lambda: augment.blank(1.0, 1, 0),
+        lambda: augment.token_dropout(1.0, 1, 0),
         lambda: augment.transpose(-1),
     ],
 )

@@ -221,6 +221,28 @@ class TestAfterwards:
         assert "digits-cnn" in capsys.readouterr().out
 
 
+class TestLonger:
+    @pytest.mark.parametrize("patience", [[], ["--patience", "1", "--min-delta", "9"]])
+    def test_a_run_that_has_ended_can_be_trained_longer(self, patience, tmp_path, capsys):
+        """With a constant schedule it has the bits of a run that was as long at once."""
+        command = ["train", "digits-mlp", "--hidden", "8", "--schedule", "constant", *patience]
+        for name, duration in (("a", "3ep"), ("b", "6ep")):
+            assert cli.main([*command, "--duration", duration, "--out", str(tmp_path / name)]) == 0
+        assert cli.main(["resume", str(tmp_path / "a")]) == 0
+        assert "--duration trains longer" in capsys.readouterr().out
+        assert "is no longer than the" in fails(capsys, "resume", tmp_path / "a", "--duration", "1ep")
+        assert cli.main(["resume", str(tmp_path / "a"), "--duration", "6ep"]) == 0
+        a, b = (json.loads((tmp_path / name / "result.json").read_text()) for name in "ab")
+        assert json.loads((tmp_path / "a" / "config.json").read_text())["config"]["training"]["duration"] == "6ep"
+        steps = [json.loads(line)["step"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+        assert steps == sorted(set(steps))
+        if not patience:
+            assert a["metrics"] == b["metrics"] and a["steps"] == b["steps"]
+
+    def test_a_classifier_draws_its_confusions(self, trained):
+        assert (trained / "confusion.png").stat().st_size > 10_000
+
+
 class TestRefuses:
     def test_names(self, capsys, tmp_path):
         assert "no command 'tran' (did you mean 'train'?)" in fails(capsys, "tran")

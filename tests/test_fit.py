@@ -33,6 +33,7 @@ def unbroken(blobs):
     return jn.fit(LEARNER, blobs, validation=blobs, **OPTIONS)
 
 
+@pytest.mark.bits
 class TestBits:
     @settings(max_examples=6, deadline=None)
     @given(cuts=st.lists(st.integers(1, 29), max_size=5))

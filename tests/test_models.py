@@ -8,10 +8,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
-from helpers import assert_same_bits, member
+from helpers import adam, assert_same_bits, keys, member
 from jax.test_util import check_grads
 
 import jaxnets as jn
@@ -142,7 +141,7 @@ def make(case: Case, **kwargs: Any) -> jn.Network:
 
 
 def learner(case: Case) -> jn.Learner:
-    return jn.supervised(make(case), jn.losses.softmax_cross_entropy, optax.adam(1e-2))
+    return jn.supervised(make(case), jn.losses.softmax_cross_entropy, adam(1e-2))
 
 
 def test_shapes_and_plain_dicts(case):
@@ -170,7 +169,7 @@ def test_gradients_are_finite_and_reach_every_parameter(case):
 
     for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(state.params)):
         assert jnp.isfinite(grad).all(), path
-        # A softmax does not see what is added to every key alike, unless their places turn it.
+        # A softmax does not see what is added to every key alike, unless their positions turn it.
         blind = [getattr(part, "key", None) for part in path][-3:] == ["attention", "k", "bias"]
         assert blind or jnp.abs(grad).max() > 1e-6, f"{path} has no gradient"
 
@@ -229,10 +228,9 @@ def test_no_second_trace(case):
 @pytest.mark.slow
 def test_vmap_over_seeds(case):
     one = learner(case)
-    keys = jax.random.split(jax.random.key(0), 3)
-    states = jax.jit(jax.vmap(one.init))(keys)
-    stepped, _ = jax.jit(jax.vmap(one.step, (0, None, 0)))(states, batch(case), keys)
-    alone, _ = jax.jit(one.step)(one.init(keys[1]), batch(case), keys[1])
+    states = jax.jit(jax.vmap(one.init))(keys(0, 3))
+    stepped, _ = jax.jit(jax.vmap(one.step, (0, None, 0)))(states, batch(case), keys(1, 3))
+    alone, _ = jax.jit(one.step)(one.init(keys(0, 3)[1]), batch(case), keys(1, 3)[1])
     # A bias of keys adds the same to all logits of a query: its gradient is rounding alone, which Adam scales up.
     counted = [
         [leaf for path, leaf in jax.tree.leaves_with_path(params) if "['k']['bias']" not in jax.tree_util.keystr(path)]
@@ -241,16 +239,16 @@ def test_vmap_over_seeds(case):
     chex.assert_trees_all_close(*counted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.bits
 def test_map_over_seeds_has_the_bits_of_each_alone(case):
     one = learner(case)
-    keys = jax.random.split(jax.random.key(0), 2)
     many = jn.population(one, 2)
     twice = jax.tree.map(lambda a: jnp.stack([a, a]), batch(case))
     step, step_many = jax.jit(one.step), jax.jit(many.step)
-    states, state = many.init(keys), one.init(keys[1])
-    for _ in range(10):
-        states, _ = step_many(states, twice, keys)
-        state, _ = step(state, batch(case), keys[1])
+    states, state = many.init(keys(0, 2)), one.init(keys(0, 2)[1])
+    for i in range(1, 11):
+        states, _ = step_many(states, twice, keys(i, 2))
+        state, _ = step(state, batch(case), keys(i, 2)[1])
     assert_same_bits(member(states, 1), state)
 
 

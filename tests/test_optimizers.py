@@ -70,7 +70,7 @@ def test_muon_makes_matrices_nearly_orthogonal_and_leaves_the_rest_to_adam():
 def test_muon_leaves_embeddings_to_adam_at_its_own_rate():
     params = {
         "embed": {"embedding": jnp.ones((6, 4))},
-        "places": jnp.ones((5, 4)),
+        "position_embedding": jnp.ones((5, 4)),
         "kernel": jnp.eye(4),
         "bias": jnp.ones(4),
     }
@@ -90,7 +90,7 @@ def test_muon_leaves_embeddings_to_adam_at_its_own_rate():
             update, states[i] = tx.update(grads, states[i], params)
             updates.append(update)
     chex.assert_trees_all_close(updates[0]["kernel"], updates[2]["kernel"], rtol=1e-4)
-    for name in ("embed", "places", "bias"):
+    for name in ("embed", "position_embedding", "bias"):
         chex.assert_trees_all_close(updates[0][name], updates[1][name], rtol=1e-5)
 
 

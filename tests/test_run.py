@@ -120,6 +120,7 @@ class Interrupting(Display):
                 time.sleep(0.001)  # until Python has called it, and it has put back the one before
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 10, 25, 40])
 def test_interrupted_and_resumed_equals_unbroken(number, step, splits, unbroken, tmp_path, monkeypatch):

@@ -154,7 +154,9 @@ class TestTextClassification:
         train = ["train", "sentiment-gru", "--data"]
         assert "is not sst2, a .tsv file or a folder of .tsv files, here or in" in fails(capsys, *train, "sst3")
         (tmp_path / "b.tsv").write_text("one film\tgood\none book\tbad\n" * 9)
-        assert "needs validation data" in fails(capsys, *train, tmp_path / "b.tsv", "--validation", "0", "--batch-size", "8")
+        assert "needs validation data" in fails(
+            capsys, *train, tmp_path / "b.tsv", "--validation", "0", "--batch-size", "8"
+        )
         (tmp_path / "a.tsv").write_text("no label here\n")
         assert "line 1 is no sentence<TAB>label" in fails(capsys, *train, tmp_path / "a.tsv")
         assert "word_dropout=1.0 must be in [0, 1)" in fails(capsys, *train[:2], "--word-dropout", "1")

@@ -217,7 +217,7 @@ def test_sinusoidal_positions():
 
 
 def test_nanogpts_size_has_nanogpts_parameters():
-    """4 layers, 4 heads, 128 wide, 65 characters, 64 places: 0.80 M, as nanoGPT says of its own (without places)."""
+    """4 layers, 4 heads, 128 wide, 65 characters, 64 positions: 0.80 M, as nanoGPT says of its own (without places)."""
     options = {"max_length": 64, "tokens": True, "causal": True, "tied": True, "use_bias": False}
     params, _ = network(Transformer, 65, 128, 4, 4, 65, positions="learned", **options).init(jax.random.key(0))
     assert num_parameters(params) - 64 * 128 == 65 * 128 + 4 * (12 * 128**2 + 2 * 128) + 128

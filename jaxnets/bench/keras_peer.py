@@ -81,18 +81,18 @@ def _gru(params: Params, shape: tuple[int, ...]) -> Any:
 class _Tied(layers.Layer):
     """The logits of vectors by the weights of the tokens' embedding, or the vectors of tokens: embedding and place."""
 
-    def __init__(self, embedding: np.ndarray, places: np.ndarray, *, learned: bool):
+    def __init__(self, embedding: np.ndarray, positions: np.ndarray, *, learned: bool):
         super().__init__()
         self.embedding = self.add_weight(shape=embedding.shape)
-        self.places = self.add_weight(shape=places.shape) if learned else places
+        self.positions = self.add_weight(shape=positions.shape) if learned else positions
         self.scale = 1 if learned else embedding.shape[1] ** 0.5
-        self.set_weights([embedding, places] if learned else [embedding])
+        self.set_weights([embedding, positions] if learned else [embedding])
 
     def call(self, x: Any, logits: bool = False) -> Any:
         """Return the one or the other."""
         if logits:
             return keras.ops.matmul(x, keras.ops.transpose(self.embedding))
-        return keras.ops.take(self.embedding, x, axis=0) * self.scale + self.places
+        return keras.ops.take(self.embedding, x, axis=0) * self.scale + self.positions
 
 
 class _Weights(list[tuple[Any, list[np.ndarray]]]):
@@ -127,7 +127,7 @@ class _Weights(list[tuple[Any, list[np.ndarray]]]):
 
 
 def _gpt(params: Params, shape: tuple[int, ...]) -> Any:
-    tied, weights = _Tied(params["embed"]["embedding"], params["places"], learned=True), _Weights()
+    tied, weights = _Tied(params["embed"]["embedding"], params["position_embedding"], learned=True), _Weights()
     tokens = layers.Input(shape, dtype="int32")
     x = tied(tokens)
     for _, block in sorted(params["blocks"].items()):
@@ -140,8 +140,8 @@ def _gpt(params: Params, shape: tuple[int, ...]) -> Any:
 def _encoder_decoder(params: Params, shape: tuple[int, ...]) -> Any:
     encoder, decoder = params["model"]["encoder"], params["model"]["decoder"]
     embedding, length = decoder["embed"]["embedding"], shape[0] // 2
-    places = np.asarray(sinusoidal(jnp.arange(length), embedding.shape[1]))
-    tied, weights = _Tied(embedding, places, learned=False), _Weights()
+    positions = np.asarray(sinusoidal(jnp.arange(length), embedding.shape[1]))
+    tied, weights = _Tied(embedding, positions, learned=False), _Weights()
     tokens = layers.Input(shape, dtype="int32")
     source, target = tied(tokens[:, :length]), tied(tokens[:, length:])
     for _, block in sorted(encoder["blocks"].items()):

@@ -162,22 +162,22 @@ class GPT(nn.Module):
 
     def __init__(self, params: Params):
         super().__init__()
-        embedding, places = params["embed"]["embedding"], params["places"]
+        embedding, positions = params["embed"]["embedding"], params["position_embedding"]
         self.embed = nn.Embedding.from_pretrained(torch.tensor(embedding), freeze=False)
-        self.places = nn.Parameter(torch.tensor(places))
+        self.positions = nn.Parameter(torch.tensor(positions))
         self.blocks = nn.ModuleList(_Block(block) for _, block in sorted(params["blocks"].items()))
         self.norm = _norm(params["norm"])
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
-        x = self.embed(tokens) + self.places[: tokens.shape[1]]
+        x = self.embed(tokens) + self.positions[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
         return F.linear(self.norm(x), self.embed.weight)
 
     def remembering(self, tokens: torch.Tensor, start: int, caches: list[Any]) -> torch.Tensor:
         """Return the logits of tokens from ``start`` on, and put their keys and values to those before, in place."""
-        x = self.embed(tokens) + self.places[start : start + tokens.shape[1]]
+        x = self.embed(tokens) + self.positions[start : start + tokens.shape[1]]
         blocks: Any = self.blocks
         for number, block in enumerate(blocks):
             x, caches[number] = block.remembering(x, caches[number])
@@ -196,8 +196,8 @@ class _EncoderDecoder(nn.Module):
         self.encoder_norm, self.norm = _norm(encoder["norm"]), _norm(decoder["norm"])
         width = self.embed.embedding_dim
         angles = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(0, width, 2) / width)
-        self.places: torch.Tensor
-        self.register_buffer("places", torch.stack([angles.sin(), angles.cos()], -1).flatten(1))
+        self.positions: torch.Tensor
+        self.register_buffer("positions", torch.stack([angles.sin(), angles.cos()], -1).flatten(1))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         source, target = (self._embedded(part) for part in tokens.chunk(2, 1))
@@ -209,7 +209,7 @@ class _EncoderDecoder(nn.Module):
         return F.linear(self.norm(target), self.embed.weight)
 
     def _embedded(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.embed(tokens) * self.embed.embedding_dim**0.5 + self.places[: tokens.shape[1]]
+        return self.embed(tokens) * self.embed.embedding_dim**0.5 + self.positions[: tokens.shape[1]]
 
 
 class _Residual(nn.Module):

@@ -135,7 +135,7 @@ def crop(length: int) -> Augment:
     return apply
 
 
-def blank(rate: float, token: int, padding: int) -> Augment:
+def token_dropout(rate: float, token: int, padding: int) -> Augment:
     """Return the augmentation that puts ``token`` in place of a share ``rate`` of the tokens [B, T] but ``padding``.
 
     Word dropout (Iyyer et al., 2015).

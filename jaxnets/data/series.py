@@ -57,7 +57,7 @@ def read_series(
         time: the column of times; the first if absent.
         columns: the columns to read, in this order; all others if there are none.
         fill: what becomes of missing values: an error, or the value before them in their column.
-        irregular: take the rows as equally far apart, whatever their times (trading days, for one).
+        irregular: take the rows as equally far apart, whatever their times, such as trading days.
 
     Raises:
         InputError: if the file cannot be read, a column is not there, a value is missing or no number, a time cannot

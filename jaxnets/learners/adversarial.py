@@ -12,6 +12,7 @@ from jax import lax
 
 from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, begin, check_key
+from jaxnets.learners.supervised import row_weights
 from jaxnets.metrics import Metric, mean_of, per_example
 from jaxnets.network import Coded, Key, Network, PyTree, example_keys, named
 
@@ -109,8 +110,11 @@ class _Players:
         return TrainState(jnp.zeros((), jnp.int32), params, opt_states, model_states)
 
     def step(self, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
-        if "mask" in batch:
-            raise InputError("an adversarial learner takes no mask in training; leave out the rows that do not count")
+        if refused := sorted({"mask", "weights"} & set(batch)):
+            what = " and no ".join(refused)
+            raise InputError(
+                f"an adversarial learner takes no {what} in training; leave out the rows that do not count"
+            )
         size, parts = len(batch["inputs"]), self.discriminator_steps
         if size % parts:
             raise InputError(f"discriminator_steps={parts} does not divide the batch of {size} examples")
@@ -129,7 +133,9 @@ class _Players:
 
     def evaluate(self, state: TrainState, batch: Batch) -> Sums:
         real, labels = self._real(batch)
-        codes = jax.vmap(lambda key: jax.random.normal(key, (self.code_dim,)))(example_keys(batch["inputs"]))
+        codes = jax.vmap(lambda key: jax.random.normal(key, (self.code_dim,), jnp.float32))(
+            example_keys(batch["inputs"])
+        )
         fake = self.predict(state, Coded(self._with_class(codes, labels)))
         (real_scores, _), (fake_scores, _) = (self._scores(state, x, labels) for x in (real, fake))
         values = {
@@ -137,7 +143,7 @@ class _Players:
             "generator_loss": self.game.generator(fake_scores),
             "fooled": fake_scores > 0,
         }
-        return {name: mean_of(value, batch.get("mask")) for name, value in values.items()}
+        return {name: mean_of(value, row_weights(batch)) for name, value in values.items()}
 
     def predict(self, state: TrainState, inputs: Any) -> jax.Array:
         if isinstance(inputs, Coded):
@@ -193,7 +199,7 @@ class _Players:
     def _generated(self, state: TrainState, size: int, labels: jax.Array | None, key: Key) -> tuple[jax.Array, PyTree]:
         """Return examples in training mode, and the generator's model state."""
         code_key, key = jax.random.split(key)
-        codes = self._with_class(jax.random.normal(code_key, (size, self.code_dim)), labels)
+        codes = self._with_class(jax.random.normal(code_key, (size, self.code_dim), jnp.float32), labels)
         params, model_state = state.params["generator"], state.model_state["generator"]
         images, model_state = self.networks["generator"].apply(params, model_state, codes, train=True, key=key)
         return images.astype(jnp.float32), model_state
@@ -213,7 +219,7 @@ class _Players:
             values = self.game.discriminator(real_scores, fake_scores)
             loss = values.mean()
             if self.game.penalty:
-                share = jax.random.uniform(keys[3], (len(real),) + (1,) * (real.ndim - 1))
+                share = jax.random.uniform(keys[3], (len(real),) + (1,) * (real.ndim - 1), jnp.float32)
                 between = share * real + (1 - share) * fake
                 slopes = jax.grad(lambda x: self._scores(moved, x, labels, train=True, key=keys[4])[0].sum())(between)
                 loss += self.game.penalty * jnp.square(_norms(slopes.reshape(len(real), -1)) - 1).mean()
@@ -231,7 +237,7 @@ class _Players:
         def objective(params: PyTree) -> tuple[jax.Array, tuple[PyTree, tuple[jax.Array, jax.Array]]]:
             moved = _with(state, "generator", params=params)
             fake, model_state = self._generated(moved, len(real), labels, keys[0])
-            # The discriminator's batch statistics are its own affair: what this pass would make of them is dropped.
+            # This pass does not update the discriminator's batch statistics.
             fake_scores, _ = self._scores(moved, fake, labels, train=True, key=keys[1])
             values = self.game.generator(fake_scores)
             return values.mean(), (model_state, (values, fake_scores > 0))

@@ -12,7 +12,7 @@ from jax import lax
 from jaxnets import losses
 from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Learner, Sums, TrainState, mapped, with_training
-from jaxnets.learners.supervised import supervised
+from jaxnets.learners.supervised import row_weights, supervised
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import mean_of, per_example
 from jaxnets.network import Coded, Key, Network, PyTree, example_keys, named
@@ -103,7 +103,7 @@ def variational(
     def evaluate(state: TrainState, batch: Batch) -> Sums:
         sums = learner.evaluate(state, batch)
         if importance_samples:
-            sums |= {"nll": mean_of(parts.importance_nll(state, batch, importance_samples), batch.get("mask"))}
+            sums |= {"nll": mean_of(parts.importance_nll(state, batch, importance_samples), row_weights(batch))}
         return sums
 
     metrics = {**learner.metrics, "nll": per_example(lambda values, _: values, "lower")}
@@ -146,7 +146,11 @@ class _Variational(NamedTuple):
         (mean, log_variance), encoder_state = self.moments(
             params["encoder"], model_state["encoder"], inputs, train=train, key=encoder_key
         )
-        noise = _noise(example_keys(inputs), mean) if noise_key is None else jax.random.normal(noise_key, mean.shape)
+        noise = (
+            _noise(example_keys(inputs), mean)
+            if noise_key is None
+            else jax.random.normal(noise_key, mean.shape, mean.dtype)
+        )
         codes = mean + jnp.exp(0.5 * log_variance) * noise
         outputs, decoder_state = self.decoder.apply(
             params["decoder"], model_state["decoder"], codes, train=train, key=decoder_key
@@ -184,7 +188,7 @@ class _Variational(NamedTuple):
             drawn = _Drawn(outputs.astype(jnp.float32), log_ratio)
             return jnp.logaddexp(total, log_ratio - self.distortion(drawn, batch["labels"])), None
 
-        total, _ = lax.scan(add, jnp.full(mean.shape[:1], -jnp.inf), jnp.arange(num_samples))
+        total, _ = lax.scan(add, jnp.full(mean.shape[:1], -jnp.inf, mean.dtype), jnp.arange(num_samples))
         return jnp.log(num_samples) - total
 
 
@@ -256,4 +260,4 @@ def _predicting(learner: Learner, network: Network) -> Learner:
 
 def _noise(keys: Key, like: jax.Array) -> jax.Array:
     """Return standard normal numbers, a row for each key."""
-    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:]))(keys)
+    return jax.vmap(lambda key: jax.random.normal(key, like.shape[1:], like.dtype))(keys)

@@ -48,11 +48,11 @@ def supervised(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key
     ) -> tuple[jax.Array, tuple[PyTree, Sums, jax.Array]]:
         outputs, model_state = network.apply(params, model_state, batch["inputs"], train=True, key=key)
-        outputs, weights = _at_least_float32(outputs), _weights(batch)
+        outputs, weights = _at_least_float32(outputs), row_weights(batch)
         values = loss(outputs, batch["labels"])
         sums = {"loss": mean_of(values, weights)} | _measured(in_training, outputs, batch["labels"], weights)
         count = mean_of(values, batch.get("mask")).count
-        return sums["loss"].total / jnp.maximum(count, 1), (model_state, sums, count)
+        return sums["loss"].total / jnp.maximum(count, 1).astype(jnp.float32), (model_state, sums, count)
 
     def gradient(state: TrainState, batch: Batch, key: Key) -> Gradient:
         return Gradient(*_flat(jax.grad(objective, has_aux=True)(state.params, state.model_state, batch, key)))
@@ -66,7 +66,7 @@ def supervised(
         return _at_least_float32(network.apply(state.params, state.model_state, inputs)[0])
 
     def evaluate(state: TrainState, batch: Batch) -> Sums:
-        return _measured(measured, predict(state, batch["inputs"]), batch["labels"], _weights(batch))
+        return _measured(measured, predict(state, batch["inputs"]), batch["labels"], row_weights(batch))
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
         _check_names(arrays)
@@ -91,7 +91,7 @@ def _measured(metrics: Mapping[str, Metric], outputs: Any, labels: jax.Array, we
     return {name: metric.measure(outputs, labels, weights) for name, metric in metrics.items()}
 
 
-def _weights(batch: Batch) -> jax.Array | None:
+def row_weights(batch: Batch) -> jax.Array | None:
     """Return how much each row counts: the mask, the weights, or both in one."""
     mask, weights = batch.get("mask"), batch.get("weights")
     if mask is None or weights is None:

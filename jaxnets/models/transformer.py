@@ -47,7 +47,8 @@ class Transformer(nnx.Module):
         max_length: the longest sequence.
         tokens: whether the inputs are tokens.
         padding: the token that fills up short sequences: nothing attends to it.
-        positions: how an element's place is known: "rotary", "learned" or "sinusoidal" (added to the inputs), or None.
+        positions: how an element's position is known: "rotary", "learned" or "sinusoidal" (added to the inputs), or
+            None.
         causal: an element sees only those up to itself.
         pool: one output a sequence, of the largest or the mean of the elements', or of all in a row ("all").
         tied: the output layer's weights are the tokens' embedding.
@@ -107,8 +108,8 @@ class Transformer(nnx.Module):
             self.embed = embed or nnx.Embed(in_features, features, embedding_init=kernel_init, **options)
         else:
             self.embed = Linear(in_features, features, kernel_init=kernel_init, use_bias=use_bias, **options)
-        places = kernel_init(rngs.params(), (max_length, features)) if positions == "learned" else None
-        self.places = nnx.data(None if places is None else nnx.Param(places))
+        table = kernel_init(rngs.params(), (max_length, features), jnp.float32) if positions == "learned" else None
+        self.position_embedding = nnx.data(None if table is None else nnx.Param(table))
 
         def scaled(*args: Any) -> jax.Array:
             # Each block adds twice to the residual path: so the sum keeps its size at any depth (Radford et al., 2019).
@@ -197,7 +198,7 @@ class Transformer(nnx.Module):
         return Seen(caches, room, (tuple(cross.of_memory(memory) for cross in crosses), memory_mask))
 
     def _make_room(self, seen: Seen, length: int, rngs: nnx.Rngs | None) -> Seen:
-        """Return what is remembered, less its older half if so many elements would have no place beside it."""
+        """Return what is remembered, less its older half if so many elements would have no position beside it."""
         keep = min(self.max_length // 2, self.max_length - length)
         full = seen.caches[0].length + length > self.max_length
         key = None if rngs is None else rngs.dropout()  # drawn here, for streams do not advance inside a branch
@@ -232,7 +233,7 @@ class Transformer(nnx.Module):
         return (x if self.norm is None else self.norm(x)), tuple(new)
 
     def _embedded(self, inputs: jax.Array, start: jax.Array | int) -> jax.Array:
-        """Return the inputs as vectors that know their places, [B, T, D]."""
+        """Return the inputs as vectors that know their positions, [B, T, D]."""
         if self.tokens:
             suits = inputs.ndim == 2 and jnp.issubdtype(inputs.dtype, jnp.integer)
         else:
@@ -243,11 +244,11 @@ class Transformer(nnx.Module):
         if inputs.shape[1] > self.max_length:
             raise InputError(f"sequences of {inputs.shape[1]} exceed max_length={self.max_length}; shorten them")
         x = self.embed(inputs)
-        if self.places is not None:
-            x += lax.dynamic_slice_in_dim(self.places[...].astype(x.dtype), start, inputs.shape[1])
+        if self.position_embedding is not None:
+            x += lax.dynamic_slice_in_dim(self.position_embedding[...].astype(x.dtype), start, inputs.shape[1])[None]
         if self.positions == "sinusoidal":
-            places = sinusoidal(start + jnp.arange(inputs.shape[1]), x.shape[-1])
-            x = x * math.sqrt(x.shape[-1]) + places.astype(x.dtype)
+            waves = sinusoidal(start + jnp.arange(inputs.shape[1]), x.shape[-1])
+            x = x * math.sqrt(x.shape[-1]) + waves.astype(x.dtype)[None]
         return x
 
     def _mask(self, inputs: jax.Array) -> jax.Array | None:
@@ -266,11 +267,11 @@ class Transformer(nnx.Module):
         return x if self.out is None else self.out(x)
 
 
-def sinusoidal(places: jax.Array, features: int) -> jax.Array:
-    """Return sines and cosines of places [T] at falling frequencies, [T, D] (Vaswani et al., 2017).
+def sinusoidal(positions: jax.Array, features: int) -> jax.Array:
+    """Return sines and cosines of positions [T] at falling frequencies, [T, D] (Vaswani et al., 2017).
 
-    Number 2 i is ``sin(place / 10000 ** (2 i / D))``, number 2 i + 1 the cosine of the same.
+    Number 2 i is ``sin(position / 10000 ** (2 i / D))``, number 2 i + 1 the cosine of the same.
     """
     rates = 10000.0 ** (-jnp.arange(0, features, 2, dtype=jnp.float32) / features)
-    angles = places[:, None].astype(jnp.float32) * rates
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(len(places), -1)[:, :features]
+    angles = positions[:, None].astype(jnp.float32) * rates[None]
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(len(positions), -1)[:, :features]

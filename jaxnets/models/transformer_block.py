@@ -65,7 +65,7 @@ class TransformerBlock(nnx.Module):
             without care); else what comes out (post-norm, as Vaswani et al., 2017).
         activation: of the feed-forward network.
         gated: give it a gate.
-        rotary: turn the self-attention's queries and keys by their places.
+        rotary: turn the self-attention's queries and keys by their positions.
         dropout: probability that a number of each part's outputs is dropped in training (Vaswani et al., 2017).
         attention_dropout: probability that an attention's weight is (GPT-2, BERT).
         use_bias: whether dense layers and norms have biases.

@@ -21,7 +21,7 @@ class KVCache(NamedTuple):
     Attributes:
         k: keys, [B, L, N, H]; rotary positions are in them.
         v: values, [B, L, N, H].
-        length: how many of the L places are taken, int32.
+        length: how many of the L positions are taken, int32.
     """
 
     k: jax.Array
@@ -51,8 +51,8 @@ def dot_product_attention(
         v: values, [B, S, N, H].
         mask: which keys count, [B, S], or for which queries, [B, T, S]. A query for which none counts gets the mean of
             all values.
-        causal: a query sees only the keys up to its own place.
-        offset: the place of the first query among the keys.
+        causal: a query sees only the keys up to its own position.
+        offset: the position of the first query among the keys.
         dropout: of the weights.
         rngs: what dropout draws from.
     """
@@ -80,8 +80,8 @@ def _attend(
     logits = jnp.einsum("btnh,bsnh->bnts", q * (1 / math.sqrt(q.shape[-1])), k, preferred_element_type=exact)
     seen = None
     if causal:
-        places = offset + jnp.arange(q.shape[1])
-        seen = (jnp.arange(k.shape[1]) <= places[:, None])[None, None]  # [1, 1, T, S]
+        positions = offset + jnp.arange(q.shape[1])
+        seen = (jnp.arange(k.shape[1])[None] <= positions[:, None])[None, None]  # [1, 1, T, S]
     if mask is not None:
         counted = mask[:, None, None] if mask.ndim == 2 else mask[:, None]  # [B, 1, T or 1, S]
         seen = counted.astype(bool) if seen is None else seen & counted.astype(bool)
@@ -94,18 +94,18 @@ def _attend(
 
 
 def rotary(x: jax.Array, start: jax.Array | int = 0) -> jax.Array:
-    """Return [B, T, N, H] with each pair of numbers turned by an angle in proportion to its place (Su et al., 2021).
+    """Return [B, T, N, H] with each pair of numbers turned by an angle in proportion to its position (Su et al., 2021).
 
-    The pairs are number i and number i + H / 2; their angles at place t are ``t / 10000 ** (2 i / H)``.
+    The pairs are number i and number i + H / 2; their angles at position t are ``t / 10000 ** (2 i / H)``.
 
     Args:
         x: queries or keys, H even.
-        start: the place of the first.
+        start: the position of the first.
     """
     half, exact = x.shape[-1] // 2, jnp.promote_types(x.dtype, jnp.float32)
     rates = 10000.0 ** (-jnp.arange(half, dtype=exact) / half)
-    angles = (start + jnp.arange(x.shape[1])).astype(exact)[:, None] * rates  # [T, H / 2]
-    cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]  # [T, 1, H / 2]
+    angles = (start + jnp.arange(x.shape[1])).astype(exact)[:, None] * rates[None]  # [T, H / 2]
+    cos, sin = jnp.cos(angles)[None, :, None], jnp.sin(angles)[None, :, None]  # [1, T, 1, H / 2]
     first, second = jnp.split(x.astype(exact), 2, -1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)
 
@@ -116,7 +116,7 @@ class Attention(nnx.Module):
     Args:
         features: D; each head has D / num_heads of them.
         num_heads: N.
-        rotary: turn queries and keys by their places; of a memory, which has places of its own, neither.
+        rotary: turn queries and keys by their positions; of a memory, which has positions of its own, neither.
         dropout: probability that a weight is dropped in training.
         use_bias: whether the projections have biases.
         kernel_init: initialiser of the projections' weights.
@@ -173,7 +173,7 @@ class Attention(nnx.Module):
             memory: what is attended to, [B, S, D], or its keys and values (``of_memory``); ``x`` itself if absent.
             mask: which elements to attend to, [B, S] or [B, T, S].
             causal: an element sees only those up to itself.
-            cache: what was seen before; its places must suffice, and go with ``causal``.
+            cache: what was seen before; its positions must suffice, and go with ``causal``.
             rngs: what dropout draws from.
         """
         q, start = self._heads(self.q(x)), 0

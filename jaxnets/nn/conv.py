@@ -130,7 +130,8 @@ def _depthwise(x: jax.Array, w: jax.Array, window: _Window) -> jax.Array:
         start = [o * dilation for o, dilation in zip(offset, window.w_dilation, strict=True)]
         stop = [size - r + at for size, r, at in zip(x.shape[1:-1], reach, start, strict=True)]
         part = lax.slice(x, (0, *start, 0), (batch, *stop, channels), (1, *window.strides, 1)).astype(exact)
-        y += part[..., None] * w[offset].reshape(channels, c_out // channels).astype(exact)
+        weights = w[offset].reshape((1,) * (x.ndim - 1) + (channels, c_out // channels))
+        y += part[..., None] * weights.astype(exact)
     return y.reshape(*y.shape[:-2], c_out).astype(jnp.result_type(x, w))
 
 

@@ -44,9 +44,9 @@ def _elman(from_inputs: jax.Array, from_state: jax.Array, carry: Carry) -> Carry
 
 
 def _lstm(from_inputs: jax.Array, from_state: jax.Array, carry: Carry) -> Carry:
-    enter, forget, new, leave = jnp.split(from_inputs + from_state, 4, -1)
-    memory = jax.nn.sigmoid(forget) * carry[1] + jax.nn.sigmoid(enter) * jnp.tanh(new)
-    return jax.nn.sigmoid(leave) * jnp.tanh(memory), memory
+    input_gate, forget_gate, cell, output_gate = jnp.split(from_inputs + from_state, 4, -1)
+    memory = jax.nn.sigmoid(forget_gate) * carry[1] + jax.nn.sigmoid(input_gate) * jnp.tanh(cell)
+    return jax.nn.sigmoid(output_gate) * jnp.tanh(memory), memory
 
 
 def _gru(from_inputs: jax.Array, from_state: jax.Array, carry: Carry) -> Carry:
@@ -95,10 +95,10 @@ class Recurrent(nnx.Module):
         self.dtype = dtype or jnp.float32
         self.kernel = nnx.Param(_for_each_gate(nnx.initializers.glorot_uniform(), cell, in_features, features, rngs))
         self.state_kernel = nnx.Param(_for_each_gate(nnx.initializers.orthogonal(), cell, features, features, rngs))
-        bias = jnp.zeros((cell.num_gates, features))
+        bias = jnp.zeros((cell.num_gates, features), jnp.float32)
         bias = bias if cell.forget_gate is None else bias.at[cell.forget_gate].set(1.0)
         self.bias = nnx.Param(bias.reshape(-1))
-        self.state_bias = nnx.data(nnx.Param(jnp.zeros(bias.size)) if cell.state_bias else None)
+        self.state_bias = nnx.data(nnx.Param(jnp.zeros(bias.size, jnp.float32)) if cell.state_bias else None)
 
     def initial(self, batch_size: int) -> Carry:
         """Return the state before the first step, zeros [B, H]."""
@@ -119,18 +119,18 @@ class Recurrent(nnx.Module):
         self._check(inputs, carry, mask)
         carry = self.initial(inputs.shape[0]) if carry is None else carry
         kernel, state_kernel, bias = (p[...].astype(self.dtype) for p in (self.kernel, self.state_kernel, self.bias))
-        state_bias = 0 if self.state_bias is None else self.state_bias[...].astype(self.dtype)
+        state_bias = None if self.state_bias is None else self.state_bias[...].astype(self.dtype)
         outside = jax.default_backend() != "cpu" or inputs.shape[0] <= _MOST_ROWS_OUTSIDE
 
         def project(x: jax.Array) -> jax.Array:
-            return x.astype(self.dtype) @ kernel + bias
+            return _plus(x.astype(self.dtype) @ kernel, bias)
 
         def step(carry: Carry, xs: Any) -> tuple[Carry, jax.Array]:
             x, keep, cut = xs
             if cut is not None:
                 carry = tuple(jnp.where(cut, lax.stop_gradient(part), part) for part in carry)
             from_inputs = x if outside else project(x)
-            from_state = carry[0].astype(self.dtype) @ state_kernel + state_bias
+            from_state = _plus(carry[0].astype(self.dtype) @ state_kernel, state_bias)
             state_dtype = carry[0].dtype
             new = self.cell.update(from_inputs.astype(state_dtype), from_state.astype(state_dtype), carry)
             if keep is None:
@@ -158,6 +158,11 @@ class Recurrent(nnx.Module):
             raise InputError(f"a state of shapes {shapes} for inputs of shape {inputs.shape}; it needs {wanted}")
 
 
+def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """Return [..., F] plus a bias of its last axis, [F], if there is one."""
+    return x if bias is None else x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
 def _for_each_gate(init: nnx.Initializer, cell: Cell, fan_in: int, fan_out: int, rngs: nnx.Rngs) -> jax.Array:
     """Return the gates' kernels side by side, [fan_in, G * fan_out], each drawn on its own."""
-    return jnp.concatenate([init(rngs.params(), (fan_in, fan_out)) for _ in range(cell.num_gates)], -1)
+    return jnp.concatenate([init(rngs.params(), (fan_in, fan_out), jnp.float32) for _ in range(cell.num_gates)], -1)

@@ -59,7 +59,7 @@ class ConvTranspose(nnx.ConvTranspose):
             (inputs, self.kernel[...], None if self.bias is None else self.bias[...]), dtype=self.dtype
         )
         y = _dilated_conv(x.reshape(-1, *x.shape[len(batch) :]), kernel, *self.window, precision=self.precision)
-        y = y if bias is None else y + bias
+        y = y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
         return y.reshape(*batch, *y.shape[1:])
 
 
@@ -101,7 +101,7 @@ def upsample(x: jax.Array, scale: int | Sequence[int], method: Literal["nearest"
     if method == "bilinear":
         return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "linear")
     if method != "nearest":
-        raise InputError(f"{method=} is no way to up-sample; use 'nearest' or 'bilinear'")
+        raise InputError(f"{method=} must be 'nearest' or 'bilinear'")
     # A broadcast, whose gradient is a sum over the copies: no gather, no scatter.
     cells = x.reshape(x.shape[0], *(n for size in x.shape[1:-1] for n in (size, 1)), x.shape[-1])
     copies = (x.shape[0], *(n for pair in zip(x.shape[1:-1], scales, strict=True) for n in pair), x.shape[-1])

@@ -41,7 +41,7 @@ class OptimizerConfig:
     accumulate: int = 1
     """parts that a batch is cut into, one after another, to save memory; the gradients are averaged"""
     average: float = 0.0
-    """decay of an exponential average of the weights, which is then what is evaluated and used; 0 is none"""
+    """decay of a moving average (EMA) of the weights, which evaluation and prediction then use; 0 is none"""
 
     freeze: tuple[str, ...] = ()
     """parameters that do not learn, as patterns of their names: "encoder/**" is all of the encoder"""
@@ -191,7 +191,7 @@ def _mapping(params: PyTree) -> PyTree:
     """Return, in Optax' words for Muon, which leaves are matrices that map vectors, not lists of them by number."""
 
     def matrix(path: tuple[Any, ...], leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
-        listed = bool(path) and getattr(path[-1], "key", None) in ("embedding", "places")
+        listed = bool(path) and getattr(path[-1], "key", None) in ("embedding", "position_embedding")
         return None if leaf.ndim != 2 or listed else optax.contrib.MuonDimensionNumbers()
 
     return jax.tree_util.tree_map_with_path(matrix, params)

@@ -105,7 +105,7 @@ def build(config: Config, spec: Spec) -> Learner:
     metrics = config.metrics.of(num_classes)
     learner = supervised(model, losses.softmax_cross_entropy, optimizer_for(config, spec), metrics)
     if config.word_dropout:
-        learner = augmented(learner, augment.blank(config.word_dropout, tokens.UNKNOWN, tokens.PADDING))
+        learner = augmented(learner, augment.token_dropout(config.word_dropout, tokens.UNKNOWN, tokens.PADDING))
     return learner
 
 

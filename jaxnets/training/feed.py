@@ -97,7 +97,7 @@ class Feed:
         return columns, jax.ShapeDtypeStruct(shape, np.int32)
 
     def _read(self, start: int) -> "_Rows":
-        """Return what is not on the device yet; devices are this thread's caller's business."""
+        """Read rows on the host; ``load`` moves them to the device."""
         orders = [order.rows(start, self.capacity) for order in self._orders]
         rows = np.stack(orders, axis=1).reshape(self.capacity, *self._seeds.shape, -1)
         if self._on_device:

@@ -1,4 +1,4 @@
-"""Early stopping: what is remembered of the best evaluation, for one run or each member of a population."""
+"""Early stopping: the best evaluation so far, of a run or of each member of a population."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

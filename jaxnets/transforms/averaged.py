@@ -33,7 +33,8 @@ def averaged(learner: Learner, decay: float) -> Learner:
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
         check_single(state, "averaged")
         new, sums = learner.step(state, batch, key)
-        keep = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+        taken = state.step.astype(jnp.float32)
+        keep = jnp.minimum(decay, (1.0 + taken) / (10.0 + taken))
 
         def move(old: jax.Array, value: jax.Array) -> jax.Array:
             floating = jnp.issubdtype(old.dtype, jnp.floating)

@@ -43,7 +43,7 @@ def grouped(learner: Learner, size: int) -> Learner:
         return state.replace(step=state.step[0])
 
     def added(sums: Sums) -> Sums:
-        return jax.tree.map(lambda leaf: leaf.sum(0), sums)
+        return jax.tree.map(lambda leaf: leaf.sum(0, dtype=leaf.dtype), sums)
 
     def whole(batch: Batch) -> Batch:
         arrays = dict(batch)

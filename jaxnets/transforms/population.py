@@ -104,7 +104,7 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     if size < 1:
         raise InputError(f"a population of {size=} has no members; use 1 or more")
     if how not in ("map", "vmap"):
-        raise InputError(f"{how=} is no way to run a population; use 'map' or 'vmap'")
+        raise InputError(f"{how=} must be 'map' or 'vmap'")
 
     def each(function: Callable[..., Any], *args: Any) -> Any:
         if how == "map":
