@@ -124,7 +124,7 @@ def test_refuses():
         conv_transpose(x, w, (2, 2), "FULL")
     with pytest.raises(InputError, match=r"scale=\(2,\) must be a whole number of 1 or more for each of the 2"):
         upsample(x, (2,))
-    with pytest.raises(InputError, match="method='cubic' is must be"):
+    with pytest.raises(InputError, match="method='cubic' must be"):
         upsample(x, 2, "cubic")
 
 
