@@ -32,6 +32,7 @@ from jaxnets.data.orders import (
 )
 from jaxnets.data.series import Series, read_series, split_series
 from jaxnets.data.splits import Splits, idx_folder, npz_splits
+from jaxnets.data.tables import Table, read_columns
 
 __all__ = [
     "NAMED",
@@ -43,6 +44,7 @@ __all__ = [
     "Shuffle",
     "Spec",
     "Splits",
+    "Table",
     "augment",
     "balanced",
     "by_length",
@@ -64,6 +66,7 @@ __all__ = [
     "music",
     "npz_splits",
     "padded_batches",
+    "read_columns",
     "read_csv",
     "read_idx",
     "read_inputs",

@@ -16,6 +16,7 @@ from jaxnets.data.formats import read_text
 from jaxnets.data.music import read_pieces
 from jaxnets.data.series import Series, read_series
 from jaxnets.data.splits import Splits, idx_folder
+from jaxnets.data.tables import Table, read_columns
 from jaxnets.data.tokens import Sentences, labelled_sentences, parallel_text
 from jaxnets.errors import InputError, nearest
 
@@ -54,6 +55,12 @@ ETTH1 = {
     "ETTh1.csv": Remote(
         f"{_GITHUB}/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv",
         "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
+    )
+}
+CREDIT = {
+    "credit.csv": Remote(
+        f"{_GITHUB}/vincentarelbundock/Rdatasets/1c97ab8a1df2469762e635481ba27cf4e80e3e51/csv/modeldata/credit_data.csv",
+        "acd2b41f7923a4b7e2264e6b9ae2eff8f3e8f9ba3080fb6967df1cfec9568cac",
     )
 }
 _MULTI30K_PARTS = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
@@ -147,11 +154,16 @@ def multi30k(data_dir: Path | None = None, *, languages: tuple[str, ...] = ("en"
     }
 
 
+def credit(data_dir: Path | None = None) -> Table:
+    """Return 4,454 applicants for credit, "good" or "bad", by 13 features, some of them missing (R's modeldata)."""
+    return read_columns(*located("tabular", CREDIT, data_dir).values(), label="Status", without=["rownames"])
+
+
 class Named(NamedTuple):
     """A named data set.
 
     Attributes:
-        kind: what it holds: "images", "text", "sentences", "translations", "pieces" or "series".
+        kind: what it holds: "images", "text", "sentences", "translations", "pieces", "series" or "table".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -174,6 +186,7 @@ NAMED = {
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),
     "chorales": Named("pieces", chorales, "Bach's chorales"),
     "etth1": Named("series", etth1, "hourly temperatures of a transformer"),
+    "credit": Named("table", credit, "applicants for credit, good and bad, with missing values"),
 }
 
 
