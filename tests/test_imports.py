@@ -100,6 +100,21 @@ def test_what_is_offered_is_there():
         jaxnets.nothing  # noqa: B018
 
 
+@pytest.mark.slow
+def test_each_name_can_be_the_first():
+    """Whatever is asked of ``jaxnets`` first, all that it needs is imported."""
+    code = """
+import sys, jaxnets
+for name in jaxnets.__all__:
+    for module in [module for module in sys.modules if module.split(".")[0] == "jaxnets"]:
+        del sys.modules[module]
+    import jaxnets
+    assert getattr(jaxnets, name) is not None
+print("done")
+"""
+    assert run_python(code).strip() == "done"
+
+
 def test_importing_touches_no_device():
     """A program may still choose its platform, or call ``jax.distributed``, after the import."""
     code = f"{EVERYTHING}; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
