@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import itertools
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -52,7 +53,10 @@ jaxnets COMMAND --help tells more; so does jaxnets train RECIPE --help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status: 0, 1 (a check failed), 2 (a wrong argument or file)."""
+    """Run the command line, and return the exit status.
+
+    0 is success, 1 a check that failed, 2 a wrong argument or file, 130 an interruption, 141 output that nobody reads.
+    """
     name, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(USAGE.format(commands="\n".join(f"  {name:<10}{command.about}" for name, command in COMMANDS.items())))
@@ -63,12 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise InputError(f"there is no command {name!r}{nearest(name, COMMANDS)}; jaxnets --help lists them")
-        return _run(name, args)
+        status = _run(name, args)
+        sys.stdout.flush()
+        return status
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read what is printed has left: ``jaxnets train digits-cnn --help | head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def function(name: str) -> Callable[..., int]:

@@ -1,6 +1,8 @@
 """The command line from the outside: what each command prints, keeps and returns, and what wrong arguments get."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -333,3 +335,11 @@ class TestRefuses:
         config["config"]["hiden"] = 3
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert "Config has no field 'hiden' (did you mean 'hidden'?)" in fails(capsys, "evaluate", tmp_path)
+
+
+def test_output_that_nobody_reads_is_no_fault_of_ours():
+    command = [sys.executable, "-m", "jaxnets", "train", "digits-mlp", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
