@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same_bits, member, small_learner
+from helpers import adam, assert_same_bits, member, small_learner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,6 +218,20 @@ class TestStopping:
         result = jn.fit(LEARNER, blobs, validation=blobs, early_stopping=rule, **OPTIONS)
         assert len(result.history) == 2  # the second is not better by 10
 
+    def test_which_values_of_a_function_are_better_has_to_be_said(self, blobs):
+        def right(logits, labels):
+            return (logits.argmax(-1) == labels).astype(jnp.float32)
+
+        def fit(metric, **rule):
+            network, loss = jn.network(jn.models.MLP, 4, (16,), 3), jn.losses.softmax_cross_entropy
+            learner = jn.supervised(network, loss, adam(1e-2), {"right": metric})
+            stopping = jn.EarlyStopping(patience=1, monitor="validation/right", **rule)
+            return jn.fit(learner, blobs, validation=blobs, early_stopping=stopping, **OPTIONS | {"duration": 2})
+
+        with pytest.raises(jn.InputError, match=r"monitor='validation/right': whether higher or lower values .* say so"):
+            fit(right)
+        assert fit(right, maximize=True).state.step == fit(jn.metrics.per_example(right, "higher")).state.step == 2
+
     def test_each_member_stops_for_itself(self, blobs):
         learner = small_learner(tx=optax.adam(0.05))
         rule = jn.EarlyStopping(patience=2)
@@ -285,7 +299,7 @@ class TestBadInput:
 
     def test_a_learner_may_measure_other_things_in_evaluation(self, blobs):
         other = LEARNER._replace(evaluate=lambda *args: {"score": LEARNER.evaluate(*args)["loss"]})
-        rule = jn.EarlyStopping(1, monitor="validation/score")
+        rule = jn.EarlyStopping(1, monitor="validation/score", maximize=False)
         result = jn.fit(other, blobs, validation=blobs, early_stopping=rule, **OPTIONS)
         assert "validation/score" in result.history[-1]
 

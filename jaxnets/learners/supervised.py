@@ -84,7 +84,10 @@ def supervised(
 def _as_metric(metric: Metric | Loss) -> Metric:
     if isinstance(metric, Metric):
         return metric
-    return per_example(metric, "higher" if metric is losses.accuracy else "lower")
+    if metric is losses.accuracy:
+        return per_example(metric, "higher")
+    ours = getattr(metric, "__module__", None) == losses.__name__
+    return per_example(metric, "lower" if ours else None)  # of a user's own function nobody knows
 
 
 def _measured(metrics: Mapping[str, Metric], outputs: Any, labels: jax.Array, weights: jax.Array | None) -> Sums:

@@ -125,7 +125,8 @@ def directions(metrics: Mapping[str, Metric], sums: Mapping[str, PyTree], axes: 
         values = compute(metrics, {name: nothing}, axes=axes)
         if any(np.ndim(value) != axes for value in values.values()):
             raise InputError(f"metric {name!r} is not a number at each evaluation; leave it to jaxnets.evaluate")
-        found |= dict.fromkeys(values, metrics[name].better if name in metrics else "lower")
+        usual: Better = "lower" if name == "loss" else None
+        found |= dict.fromkeys(values, metrics[name].better if name in metrics else usual)
     return found
 
 

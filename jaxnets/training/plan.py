@@ -137,7 +137,10 @@ def _directed(rule: EarlyStopping, better: Mapping[str, Better]) -> EarlyStoppin
     if rule.maximize is not None:
         return rule
     if better[rule.monitor] is None:
-        raise InputError(f"monitor={rule.monitor!r}: of it neither higher nor lower values are better; choose another")
+        raise InputError(
+            f"monitor={rule.monitor!r}: whether higher or lower values of it are better is not known; choose another, "
+            'say so (EarlyStopping(maximize=True), or metrics.per_example(function, "higher"))'
+        )
     return replace(rule, maximize=better[rule.monitor] == "higher")
 
 
