@@ -80,7 +80,7 @@ class ResidualBlock(nnx.Module):
 class ResNet(nnx.Module):
     """A residual network of 10, 18, 34 or 50 layers with batch normalisation, [B, H, W, C] -> [B, out_features].
 
-    The weights' shapes, the padding and the statistics' momentum (0.9) are torchvision's. But for one thing: running
+    The weights' shapes, the padding and the statistics' momentum (0.9) are torchvision's. One thing differs: running
     variances follow the batch's biased variance, as Flax' do, and PyTorch's the unbiased one.
 
     Args:
