@@ -1,13 +1,20 @@
 """Small pieces that several tests are made of."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+import pytest
 
 import jaxnets as jn
 from jaxnets import cli
+
+
+def quick(values: Iterable[Any], number: int = 1) -> list[Any]:
+    """Return a test's parameters: the first ``number`` for every run of the suite, the others for CI."""
+    return [pytest.param(value, marks=[pytest.mark.slow] * (i >= number)) for i, value in enumerate(values)]
 
 
 def adam(learning_rate: float) -> optax.GradientTransformation:

@@ -49,6 +49,7 @@ class TestReconstructing:
         held_out = learner.evaluate(state, {"inputs": np.zeros_like(GREY), "clean": GREY})["loss"]
         np.testing.assert_allclose(held_out.total / held_out.count, np.square(made - GREY / 255).mean(), 1e-5)
 
+    @pytest.mark.slow
     def test_codes_go_in_and_out(self):
         learner = reconstructing(*networks(), jn.losses.mse, optax.adam(1e-2))
         result = jn.fit(learner, jn.Data(inputs=X.astype(np.float32)), duration="30ep", batch_size=8, progress=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from helpers import fails
+from helpers import fails, quick
 from PIL import Image
 
 from jaxnets import cli
@@ -56,6 +56,7 @@ class TestTrain:
         assert cli.main(["train", "digits-cnn", *choices.split(), *arguments]) == 0
         assert "where validation/loss was best" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_the_folder_has_a_name_of_its_own(self, capsys, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert cli.main(["train", "digits-mlp", "--duration", "1"]) == 0
@@ -113,7 +114,7 @@ class TestTrain:
         assert cli.main(["predict", out, str(tmp_path / "new.csv"), "--recipe", recipe]) == 0
         assert "probability" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("kind", ["npz", "idx", "zip"])
+    @pytest.mark.parametrize("kind", quick(["zip", "npz", "idx"]))
     def test_data_of_ones_own(self, kind, capsys, tmp_path):
         from test_datasets import write_idx
 
@@ -224,7 +225,7 @@ class TestAfterwards:
 
 
 class TestLonger:
-    @pytest.mark.parametrize("patience", [[], ["--patience", "1", "--min-delta", "9"]])
+    @pytest.mark.parametrize("patience", quick([["--patience", "1", "--min-delta", "9"], []]))
     def test_a_run_that_has_ended_can_be_trained_longer(self, patience, tmp_path, capsys):
         """With a constant schedule it has the bits of a run that was as long at once."""
         command = ["train", "digits-mlp", "--hidden", "8", "--schedule", "constant", *patience]

@@ -110,7 +110,8 @@ def test_any_window(size, kernel, strides, dilation, padding, groups):
     close(gradients(ours)(x, w), gradients(xla)(x, w))
 
 
-@pytest.mark.parametrize("name", ["same", pytest.param("all at once", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["same", "all at once"])
 def test_every_transformation(name):
     x, w = arrays(CASES[name])
     xs, ws = jnp.stack([x, 2 * x]), jnp.stack([w, w - 1])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import adam, assert_same_bits, member, small_learner
+from helpers import adam, assert_same_bits, member, quick, small_learner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,7 +92,7 @@ class TestBits:
         assert_same_bits(event.run_state.train, unbroken.state)
         assert without_time(history) == without_time(unbroken.history)
 
-    @pytest.mark.parametrize("tx", [optax.adam(1e-2), optax.adamw(1e-2)], ids=["adam", "adamw"])
+    @pytest.mark.parametrize("tx", quick([optax.adam(1e-2), optax.adamw(1e-2)]), ids=["adam", "adamw"])
     def test_a_member_of_a_population_has_the_bits_of_its_own_run(self, blobs, tx):
         learner = small_learner(dropout=0.3, tx=tx)
         many = jn.fit(jn.population(learner, 3), blobs, seed=[5, 6, 7], validation=blobs, **OPTIONS)
@@ -232,6 +232,7 @@ class TestStopping:
             fit(right)
         assert fit(right, maximize=True).state.step == fit(jn.metrics.per_example(right, "higher")).state.step == 2
 
+    @pytest.mark.slow
     def test_each_member_stops_for_itself(self, blobs):
         learner = small_learner(tx=optax.adam(0.05))
         rule = jn.EarlyStopping(patience=2)

@@ -27,7 +27,7 @@ def outline(config: recipe.Config, shape: tuple[int, ...] = (32, 32, 3)):
     ("changes", "wanted"),
     [
         ({}, 11_173_962),
-        ({"depth": 50}, 23_520_842),
+        pytest.param({"depth": 50}, 23_520_842, marks=pytest.mark.slow),
         ({"depth": 10, "width": 16}, 308_826),
         (
             {"model": "separable", "features": (8, 16, "pool"), "hidden": (), "layers": LayerConfig(norm="batch")},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import fails
+from helpers import fails, quick
 from PIL import Image
 
 from jaxnets import cli
@@ -57,6 +57,7 @@ def trained(tmp_path_factory) -> Runs:
 
 
 class TestAutoencoding:
+    @pytest.mark.slow
     def test_the_error_stands_beside_that_of_pca(self, trained):
         got = result(trained["plain"])
         splits = labelled_images("digits")
@@ -240,7 +241,7 @@ class TestImageGeneration:
 
 
 @pytest.mark.parametrize(
-    "flags", [["--game", "wasserstein"], ["--game", "hinge"], ["--conditional"], ["--penalty", "1"]]
+    "flags", quick([["--conditional"], ["--game", "wasserstein"], ["--game", "hinge"], ["--penalty", "1"]])
 )
 def test_every_game_can_be_played(flags, capsys):
     features = ["--data", "digits", "--features", "4", "8"]

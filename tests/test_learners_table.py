@@ -189,7 +189,7 @@ LEARNERS = {
         },
     ),
 }
-FAST = {"classification", "adversarial"}  # in every run of the suite; the others where there is more time
+FAST = {"classification"}  # in every run of the suite; the others where there is more time
 
 
 class Trial:

@@ -99,6 +99,7 @@ MODELS = {
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
+    "gru, tokens, both ways, max",
     "gpt",
     "transformer over patches, gated",
     "vision transformer",

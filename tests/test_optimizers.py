@@ -67,6 +67,7 @@ def test_muon_makes_matrices_nearly_orthogonal_and_leaves_the_rest_to_adam():
     assert bias[0] == pytest.approx(-bias[1], rel=1e-3) and -0.2 < bias[0] < -0.1  # sign descent, with momentum ahead
 
 
+@pytest.mark.slow
 def test_muon_leaves_embeddings_to_adam_at_its_own_rate():
     params = {
         "embed": {"embedding": jnp.ones((6, 4))},

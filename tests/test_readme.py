@@ -113,6 +113,8 @@ def test_every_file_that_is_linked_or_named_is_there():
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 LONG = (
+    "own_loop.py",
+    "own_module.py",
     "wine.py",
     "differentiate_a_run.py",
     "gan_on_a_ring.py",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_same_bits
+from helpers import assert_same_bits, quick
 from jax.test_util import check_grads
 
 import jaxnets as jn
@@ -14,7 +14,7 @@ from jaxnets.models import RNN, Continued
 from jaxnets.nn import ELMAN, GRU, LSTM, Recurrent, recurrent
 
 CELLS = {"rnn": ELMAN, "lstm": LSTM, "gru": GRU}
-each_cell = pytest.mark.parametrize("name", list(CELLS))
+each_cell = pytest.mark.parametrize("name", quick(sorted(CELLS)))
 LENGTHS = np.array([5, 7, 1, 5])
 
 
@@ -86,8 +86,8 @@ def test_projections_inside_and_outside_the_scan_agree(name, monkeypatch):
     np.testing.assert_allclose(inside, outside, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru"])
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", quick(["lstm", "gru"]))
+@pytest.mark.parametrize("reverse", quick([False, True]))
 def test_truncation_stops_gradients_and_nothing_else(name, reverse):
     """An output depends, for the gradient, on the inputs of its own stretch of three steps alone."""
     cut, x = layer(name, truncate=3, reverse=reverse), sequences()

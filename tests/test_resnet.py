@@ -13,8 +13,8 @@ from jaxnets.network import num_parameters
 
 SIZES = [  # torchvision's, and the usual CIFAR variant's
     (18, "imagenet", 1000, 11_689_512),
-    (34, "imagenet", 1000, 21_797_672),
-    (50, "imagenet", 1000, 25_557_032),
+    pytest.param(34, "imagenet", 1000, 21_797_672, marks=pytest.mark.slow),
+    pytest.param(50, "imagenet", 1000, 25_557_032, marks=pytest.mark.slow),
     (18, "cifar", 10, 11_173_962),
 ]
 

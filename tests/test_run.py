@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same_bits, small_learner
+from helpers import assert_same_bits, quick, small_learner
 
 import jaxnets as jn
 from jaxnets import cli
@@ -122,7 +122,7 @@ class Interrupting(Display):
 
 @pytest.mark.bits
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [1, 10, 25, 40])
+@pytest.mark.parametrize("step", quick([25, 1, 10, 40]))
 def test_interrupted_and_resumed_equals_unbroken(number, step, splits, unbroken, tmp_path, monkeypatch):
     monkeypatch.setattr(train.__globals__["follow"].__globals__["_Loop"], "advance", one_step)
     run = start(tmp_path / "a", splits)
@@ -149,7 +149,7 @@ def test_a_signal_that_is_ignored_stays_ignored(splits, unbroken, tmp_path):
     assert trained(run, LEARNER, splits, TRAINING, Watching(quiet=True))["metrics"] == unbroken.result["metrics"]
 
 
-@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("patience", quick([2, None]))
 def test_ended_but_without_a_result(patience, splits, tmp_path, monkeypatch):
     """Killed in the final evaluation: what is resumed trains no further, whichever weights were kept."""
     training = TrainingConfig(duration="40", batch_size=16, evaluate_every="10", patience=patience, min_delta=10.0)

@@ -33,6 +33,7 @@ def written(tmp_path_factory) -> Path:
     return train("shakespeare-lstm", folder / "a.txt", folder / "run", *flags)
 
 
+@pytest.mark.slow
 class TestLanguageModelling:
     def test_the_folder_has_samples(self, written):
         samples = (written / "samples.txt").read_text()
@@ -187,6 +188,7 @@ def composed(tmp_path_factory) -> Path:
     return train("chorales-gru", folder / "a.json", folder / "run", *flags)
 
 
+@pytest.mark.slow
 class TestMusic:
     def test_it_learns_and_composes(self, composed, capsys):
         result = json.loads((composed / "result.json").read_text())

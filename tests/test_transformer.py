@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from helpers import quick
 
 from jaxnets import InputError, losses, network, supervised
 from jaxnets.models import Continued, EncoderDecoder, SourceTarget, Transformer, ViT
@@ -119,7 +120,7 @@ class TestContinued:
 
 
 class TestWhatDoesNotMatter:
-    @pytest.mark.parametrize("positions", POSITIONS)
+    @pytest.mark.parametrize("positions", quick(POSITIONS))
     def test_the_future(self, positions):
         model, given = gpt(positions=positions), tokens(2, 8)
         other = given.copy()
@@ -127,7 +128,7 @@ class TestWhatDoesNotMatter:
         np.testing.assert_allclose(model(given)[:, :5], model(other)[:, :5], atol=1e-6)
         assert not np.allclose(model(given)[:, 5:], model(other)[:, 5:], atol=1e-3)
 
-    @pytest.mark.parametrize("pool", ["mean", "max"])
+    @pytest.mark.parametrize("pool", quick(["mean", "max"]))
     def test_padding(self, pool):
         model = gpt(causal=False, padding=0, pool=pool)
         given = 1 + RNG.integers(0, 6, (3, 5))
@@ -195,6 +196,7 @@ class TestEncoderDecoder:
         with pytest.raises(InputError, match="tokens range from 4 to 9"):
             learner.check({"inputs": SourceTarget(source, source + 3), "labels": source})
 
+    @pytest.mark.slow
     def test_one_embedding_serves_both_and_the_output(self):
         params, _ = self.made()
         assert ["embed" in params[part] for part in ("encoder", "decoder")].count(True) == 1
@@ -216,6 +218,7 @@ def test_sinusoidal_positions():
         np.testing.assert_allclose(got[t, 2 * i : 2 * i + 2], [np.sin(angle), np.cos(angle)], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nanogpts_size_has_nanogpts_parameters():
     """4 layers, 4 heads, 128 wide, 65 characters, 64 positions: 0.80 M, as nanoGPT says of its own (without places)."""
     options = {"max_length": 64, "tokens": True, "causal": True, "tied": True, "use_bias": False}

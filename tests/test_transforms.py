@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same_bits, member, small_learner
+from helpers import assert_same_bits, member, quick, small_learner
 
 import jaxnets as jn
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer
@@ -18,7 +18,7 @@ def batch(blobs):
     return {name: jnp.asarray(array[:12]) for name, array in blobs.items()}
 
 
-@pytest.mark.parametrize("how", ["map", "vmap"])
+@pytest.mark.parametrize("how", quick(["vmap", "map"]))
 def test_population_evaluates_and_predicts_for_each_member(how, batch):
     learner = small_learner()
     many = jn.population(learner, 3, how)
@@ -45,6 +45,7 @@ def test_members_come_one_after_the_other_on_a_cpu_alone(backend, way, monkeypat
     assert programs[None] == programs[way]
 
 
+@pytest.mark.slow
 def test_in_a_loop_a_member_takes_all_its_steps_before_the_next(blobs):
     """So that what it needs is moved once; batch by batch, a small network took twice as long."""
     many, seeds = jn.population(small_learner(dropout=0.3), 3, "map"), np.arange(3)
@@ -125,6 +126,7 @@ def test_augmented_changes_inputs_in_training_only(batch):
     np.testing.assert_allclose(sums["loss"].total, blank["loss"].total, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_windowed_evaluates_the_last_elements():
     network = jn.network(jn.models.RNN, 5, (4,), 5, embedding=3)
     inner = jn.autoregressive(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1)))
@@ -143,6 +145,7 @@ def test_windowed_evaluates_the_last_elements():
             learner.check({"inputs": bad})
 
 
+@pytest.mark.slow
 def test_averaged_weights_follow_the_formula(batch):
     plain, learner = small_learner(tx=optax.sgd(0.5)), jn.averaged(small_learner(tx=optax.sgd(0.5)), 0.9)
     state, other = learner.init(jax.random.key(0)), plain.init(jax.random.key(0))
@@ -159,6 +162,7 @@ def test_averaged_weights_follow_the_formula(batch):
     assert_same_bits(learner.evaluate(state, batch), plain.evaluate(averaged, batch))
 
 
+@pytest.mark.slow
 def test_averaged_learners_train_in_the_donated_loop(blobs):
     learner = jn.averaged(small_learner(norm="batch"), 0.99)
     result = jn.fit(learner, blobs, batch_size=16, duration="10ep", validation=blobs, progress=False)

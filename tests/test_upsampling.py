@@ -25,7 +25,17 @@ WINDOWS = {  # kernel, strides, padding
     "many phases": ((5, 5), (5, 5), "SAME"),
 }
 LINES_AND_VOLUMES = {"a line": ((4,), (2,), "SAME"), "a volume": ((3, 2, 2), (2, 2, 1), "VALID")}
-SLOW = ("kernel smaller than strides", "4 by 2, valid", "5 by 3, valid", "no stride", "many phases", "a volume")
+SLOW = (
+    "rectangular",
+    "2 by 2",
+    "3 by 2, valid",
+    "kernel smaller than strides",
+    "4 by 2, valid",
+    "5 by 3, valid",
+    "no stride",
+    "many phases",
+    "a volume",
+)
 
 
 def cases(*tables):
