@@ -25,6 +25,7 @@ ARROWS = {
     "inference": {"contract", "models"},
     "options": {"contract", "data", "nn", "training", "transforms"},
     "runs": {"contract", "data", "training"},
+    "sklearn": {"contract", "data", "learners", "models", "options", "training"},
     "tasks": {"contract", "data", "inference", "learners", "models", "options", "runs", "training"},
     "recipes": {"contract", "data", "learners", "models", "options", "tasks", "transforms"},
     "bench": {"contract", "data", "inference", "learners", "models", "nn", "runs", "training", "transforms"},
