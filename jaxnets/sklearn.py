@@ -172,6 +172,9 @@ class _Estimator(BaseEstimator):
             check_field(self, name, isinstance(value, kind) and inside(value), wanted)
         good = self.network is None or callable(self.network)
         check_field(self, "network", good, "a function (shape, num_outputs) -> jaxnets.Network, or None for an MLP")
+        for name, usual in (("hidden_layer_sizes", (100,)), ("dropout", 0.0)):
+            good = self.network is None or np.array_equal(getattr(self, name), usual)
+            check_field(self, name, good, f"left out, for a network of one's own is given ({usual} is the default)")
 
 
 class Classifier(ClassifierMixin, _Estimator):

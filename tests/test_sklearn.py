@@ -49,7 +49,8 @@ def points(number=60, features=4, seed=0):
 
 
 def quick(kind: Any = Classifier, **options: Any) -> Any:
-    return kind(**{"hidden_layer_sizes": 16, "max_iter": 20, "learning_rate": 2e-2, "random_state": 0, **options})
+    sizes = {} if "network" in options else {"hidden_layer_sizes": 16}
+    return kind(**{**sizes, "max_iter": 20, "learning_rate": 2e-2, "random_state": 0, **options})
 
 
 def normalised(shape, num_outputs):
@@ -130,7 +131,7 @@ class TestWeights:
 
 
 def test_clones_are_alike_and_untrained():
-    model = quick(Regressor, hidden_layer_sizes=(8, 8), network=normalised).fit(points()[0], points()[0])
+    model = quick(Regressor, network=normalised).fit(points()[0], points()[0])
     copy: Any = clone(model)
     assert copy.get_params() == model.get_params() and not hasattr(copy, "params_")
 
@@ -209,6 +210,7 @@ def test_tokens_reach_the_network_as_they_are():
         ({"dropout": 1}, "dropout=1 must be a number in [0, 1), such as 0.2"),
         ({"validation_fraction": 1.0}, "validation_fraction=1.0 must be a number in (0, 1)"),
         ({"network": "mlp"}, "network='mlp' must be a function (shape, num_outputs) -> jaxnets.Network"),
+        ({"network": normalised, "dropout": 0.5}, "dropout=0.5 must be left out, for a network of one's own is given"),
         ({"network": lambda shape, num: None}, "returned NoneType; return jaxnets.network(Module, ...)"),
         ({"learning_rate": 1e30}, "learning_rate=1e+30 must be lower: the loss of epoch"),
     ],
