@@ -32,6 +32,7 @@ COMMANDS = {
         "Train a recipe, by name or from a file of one's own, and keep everything in a new folder.", "recipe"
     ),
     "resume": Command("Go on with a run that was interrupted; the result has the same bits as an unbroken run's."),
+    "verify": Command("Say whether a run's checkpoints are as they were saved, with a digest of the newest state."),
     "evaluate": Command("Evaluate a run's weights (once it has ended, those that were kept) on held-out data."),
     "predict": Command("Predict with a run's weights.", "run"),
     "encode": Command("Write the codes that an autoencoder gives to images, a row each."),

@@ -66,9 +66,9 @@ def test_nothing_there_and_broken(tmp_path):
     with pytest.raises(InputError, match="holds no checkpoint"):
         checkpoint.restore(tmp_path, STATE)
     target = checkpoint.save(tmp_path, 1, STATE, {})
-    content = (target / "state.safetensors").read_bytes()
-    (target / "state.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="cannot be read"):
+    (path,) = target.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"no checkpoint is sound: .*SHA-256"):
         checkpoint.restore(tmp_path, STATE)
 
 

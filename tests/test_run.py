@@ -171,7 +171,7 @@ def test_times_are_of_the_whole_run(splits, tmp_path, monkeypatch):
     run = start(tmp_path / "a", splits)
     with pytest.raises(Interrupted):
         trained(run, LEARNER, splits, TRAINING, Interrupting(10, signal.SIGTERM))
-    facts = json.loads(next(run.checkpoints.rglob("manifest.json")).read_text())
+    _, facts = checkpoint.read(run.checkpoints, run.num_steps)
     seconds, compile_seconds, _ = facts["elapsed"]
     result = trained(run, LEARNER, splits, TRAINING, QUIET, resume=True)
     assert result["seconds"] > seconds > compile_seconds > 0
@@ -242,7 +242,7 @@ class TestRefuses:
 
     def test_a_folder_that_cannot_be_made(self, splits, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(jn.InputError, match="cannot be made"):
+        with pytest.raises(jn.InputError, match="cannot be written"):
             start(tmp_path / "file" / "run", splits)
 
     def test_another_model(self, unbroken):

@@ -108,7 +108,7 @@ def each_member(state: TrainState) -> Iterator[TrainState]:
         yield jax.tree.map(lambda leaf, i=i: leaf[i], state)
 
 
-def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool = False) -> int:
+def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool = False, exact: bool = False) -> int:
     """Train to the end and print the report, or, if interrupted, how to go on; return the exit status."""
     run, task = opened.run, opened.task
     again = f"jaxnets resume {shlex.quote(str(run.path))}"
@@ -130,7 +130,7 @@ def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool =
 
     try:
         with Display() as display:
-            result = train(run, plan, splits.test, display, watch, finish, resume=resume)
+            result = train(run, plan, splits.test, display, watch, finish, resume=resume, exact=exact)
     except Interrupted as interrupted:
         console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
         return interrupted.status

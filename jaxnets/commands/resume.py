@@ -9,7 +9,7 @@ from jaxnets.runs.console import console
 from jaxnets.runs.json_files import plain
 
 
-def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = None) -> int:
+def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = None, exact: bool = False) -> int:
     """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
 
     Args:
@@ -17,6 +17,8 @@ def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = 
         recipe: the recipe's file, if the run is of one's own recipe: a folder never names code to run.
         duration: train longer than was asked for at first: the whole run's new length (1500, 40ep). Schedules are then
             those of the longer run.
+        exact: refuse to go on where the bits may be others than an unbroken run's: with another config, other versions
+            or another number of cores.
     """
     folder, found = open_recipe(run, recipe)
     config = folder.config
@@ -36,5 +38,7 @@ def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = 
         taken = folder.num_steps
         if plan.num_steps is None or plan.num_steps <= taken:
             raise InputError(f"duration={duration!r} is no longer than the {taken:,} steps taken; give a longer one")
-        folder.lengthen(config, plan)
-    return run_to_the_end(opened, plan, splits, resume=True)
+    with folder.held():
+        if duration is not None:
+            folder.lengthen(config, plan)
+        return run_to_the_end(opened, plan, splits, resume=True, exact=exact)

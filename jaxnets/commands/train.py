@@ -63,8 +63,9 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     if options.dry_run:
         report.dry_run(plan)
         return 0
-    run.create(config, splits)
-    return run_to_the_end(opened, plan, splits)
+    with run.held():
+        run.create(config, splits)
+        return run_to_the_end(opened, plan, splits)
 
 
 def _overfit(recipe: Recipe, seed: int) -> int:

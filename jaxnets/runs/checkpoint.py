@@ -1,5 +1,6 @@
-"""One state, one commit: a folder of arrays and a manifest that appears whole or not at all."""
+"""One state, one commit: arrays, and a manifest with their checksum that appears whole or not at all."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,16 +14,24 @@ from safetensors.numpy import load_file, save_file
 
 from jaxnets.errors import InputError
 from jaxnets.parameters import paths
+from jaxnets.runs.console import warn
 
 KEEP = 2  # checkpoints that are kept
+SCHEMA = 1
+_MANIFEST = "manifest.json"
 
 T = TypeVar("T")
+
+
+class DamagedError(InputError):
+    """A checkpoint that is not as it was saved."""
 
 
 def save(folder: Path, step: int, state: Any, facts: dict[str, Any], *, newest: bool = False) -> Path:
     """Save ``state`` as ``folder/<step>``, and remove all but the newest checkpoints.
 
-    Arrays and manifest are written to a temporary folder, synced, and renamed into place.
+    Arrays are written and synced first, under a name that their SHA-256 makes; the manifest that names them is renamed
+    into place, and that is the commit. Killed before, the step is as it was: not there, or what it was.
 
     Args:
         folder: of the checkpoints.
@@ -30,32 +39,57 @@ def save(folder: Path, step: int, state: Any, facts: dict[str, Any], *, newest: 
         state: any pytree of arrays.
         facts: JSON values to be kept beside it.
         newest: remove those of later steps.
+
+    Raises:
+        InputError: if it cannot be written; what was saved before is unharmed.
     """
     target = folder / f"{step:010d}"
-    partial = folder / f".{target.name}.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    arrays = {path: np.asarray(leaf) for path, leaf in paths(state).items()}
-    save_file(arrays, partial / "state.safetensors")
-    (partial / "manifest.json").write_text(json.dumps({"step": step, **facts}))
-    for file in (*partial.iterdir(), partial):
-        _sync(file)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
-    _sync(folder)
-    for old in [n for n in steps(folder) if newest and n > step] + [n for n in steps(folder) if n <= step][:-KEEP]:
-        shutil.rmtree(folder / f"{old:010d}")
+    try:
+        _write(target, {path: np.asarray(leaf) for path, leaf in paths(state).items()}, facts)
+        _sync(folder)
+        found = steps(folder)
+        _remove(folder, [n for n in found if newest and n > step] + [n for n in found if n <= step][:-KEEP])
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{target}: cannot be saved: {error}; older checkpoints are unharmed") from error
     return target
+
+
+def _write(target: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / ".state.part"
+    save_file(arrays, partial)
+    digest = _sha256(partial)
+    file = target / f"state-{digest[:16]}.safetensors"
+    partial.replace(file)
+    body = {"schema": SCHEMA, "step": int(target.name), "state": file.name, "sha256": digest, "facts": facts}
+    manifest = target / ".manifest.part"
+    manifest.write_text(json.dumps({"body": body, "sha256": _digest_of(body)}))
+    for path in (file, manifest, target):
+        _sync(path)
+    manifest.replace(target / _MANIFEST)
+    _sync(target)
+    for other in target.iterdir():
+        if other.name not in (file.name, _MANIFEST):
+            other.unlink()
+
+
+def _remove(folder: Path, old: list[int]) -> None:
+    """Remove checkpoints, and what saves and removals that were killed have left behind."""
+    for path in [path for path in folder.iterdir() if path.is_dir()]:
+        if path.name.startswith(".") or (path.name.isdigit() and not (path / _MANIFEST).exists()):
+            shutil.rmtree(path)
+    for step in old:
+        removed = (folder / f"{step:010d}").rename(folder / f".{step:010d}.removed")
+        shutil.rmtree(removed)
 
 
 def steps(folder: Path) -> list[int]:
     """Return the steps that were saved, oldest first."""
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if (path / "manifest.json").is_file())
+    return sorted(int(path.parent.name) for path in folder.glob(f"*/{_MANIFEST}") if path.parent.name.isdigit())
 
 
 def restore(folder: Path, template: T, part: str = "") -> tuple[T, dict[str, Any]]:
-    """Return the newest checkpoint, or a part of it, as a pytree like ``template``, and its facts.
+    """Return the newest checkpoint that is sound, or a part of it, as a pytree like ``template``, and its facts.
 
     Args:
         folder: of the checkpoints.
@@ -63,16 +97,20 @@ def restore(folder: Path, template: T, part: str = "") -> tuple[T, dict[str, Any
         part: path of the part, such as "train"; all of it if empty.
 
     Raises:
-        InputError: if there is no checkpoint, it cannot be read, or its leaves are others; it lists them.
+        InputError: if there is no checkpoint, none is sound, or its leaves are others; it lists them.
     """
     if not steps(folder):
         raise InputError(f"{folder}: holds no checkpoint")
-    target = folder / f"{steps(folder)[-1]:010d}"
-    try:
-        arrays = load_file(target / "state.safetensors")
-        facts = json.loads((target / "manifest.json").read_text())
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{target}: cannot be read: {error}") from error
+    damages = []
+    for step in reversed(steps(folder)):
+        try:
+            arrays, facts = read(folder, step)
+            break
+        except DamagedError as damaged:
+            damages.append(str(damaged))
+            warn(f"{damaged}; the checkpoint before it is looked at")
+    else:
+        raise InputError(f"no checkpoint is sound: {'; '.join(damages)}")
     if part:
         arrays = {path.removeprefix(f"{part}/"): array for path, array in arrays.items() if path.startswith(f"{part}/")}
     wanted = paths(template)
@@ -84,8 +122,52 @@ def restore(folder: Path, template: T, part: str = "") -> tuple[T, dict[str, Any
         if path in arrays and (arrays[path].shape, arrays[path].dtype) != (leaf.shape, leaf.dtype)
     ]
     if wrong:
-        raise InputError(f"{target}: does not fit this run: {'; '.join(wrong[:8])}")
+        raise InputError(f"{folder / f'{step:010d}'}: does not fit this run: {'; '.join(wrong[:8])}")
     return jax.tree.unflatten(jax.tree.structure(template), [arrays[path] for path in wanted]), facts
+
+
+def read(folder: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays of a checkpoint by path, and its facts with its step, once all checksums were found right.
+
+    Raises:
+        DamagedError: if anything is not as it was saved.
+    """
+    target = folder / f"{step:010d}"
+    try:
+        manifest = json.loads((target / _MANIFEST).read_text())
+        if "body" not in manifest and manifest.get("step") == step:  # as it was before there were checksums
+            return load_file(target / "state.safetensors"), manifest
+        body = manifest["body"]
+        if manifest["sha256"] != _digest_of(body):
+            raise DamagedError(f"{target / _MANIFEST}: is not what was saved (its SHA-256 is another)")
+        if body["schema"] > SCHEMA:
+            raise InputError(f"{target}: was saved by a newer jaxnets (schema {body['schema']}, this one has {SCHEMA})")
+        file = target / body["state"]
+        if _sha256(file) != body["sha256"]:
+            raise DamagedError(f"{file}: is not what was saved (its SHA-256 is another)")
+        return load_file(file), {"step": body["step"], **body["facts"]}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, SafetensorError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise DamagedError(f"{target}: cannot be read: {error}") from error
+
+
+def digest(arrays: dict[str, np.ndarray]) -> str:
+    """Return a SHA-256 of the arrays' names, dtypes, shapes and bytes: equal for equal states, wherever they are."""
+    found = hashlib.sha256()
+    for path, array in sorted(arrays.items()):
+        found.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def _digest_of(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

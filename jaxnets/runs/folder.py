@@ -1,8 +1,12 @@
 """A run's folder: what was asked for, what it ran on, what came of it, and all that is needed to go on."""
 
+import fcntl
 import json
+import os
 import secrets
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
 from jaxnets.runs import checkpoint
 from jaxnets.runs.environment import environment
-from jaxnets.runs.json_files import from_dict, from_json, to_json
+from jaxnets.runs.json_files import from_dict, from_json, plain, to_json
 from jaxnets.training.chunk import run_keys
 from jaxnets.training.plan import Plan
 
@@ -60,25 +64,53 @@ class Run:
             InputError: if the folder already holds a run.
         """
         run = Run(path or Path("runs") / f"{recipe}-{secrets.token_hex(3)}")
-        if any((run.path / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints")):
+        started = any((run.path / name).exists() for name in ("config.json", "metrics.jsonl"))
+        if started or checkpoint.steps(run.checkpoints):
             raise InputError(
                 f"{run.path}: already holds a run; resume it (jaxnets resume {run.path}) or name another --out"
             )
         return run
 
-    def create(self, config: RunConfig, splits: Splits) -> None:
-        """Make the folder, and write down what the run is asked to do, on what.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, which is made if it is not there: no other process trains in it meanwhile.
+
+        The system lets go of it when the process ends, however it ends.
 
         Raises:
-            InputError: if it cannot be made.
+            InputError: if another process holds it, which is named, or it cannot be made.
         """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                holder = lock.read() or "another process"
+                raise InputError(f"{self.path}: {holder} trains in it; wait until it has ended, or stop it") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+            yield
+
+    def create(self, config: RunConfig, splits: Splits) -> None:
+        """Write down what the run is asked to do, on what.
+
+        Raises:
+            InputError: if it cannot be written, or the folder has come to hold a run meanwhile.
+        """
+        Run.unused(self.path, config.recipe)
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             to_json(self.path / "spec.json", splits.train.spec)
             to_json(self.path / "environment.json", environment() | {"data": splits.fingerprint})
             to_json(self.path / "config.json", config)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be made: {error}") from error
+            raise InputError(f"{self.path}: cannot be written: {error}") from error
 
     @staticmethod
     def open(path: Path) -> "Run":
@@ -125,6 +157,15 @@ class Run:
         if changed:
             raise InputError(f"{self.path}: the {' and '.join(changed)} data are not those that the run began with")
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps beside its arrays: what was asked for, of what data, and where it ran."""
+        return {"config": plain(self.config), "spec": plain(self.spec), "environment": _place()}
+
+    def changes(self, facts: Mapping[str, Any]) -> list[str]:
+        """Return what is other than a checkpoint's facts say, each with both sides."""
+        now = plain(self.facts())
+        return [change for name in now if name in facts for change in _differences(name, facts[name], now[name])]
+
     def train_state(self, learner: Learner) -> TrainState:
         """Return the newest state (once the run has ended, the one that was kept)."""
         init_key, _ = jax.eval_shape(run_keys, np.asarray(self.config.seed, np.int32))
@@ -148,7 +189,8 @@ class Run:
             state = state.replace(best=state.best.replace(waited=np.zeros_like(state.best.waited)))
         to_json(self.path / "config.json", config)
         (self.path / "result.json").unlink(missing_ok=True)
-        checkpoint.save(self.checkpoints, step, state, {"elapsed": facts["elapsed"], "reason": ""}, newest=True)
+        again = {**self.facts(), **facts, "reason": "", "config": plain(config)}  # it ran where it ran
+        checkpoint.save(self.checkpoints, step, state, again, newest=True)
 
     def cut_history(self, step: int) -> None:
         """Leave out the rows after ``step``, which the resumed run writes again."""
@@ -156,3 +198,15 @@ class Run:
         partial = self.path / ".metrics.jsonl.part"
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
         partial.replace(self.path / "metrics.jsonl")
+
+
+def _place() -> dict[str, Any]:
+    """Return what the bits of a run may depend on."""
+    return {name: value for name, value in environment().items() if name not in ("command", "platform", "jaxnets")}
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        names: Sequence[str] = list(dict.fromkeys([*before, *now]))
+        return [found for key in names for found in _differences(f"{name}.{key}", before.get(key), now.get(key))]
+    return [] if before == now else [f"{name} was {before!r} and is {now!r}"]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupted(Exception):  # noqa: N818  (the name says what happened; nothing went wrong)
     """The run was asked to stop and has saved its state; ``status`` is what the program exits with."""
@@ -17,12 +19,12 @@ class Interrupted(Exception):  # noqa: N818  (the name says what happened; nothi
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM in a list, for the run to end in good order; a second ends it at once.
+    """Collect the first of ``SIGNALS`` in a list, for the run to end in good order; a second ends it at once.
 
     A signal that is ignored (as a shell has it for what runs in the background) stays ignored.
     """
     received: list[int] = []
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
     def note(number: int, frame: Any) -> None:

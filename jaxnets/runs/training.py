@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from jaxnets.data import Data
+from jaxnets.errors import InputError
 from jaxnets.learner import TrainState
 from jaxnets.network import num_parameters
 from jaxnets.runs import checkpoint, plots
+from jaxnets.runs.console import warn
 from jaxnets.runs.environment import peak_memory
 from jaxnets.runs.folder import Run
 from jaxnets.runs.json_files import plain, to_json
@@ -34,6 +36,7 @@ def train(
     finish: Finish = lambda state: ({}, {}, {}),
     *,
     resume: bool = False,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """Train, log every evaluation, save now and then and at the end, and return (and write) the result.
 
@@ -46,9 +49,11 @@ def train(
         finish: what is made of the state that is kept; it returns metrics, of each seed, those of baselines, and what
             their names cannot say.
         resume: go on from the newest checkpoint; from the beginning, if there is none yet.
+        exact: refuse to go on where the bits may be others than an unbroken run's.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, once the state is saved.
+        Interrupted: after SIGINT, SIGTERM or SIGHUP, once the state is saved.
+        InputError: if nothing can be saved, or ``exact`` cannot be held.
     """
     event, given = None, {}
     if resume:
@@ -56,6 +61,7 @@ def train(
         if checkpoint.steps(run.checkpoints):
             state, facts = checkpoint.restore(run.checkpoints, plan.state)
             step, elapsed = facts["step"], Elapsed(*facts["elapsed"])
+            _tell_changes(run, facts, exact=exact)
             given = {"resume": state, "elapsed": elapsed}
             if facts["reason"]:
                 event = Event("end", state, step, plan.num_steps, {}, *elapsed, reason=facts["reason"])
@@ -69,6 +75,15 @@ def train(
     result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
     to_json(run.path / "result.json", result)
     return result
+
+
+def _tell_changes(run: Run, facts: Mapping[str, Any], *, exact: bool) -> None:
+    """Say what has changed since a checkpoint was saved; the bits may be others than an unbroken run's."""
+    changes = run.changes(facts)
+    if changes and exact:
+        raise InputError(f"{run.path}: cannot go on exactly: {'; '.join(changes)}; undo that, or leave --exact out")
+    for change in changes:
+        warn(f"{change}: the bits may be others than an unbroken run's")
 
 
 def _follow(
@@ -90,7 +105,7 @@ def _follow(
             interrupted = received and event.kind != "compiling"
             if interrupted or event.kind == "end" or time.monotonic() - saved > SAVE_SECONDS:
                 elapsed = event.seconds, event.compile_seconds, event.wait_seconds
-                facts = {"elapsed": elapsed, "reason": event.reason}
+                facts = {"elapsed": elapsed, "reason": event.reason, **run.facts()}
                 checkpoint.save(run.checkpoints, event.step, event.run_state, facts)
                 saved = time.monotonic()
             if interrupted and event.kind != "end":
