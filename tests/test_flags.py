@@ -1,6 +1,6 @@
 """Every flag of every preset changes something (the learner's program, data, plan or task), or it is refused.
 
-The data are small ones of the same kinds, so that the whole table is traced in minutes.
+The data are small ones of the same kinds (``small.py``), so that the whole table is traced in minutes.
 """
 
 import dataclasses
@@ -10,46 +10,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers import fails
+from small import leaves, load_small_data, presets, smaller
 
 from jaxnets import cli, recipes
-from jaxnets.data import NAMED, Data, Series, Splits
-from jaxnets.data.tokens import Sentences
 from jaxnets.errors import InputError
 from jaxnets.options.conditions import check_used
 from jaxnets.recipes.recipe import find
 from jaxnets.training.plan import check
 
-PRESETS = [preset for presets in recipes.catalogue().values() for preset in presets]
-FAST = {"digits-mlp", "forecast-linear", "chorales-gru"}  # in plain pytest; the others are left to CI
-RANDOM = np.random.default_rng(0)
-
-
-def images(side: int, channels: int = 1) -> Splits:
-    def part(number: int) -> Data:
-        shape = (number, side, side, channels)
-        return Data(inputs=RANDOM.integers(0, 255, shape).astype(np.uint8), labels=np.arange(number) % 10)
-
-    return Splits(part(1100), test=part(200))
-
-
-WORDS = [f"w{i}" for i in range(40)]
-TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 20_000))
-LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
-FAKES = {
-    "digits": images(8),
-    "mnist": images(28),
-    "cifar10": images(16, 3),
-    "shakespeare": TEXT,
-    "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
-    "multi30k": {part: [LINES, LINES[::-1]] for part in ("train", "validation", "test")},
-    "chorales": {
-        part: [RANDOM.integers(0, 2, (12, 88)).astype(np.uint8) for _ in range(20)]
-        for part in ("train", "valid", "test")
-    },
-    "etth1": Series(np.arange(900.0), RANDOM.normal(size=(900, 2)), ("a", "b"), "hour", (500.0, 200.0, 200.0)),
-}
-# A config as small as possible, so that tracing is quick; and values that suit where the rule below finds none.
-SMALL = {"depth": 10, "width": 4, "transformer": {"num_layers": 1, "model_dim": 16, "num_heads": 4}, "vocabulary": 300}
+# Values that suit where the rule below finds none.
 OTHER = {
     "data": {"digits": "mnist"},
     "data_dir": Path("/nowhere"),
@@ -79,19 +49,12 @@ OTHER = {
     "dense": (4,),
     "momentum": 0.7,
     "max_words": 80,
+    "min_count": 60,
+    "vocabulary": 310,
+    "max_tokens": 18,
     "window": 32,
     "warmup": 3,
 }
-
-
-def leaves(config, path=()):
-    """Yield the path of every field that is a flag."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, (*path, field.name))
-        else:
-            yield (*path, field.name)
 
 
 def at(config, path):
@@ -153,55 +116,22 @@ def signature(recipe):
         "data": splits.fingerprint,
         "plan": planned,
         "metrics": sorted(learner.metrics),
-        "task": settings(recipe.task(recipe.config, spec)),
+        "task": settings(recipe.task(spec, learner)),
     }
 
 
 @pytest.fixture
 def small_data(monkeypatch):
-    def loader(name, found):
-        def load(data_dir=None, **options):
-            if data_dir is not None:
-                raise InputError(f"data_dir={data_dir}: holds no {name}")
-            if name == "multi30k" and "fr" in options["languages"]:
-                return {part: [sides[1], sides[0]] for part, sides in found.items()}
-            if name == "etth1":
-                if options["time"]:
-                    raise InputError("no column 'minute'")
-                columns = [found.names.index(column) for column in options["columns"] or found.names]
-                return found._replace(values=found.values[:, columns], names=tuple(found.names[i] for i in columns))
-            return found
-
-        return load
-
-    for name, found in FAKES.items():
-        monkeypatch.setitem(NAMED, name, NAMED[name]._replace(load=loader(name, found)))
-
-
-def smaller(config):
-    """Return a config whose tracing is quick."""
-    fields = {field.name for field in dataclasses.fields(config)}
-    for name, value in SMALL.items():
-        if name in fields:
-            small = dataclasses.replace(getattr(config, name), **value) if isinstance(value, dict) else value
-            config = dataclasses.replace(config, **{name: small})
-    training = dataclasses.replace(config.training, duration="20ep", batch_size=16)
-    return dataclasses.replace(config, training=training)
+    load_small_data(monkeypatch)
 
 
 # What only data of one's own have: a file's times and gaps, of which a named data set has none.
 OF_FILES = {"fill", "irregular"}
 
 
-@pytest.mark.parametrize(
-    "preset", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in PRESETS]
-)
+@pytest.mark.parametrize("preset", presets())
 def test_every_flag_changes_something_or_is_refused(preset, small_data):
-    if preset == "translate":
-        for library in ("tokenizers", "sacrebleu"):
-            pytest.importorskip(library, reason="needs tokenizers and sacrebleu: pip install -e '.[translation]'")
-    recipe = find(preset)
-    recipe = recipe._replace(config=smaller(recipe.config))
+    recipe = smaller(preset)
     before = signature(recipe)
     idle, refused = [], {}
     for path in leaves(recipe.config):
@@ -219,8 +149,6 @@ def test_every_flag_changes_something_or_is_refused(preset, small_data):
 
 
 def test_a_flag_that_changes_nothing_is_refused_at_the_command_line(capsys):
-    from helpers import fails
-
     for flags, message in (
         (["digits-mlp", "--depth", "34"], "depth=34 changes nothing with model='mlp'; it is for model resnet"),
         (["digits-cnn", "--num-layers", "2"], "num_layers=2 changes nothing with model='cnn'; it is for model vit"),

@@ -1,0 +1,111 @@
+"""Small data of every kind, under the names of the real ones, and small configs: for the tables of presets."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxnets import recipes
+from jaxnets.data import NAMED, Data, Series, Splits
+from jaxnets.data.tokens import Sentences
+from jaxnets.errors import InputError
+from jaxnets.recipes.recipe import Recipe, find
+
+PRESETS = [preset for presets in recipes.catalogue().values() for preset in presets]
+FAST = {"digits-mlp", "forecast-linear", "chorales-gru"}  # in plain pytest; the others are left to CI
+RANDOM = np.random.default_rng(0)
+
+
+def images(side: int, channels: int = 1) -> Splits:
+    def part(number: int) -> Data:
+        shape = (number, side, side, channels)
+        return Data(inputs=RANDOM.integers(0, 255, shape).astype(np.uint8), labels=np.arange(number) % 10)
+
+    return Splits(part(1100), test=part(200))
+
+
+WORDS = [f"w{i}" for i in range(40)]
+TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 20_000))
+LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
+FAKES: dict[str, Any] = {
+    "digits": images(8),
+    "mnist": images(28),
+    "cifar10": images(16, 3),
+    "shakespeare": TEXT,
+    "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
+    "multi30k": {
+        part: [LINES[:number], LINES[::-1][:number]]
+        for part, number in {"train": 400, "validation": 100, "test": 50}.items()
+    },
+    "chorales": {
+        part: [RANDOM.integers(0, 2, (12, 88)).astype(np.uint8) for _ in range(20)]
+        for part in ("train", "valid", "test")
+    },
+    "etth1": Series(np.arange(900.0), RANDOM.normal(size=(900, 2)), ("a", "b"), "hour", (500.0, 200.0, 200.0)),
+}
+# A config as small as possible, so that tracing and compiling are quick.
+SMALL = {"depth": 10, "width": 4, "num_layers": 1, "model_dim": 16, "embedding": 8, "vocabulary": 300, "max_tokens": 16}
+NARROW = {"hidden", "features"}  # widths of layers: as many, but of 8 each
+
+
+def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the names of data sets mean small data of the same kinds."""
+
+    def loader(name, found):
+        def load(data_dir=None, **options):
+            if data_dir is not None:
+                raise InputError(f"data_dir={data_dir}: holds no {name}")
+            if name == "multi30k" and "fr" in options["languages"]:
+                return {part: [sides[1], sides[0]] for part, sides in found.items()}
+            if name == "etth1":
+                if options["time"]:
+                    raise InputError("no column 'minute'")
+                columns = [found.names.index(column) for column in options["columns"] or found.names]
+                return found._replace(values=found.values[:, columns], names=tuple(found.names[i] for i in columns))
+            return found
+
+        return load
+
+    for name, found in FAKES.items():
+        monkeypatch.setitem(NAMED, name, NAMED[name]._replace(load=loader(name, found)))
+
+
+def leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every field that is a flag."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, (*path, field.name))
+        else:
+            yield (*path, field.name)
+
+
+def presets() -> list[Any]:
+    """Return the presets of all recipes as parameters of a test; all but the fastest are slow."""
+    return [pytest.param(name, id=name, marks=[] if name in FAST else [pytest.mark.slow]) for name in PRESETS]
+
+
+def smaller(preset: str, duration: str = "20ep", **training: Any) -> Recipe:
+    """Return a preset's recipe with a config whose tracing is quick; skip the test where a library is missing."""
+    if preset == "translate":
+        for library in ("tokenizers", "sacrebleu"):
+            pytest.importorskip(library, reason="needs tokenizers and sacrebleu: pip install -e '.[translation]'")
+    recipe = find(preset)
+    config = _smaller(recipe.config)
+    given = dataclasses.replace(config.training, duration=duration, batch_size=16, **training)
+    return recipe._replace(config=dataclasses.replace(config, training=given))
+
+
+def _smaller(config: Any) -> Any:
+    small: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            small[field.name] = _smaller(value)
+        elif field.name in SMALL:
+            small[field.name] = SMALL[field.name]
+        elif field.name in NARROW:
+            small[field.name] = tuple(8 if isinstance(width, int) else width for width in value)
+    return dataclasses.replace(config, **small)
