@@ -32,7 +32,7 @@ COMMANDS = {
         "Train a recipe, by name or from a file of one's own, and keep everything in a new folder.", "recipe"
     ),
     "resume": Command("Go on with a run that was interrupted; the result has the same bits as an unbroken run's."),
-    "verify": Command("Say whether a run's checkpoints are as they were saved, with a digest of the newest state."),
+    "verify": Command("Say whether a run's checkpoints are as they were saved, and print a digest of the newest."),
     "evaluate": Command("Evaluate a run's weights (once it has ended, those that were kept) on held-out data."),
     "predict": Command("Predict with a run's weights.", "run"),
     "encode": Command("Write the codes that an autoencoder gives to images, a row each."),
@@ -126,7 +126,8 @@ def _run_on_run(name: str, run: str, args: Sequence[str]) -> int:
     command = function(name)
     module: Any = sys.modules[command.__module__]
     own: Any = inspect.signature(command).parameters["options"].annotation
-    file = next((value for flag, value in itertools.pairwise(args) if flag == "--recipe"), None)
+    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--recipe=") else [arg])]
+    file = next((value for flag, value in itertools.pairwise(words) if flag == "--recipe"), None)
     reading = module.options_of(Path(run), file and Path(file))
     return command(Path(run), *_flags(f"jaxnets {name} {run}", args, options=own(), reading=reading))
 

@@ -85,12 +85,14 @@ def multiclass_hinge(scores: jax.Array, labels: jax.Array) -> jax.Array:
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Return 1 where the prediction is right, else 0, float32 of the labels' shape.
 
-    The prediction is the largest of [..., C] logits; for binary logits, of the labels' own shape, it is their sign.
+    The prediction is the largest of [..., C] logits; for binary logits, of the labels' own shape, it is their sign. A
+    prediction of NaN is never right.
     """
     if logits.shape == labels.shape:
-        return ((logits > 0) == (labels > 0)).astype(jnp.float32)
+        return (((logits > 0) == (labels > 0)) & ~jnp.isnan(logits)).astype(jnp.float32)
     _class_labels("accuracy", logits, labels)
-    return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    known = ~jnp.isnan(logits).any(-1)
+    return ((jnp.argmax(logits, axis=-1) == labels) & known).astype(jnp.float32)
 
 
 def check_labels(loss: Loss, outputs: jax.ShapeDtypeStruct, labels: np.ndarray) -> None:

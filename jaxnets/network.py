@@ -190,7 +190,7 @@ def example_keys(inputs: jax.Array) -> Key:
     flat = jnp.asarray(inputs).reshape(inputs.shape[0], -1)
     floating = jnp.issubdtype(flat.dtype, jnp.floating)
     bits = lax.bitcast_convert_type(flat.astype(jnp.float32), jnp.uint32) if floating else flat.astype(jnp.uint32)
-    odd = jax.random.bits(jax.random.key(0), (flat.shape[1],)) | 1  # a sum modulo 2 ** 32, each place with its factor
+    odd = jax.random.bits(jax.random.key(0), (1, flat.shape[1])) | 1  # a sum modulo 2 ** 32, each place with its factor
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), (bits * odd).sum(1, dtype=jnp.uint32))
 
 

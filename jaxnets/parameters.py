@@ -87,9 +87,15 @@ def by_pattern(tree: PyTree, values: Mapping[str, float], otherwise: float) -> P
     """Return the value of each leaf: that of the first pattern that it matches, or another.
 
     Raises:
-        InputError: if a pattern matches nothing.
+        InputError: if a pattern matches nothing, or nothing that no pattern before it matches.
     """
     hits = {pattern: matching(tree, [pattern]) for pattern in values}
+    taken = [False] * len(jax.tree.leaves(tree))
+    for pattern, hit in hits.items():
+        leaves = jax.tree.leaves(hit)
+        if not any(yes and not before for yes, before in zip(leaves, taken, strict=True)):
+            raise InputError(f"pattern {pattern!r} matches nothing that one before it does not; put it first")
+        taken = [yes or before for yes, before in zip(leaves, taken, strict=True)]
 
     def first(*hit: bool) -> float:
         return next((value for value, yes in zip(values.values(), hit, strict=True) if yes), otherwise)

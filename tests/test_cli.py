@@ -107,11 +107,11 @@ class TestTrain:
         recipe, out = str(ROOT / "examples" / "wine.py"), str(tmp_path / "wine")
         assert cli.main(["train", recipe, "--duration", "20ep", "--out", out]) == 0
         assert f"jaxnets resume {out} --recipe {recipe}" in capsys.readouterr().out
-        assert cli.main(["evaluate", out, "--recipe", recipe, "--json"]) == 0
+        assert cli.main(["evaluate", out, f"--recipe={recipe}", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["test/accuracy"]["mean"] > 0.8
         assert "name its file: --recipe FILE" in fails(capsys, "evaluate", out)
         (tmp_path / "new.csv").write_text(",".join("abcdefghijklm") + "\n" + ",".join(["13.2"] * 13) + "\n")
-        assert cli.main(["predict", out, str(tmp_path / "new.csv"), "--recipe", recipe]) == 0
+        assert cli.main(["predict", out, str(tmp_path / "new.csv"), f"--recipe={recipe}"]) == 0
         assert "probability" in capsys.readouterr().out
 
     @pytest.mark.parametrize("kind", quick(["zip", "npz", "idx"]))
@@ -233,14 +233,28 @@ class TestLonger:
             assert cli.main([*command, "--duration", duration, "--out", str(tmp_path / name)]) == 0
         assert cli.main(["resume", str(tmp_path / "a")]) == 0
         assert "--duration trains longer" in capsys.readouterr().out
-        assert "is no longer than the" in fails(capsys, "resume", tmp_path / "a", "--duration", "1ep")
-        assert cli.main(["resume", str(tmp_path / "a"), "--duration", "6ep"]) == 0
+        again, longer = ["resume", str(tmp_path / "a"), "--duration"], []
+        if patience:
+            assert "would stop there again; give it more patience than 1" in fails(capsys, *again, "6ep")
+            assert "give it more patience" in fails(capsys, *again, "6ep", "--patience", 1)
+            longer = ["--patience", "2"]
+        assert "is no longer than the" in fails(capsys, *again, "1ep", *longer)
+        assert "duration='30s' is a time; a longer run's is in steps or epochs" in fails(capsys, *again, "30s", *longer)
+        assert "is for a longer run; give --duration, too" in fails(capsys, *again[:2], "--patience", 3)
+        assert cli.main([*again, "6ep", *longer]) == 0
         a, b = (json.loads((tmp_path / name / "result.json").read_text()) for name in "ab")
         assert json.loads((tmp_path / "a" / "config.json").read_text())["config"]["training"]["duration"] == "6ep"
         steps = [json.loads(line)["step"] for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
         assert steps == sorted(set(steps))
         if not patience:
             assert a["metrics"] == b["metrics"] and a["steps"] == b["steps"]
+
+    def test_one_batch_is_overfitted_without_a_run(self, capsys, tmp_path):
+        flags = ["train", "digits-mlp", "--overfit-one-batch"]
+        assert "--seeds, --dry-run changes nothing with --overfit-one-batch" in fails(
+            capsys, *flags, "--dry-run", "--seeds", 2
+        )
+        assert "--out changes nothing with --overfit-one-batch" in fails(capsys, *flags, "--out", tmp_path / "a")
 
     def test_a_classifier_draws_its_confusions(self, trained):
         assert (trained / "confusion.png").stat().st_size > 10_000

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from typing import Any
 
 import chex
 import jax
@@ -194,7 +195,29 @@ class TestHistory:
         assert result.stop_reason == "completed 19 steps"
 
 
+class Rows:
+    """An order of the same rows in each step."""
+
+    def __init__(self, rows):
+        self.same = rows
+
+    def rows(self, start, num_steps):
+        return np.repeat(self.same, num_steps, axis=0)
+
+
 class TestStopping:
+    def test_a_metric_that_was_not_measured_is_no_divergence(self, blobs):
+        """Nothing counts in the first batch, and of class 2 there is nothing for a while."""
+        weights = (np.arange(150) >= 16).astype(np.float32)
+        data = jn.Data(inputs=blobs["inputs"], labels=blobs["labels"], weights=weights)
+        of_two = jn.Metric(lambda outputs, labels, weights: jn.metrics.mean_of((labels == 2) * 1.0, labels == 2))
+        network, loss = jn.network(jn.models.MLP, 4, (16,), 3), jn.losses.softmax_cross_entropy
+        learner = jn.supervised(network, loss, adam(1e-2), {"accuracy": jn.metrics.accuracy, "two": of_two})
+        order = lambda *args: Rows(np.arange(16)[None])
+        result = jn.fit(learner, data, order=order, **OPTIONS | {"duration": 6, "batch_size": 16, "evaluate_every": 3})
+        assert result.stop_reason == "completed 6 steps" and np.isnan(result.history[0]["train/loss"])
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state.params))
+
     def test_time(self, blobs):
         learner = small_learner(tx=optax.sgd(0.1))
         result = jn.fit(learner, blobs, **OPTIONS | {"duration": "0.2s", "evaluate_every": "20ep"})
@@ -297,6 +320,31 @@ class TestBadInput:
         del options["progress"]
         with pytest.raises(jn.InputError, match=r"is none of train/accuracy, .*did you mean 'validation/loss'"):
             next(jn.events(LEARNER, blobs, **options))
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ({"batch_size": 0}, "batch_size=0 must be a whole number of 1 or more"),
+            ({"batch_size": 8.5}, "batch_size=8.5 must be a whole number"),
+            ({"early_stopping": 3}, "early_stopping=3 must be a rule, such as EarlyStopping"),
+            ({"initial": {"out": {}}}, r"initial is of dict; give jaxnets.Initial\(params\)"),
+            ({"validation": (1, 2)}, r"validation is of tuple; give jaxnets.Data\(inputs=\.\.\., labels"),
+            ({"order": "balanced"}, "order='balanced' must be a function that makes one"),
+            ({"order": lambda data, size, seed: None}, "made NoneType, which has no rows"),
+            ({"order": lambda *args: Rows(np.full((1, 16), 150))}, r"rows 150 to 150 are not all in 0\.\.149"),
+            ({"order": lambda *args: Rows(np.full((1, 16), -1))}, "rows -1 to -1 are not all"),
+            ({"order": lambda *args: Rows(np.zeros((1, 16)))}, r"are float64\[1, 16\], not whole numbers \[1, 16\]"),
+            ({"order": lambda *args: Rows(np.zeros((16,), int))}, r"are int64\[16\], not whole numbers"),
+        ],
+    )
+    def test_arguments_of_another_kind(self, blobs, option, message):
+        with pytest.raises(jn.InputError, match=message):
+            jn.fit(LEARNER, blobs, **OPTIONS | {"duration": 2, "batch_size": 16} | option)
+
+    def test_training_data_of_another_kind(self):
+        data: Any = {"inputs": np.zeros((4, 4)), "labels": np.zeros(4, int)}
+        with pytest.raises(jn.InputError, match="train is of dict"):
+            jn.fit(LEARNER, data)
 
     def test_a_learner_may_measure_other_things_in_evaluation(self, blobs):
         other = LEARNER._replace(evaluate=lambda *args: {"score": LEARNER.evaluate(*args)["loss"]})

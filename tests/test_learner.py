@@ -93,6 +93,12 @@ def test_low_precision_outputs_are_measured_in_float32(blobs):
     assert new.params["out"]["kernel"].dtype == jnp.float32
 
 
+def test_the_loss_is_no_metric_of_ones_own():
+    network, loss = jn.network(jn.models.MLP, 4, (16,), 3), jn.losses.softmax_cross_entropy
+    with pytest.raises(jn.InputError, match="'loss' is what is minimised"):
+        jn.supervised(network, loss, optax.sgd(0.1), {"loss": jn.metrics.accuracy})
+
+
 def test_check_names_what_is_wrong(blobs):
     learner = small_learner()
     learner.check(blobs)

@@ -130,6 +130,8 @@ def test_gradients_against_finite_differences(loss, labels):
 def test_accuracy():
     got = losses.accuracy(jnp.asarray(LOGITS), jnp.asarray(LABELS))
     assert got.mean() == pytest.approx(sklearn.metrics.accuracy_score(LABELS, LOGITS.argmax(-1)))
+    assert losses.accuracy(jnp.full((2, 3), jnp.nan), jnp.array([0, 1])).tolist() == [0, 0]
+    assert losses.accuracy(jnp.array([jnp.nan, 1.0]), jnp.array([0, 1])).tolist() == [0, 1]
     got = losses.accuracy(jnp.asarray(LOGITS[:, 0]), jnp.asarray(2 * BINARY - 1))
     assert got.mean() == pytest.approx(sklearn.metrics.accuracy_score(BINARY, LOGITS[:, 0] > 0))
 

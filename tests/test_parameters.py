@@ -65,6 +65,23 @@ def two_part_learner(tx=None, dropout=0.5):
 
 
 class TestFrozen:
+    def test_the_average_of_a_frozen_part_stands_still_with_it(self, blobs):
+        learner = jn.frozen(jn.averaged(small_learner(tx=optax.adamw(0.1, weight_decay=0.1)), 0.9), ["hidden/**"])
+        state = learner.init(jax.random.key(0))
+        batch = {name: array[:12] for name, array in blobs.items()}
+        for step in range(5):
+            state, _ = learner.step(state, batch, jax.random.key(step))
+        average = state.extra["average"]["params"]
+        assert_same_bits(average["hidden"], state.params["hidden"])
+        assert_same_bits(average["hidden"], learner.init(jax.random.key(0)).params["hidden"])
+        assert (np.asarray(average["out"]["kernel"]) != np.asarray(state.params["out"]["kernel"])).any()
+
+    def test_patterns_are_a_list_that_names_something(self):
+        with pytest.raises(InputError, match=r"patterns='out/\*\*' must be a list of patterns, such as"):
+            jn.frozen(small_learner(), "out/**")
+        with pytest.raises(InputError, match="nothing would be frozen"):
+            jn.frozen(small_learner(), [])
+
     @pytest.mark.parametrize("wrap", quick(["averaged", "alone", "accumulated", "population"]))
     def test_frozen_parts_keep_their_bits(self, blobs, wrap):
         """Under decay, momentum, an average, batch statistics and dropout."""

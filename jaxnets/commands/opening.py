@@ -65,7 +65,8 @@ class Opened:
 
 def built(run: Run, config: RunConfig, recipe: Recipe, spec: Spec) -> Opened:
     """Return what a recipe makes of data like those of ``spec``."""
-    return Opened(run, config, recipe, spec, recipe.learner(spec), recipe.task(recipe.config, spec))
+    learner = recipe.learner(spec)
+    return Opened(run, config, recipe, spec, learner, recipe.task(spec, learner))
 
 
 def open_recipe(path: Path, file: Path | None) -> tuple[Run, Recipe]:

@@ -4,12 +4,21 @@ from dataclasses import replace
 
 from jaxnets.commands.opening import RecipeFile, RunFolder, built, open_recipe, planned, run_to_the_end
 from jaxnets.errors import InputError
+from jaxnets.options import TrainingConfig
 from jaxnets.runs import report
 from jaxnets.runs.console import console
+from jaxnets.runs.folder import Run
 from jaxnets.runs.json_files import plain
 
 
-def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = None, exact: bool = False) -> int:
+def resume(
+    run: RunFolder,
+    /,
+    recipe: RecipeFile = None,
+    duration: str | None = None,
+    patience: int | None = None,
+    exact: bool = False,
+) -> int:
     """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
 
     Args:
@@ -17,13 +26,16 @@ def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = 
         recipe: the recipe's file, if the run is of one's own recipe: a folder never names code to run.
         duration: train longer than was asked for at first: the whole run's new length (1500, 40ep). Schedules are then
             those of the longer run.
+        patience: with --duration: the longer run's patience, for one that stopped early.
         exact: refuse to go on where the bits may be others than an unbroken run's: with another config, other versions
             or another number of cores.
     """
     folder, found = open_recipe(run, recipe)
     config = folder.config
+    if patience is not None and duration is None:
+        raise InputError(f"patience={patience} is for a longer run; give --duration, too")
     if duration is not None:
-        training = replace(found.config.training, duration=duration)
+        training = _longer(folder, found.config.training, duration, patience)
         found = found._replace(config=replace(found.config, training=training))
         config = replace(config, config=plain(found.config))
     elif folder.result:
@@ -36,9 +48,28 @@ def resume(run: RunFolder, /, recipe: RecipeFile = None, duration: str | None = 
     plan = planned(opened, splits)
     if duration is not None:
         taken = folder.num_steps
-        if plan.num_steps is None or plan.num_steps <= taken:
+        if plan.num_steps is None:
+            raise InputError(
+                f"duration={duration!r} is a time; a longer run's is in steps or epochs, such as {2 * taken}"
+            )
+        if plan.num_steps <= taken:
             raise InputError(f"duration={duration!r} is no longer than the {taken:,} steps taken; give a longer one")
     with folder.held():
         if duration is not None:
             folder.lengthen(config, plan)
         return run_to_the_end(opened, plan, splits, resume=True, exact=exact)
+
+
+def _longer(folder: Run, training: TrainingConfig, duration: str, patience: int | None) -> TrainingConfig:
+    """Return how a longer run is trained.
+
+    Raises:
+        InputError: if it would stop early where it did before.
+    """
+    stopped = (folder.result or {}).get("stop_reason", "")
+    if stopped.startswith("stopped early") and (patience is None or patience <= (training.patience or 0)):
+        raise InputError(
+            f"{folder.path}: {stopped}. A longer run goes on from these weights, and would stop there again; give it "
+            f"more patience than {training.patience}, such as --patience {3 * (training.patience or 1)}"
+        )
+    return replace(training, duration=duration, patience=training.patience if patience is None else patience)

@@ -17,7 +17,8 @@ class NoOptions:
 def summary(recipe: Recipe, options: NoOptions) -> int:
     """List layers, output shapes, parameters and FLOPs, without compiling."""
     spec = recipe.load(recipe.config).train.spec
-    result = summarize(recipe.learner(spec), recipe.task(recipe.config, spec).example(spec))
+    learner = recipe.learner(spec)
+    result = summarize(learner, recipe.task(spec, learner).example(spec))
     table = Table("layer", "type", "output shape", "parameters", "FLOPs", title=recipe.name)
     for column in table.columns[3:]:
         column.justify = "right"

@@ -49,6 +49,9 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     if not options.compile_cache:
         os.environ["JAXNETS_COMPILE_CACHE"] = "0"
     if options.overfit_one_batch:
+        idle = {"seeds": options.seeds > 1, "dry_run": options.dry_run, "out": options.out is not None}
+        if refused := [f"--{name.replace('_', '-')}" for name, given in idle.items() if given]:
+            raise InputError(f"{', '.join(refused)} changes nothing with --overfit-one-batch; leave one of them out")
         return _overfit(recipe, options.seed)
     run = Run.unused(options.out, recipe.name)
     seeds = tuple(range(options.seed, options.seed + options.seeds))

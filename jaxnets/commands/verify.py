@@ -8,7 +8,7 @@ from jaxnets.runs.folder import Run
 
 
 def verify(run: RunFolder, /) -> int:
-    """Say of each checkpoint whether it is as it was saved, and print a digest of the newest state that is.
+    """Say whether a run's checkpoints are as they were saved, and print a digest of the newest.
 
     Two runs have the same state where their digests are the same. Exits with 1 if a checkpoint is damaged.
 

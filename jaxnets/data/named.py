@@ -163,7 +163,7 @@ class Named(NamedTuple):
     """A named data set.
 
     Attributes:
-        kind: what it holds: "images", "text", "sentences", "translations", "pieces", "series" or "table".
+        kind: what it holds: "images", "text", "sentences", "translations", "pieces", "series" or "tables".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -186,7 +186,7 @@ NAMED = {
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),
     "chorales": Named("pieces", chorales, "Bach's chorales"),
     "etth1": Named("series", etth1, "hourly temperatures of a transformer"),
-    "credit": Named("table", credit, "applicants for credit, good and bad, with missing values"),
+    "credit": Named("tables", credit, "applicants for credit, good and bad, with missing values"),
 }
 
 
@@ -226,10 +226,15 @@ def find(kind: str, data: str, data_dir: Path | None, files: str) -> Path | None
     of_kind = [name for name, named in NAMED.items() if named.kind == kind]
     if data in of_kind:
         return None
+    if data in NAMED:
+        raise InputError(
+            f"data={data!r} is a named data set of {NAMED[data].kind}; give {', '.join(of_kind)}, or {files} (a folder "
+            f"of that name: ./{data})"
+        )
     path = find_path(data)
     if path is None:
-        other = f"; {data} holds {NAMED[data].kind}" if data in NAMED else nearest(data, of_kind)
-        raise InputError(f"data={data!r} is not {', '.join(of_kind)}, {files}, here or in JAXNETS_DATA{other}")
+        near = nearest(data, of_kind)
+        raise InputError(f"data={data!r} is not {', '.join(of_kind)}, {files}, here or in JAXNETS_DATA{near}")
     if data_dir is not None:
         raise InputError(
             f"data_dir={data_dir} is for {', '.join(of_kind)}; data={data!r} is a path, and says where it is"

@@ -117,7 +117,9 @@ class _Players:
             )
         size, parts = len(batch["inputs"]), self.discriminator_steps
         if size % parts:
-            raise InputError(f"discriminator_steps={parts} does not divide the batch of {size} examples")
+            raise InputError(
+                f"discriminator_steps={parts} does not divide the batch of {size} examples; give one that does"
+            )
         cut = {name: jnp.asarray(array).reshape(parts, -1, *array.shape[1:]) for name, array in batch.items()}
 
         def train(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:

@@ -35,6 +35,10 @@ def supervised(
         tx: an Optax optimizer.
         metrics: what is reported beside "loss", by name: a ``Metric``, or a function like the loss, whose mean is.
     """
+    if "loss" in (metrics or {}):
+        raise InputError(
+            "metrics: 'loss' is what is minimised, and is reported in any case; give the metric another name"
+        )
     measured = {"loss": per_example(loss, "lower")}
     measured |= {name: _as_metric(metric) for name, metric in (metrics or {}).items()}
     in_training = {name: metric for name, metric in measured.items() if metric.in_training and name != "loss"}

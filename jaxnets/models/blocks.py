@@ -1,9 +1,10 @@
 """Parts that several families of models share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxnets.errors import InputError
@@ -11,6 +12,12 @@ from jaxnets.nn import Conv
 
 Activation = Callable[[jax.Array], jax.Array]
 Norm = Literal["batch", "layer"] | None
+
+
+def check_widths(name: str, widths: Sequence[Any]) -> None:
+    """Raise an ``InputError`` unless all widths are whole numbers of 1 or more."""
+    if not all(isinstance(width, int | np.integer) and not isinstance(width, bool) and width >= 1 for width in widths):
+        raise InputError(f"{name}={tuple(widths)} must be whole numbers of 1 or more")
 
 
 class Layer(Protocol):

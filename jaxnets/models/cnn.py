@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from jaxnets.errors import InputError
-from jaxnets.models.blocks import Activation, Block, Norm, SeparableBlock
+from jaxnets.models.blocks import Activation, Block, Norm, SeparableBlock, check_widths
 from jaxnets.models.mlp import MLP
 from jaxnets.nn import Conv, max_pool
 
@@ -55,6 +55,7 @@ class CNN(nnx.Module):
         num_pools = features.count("pool")
         if min(height, width) >> num_pools == 0:
             raise InputError(f"{num_pools} poolings halve images of {height} x {width} pixels to nothing; use fewer")
+        check_widths("features", [width for width in features if width != "pool"])
         options = {"use_bias": norm != "batch", "kernel_init": kernel_init, "dtype": dtype}
         self.input_shape = tuple(input_shape)
         self.features = tuple(features)

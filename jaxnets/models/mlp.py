@@ -9,7 +9,8 @@ import jax
 from flax import nnx
 
 from jaxnets.errors import InputError
-from jaxnets.models.blocks import Activation, Block, Norm
+from jaxnets.models.blocks import Activation, Block, Norm, check_widths
+from jaxnets.nn import dropout_layer
 
 
 class MLP(nnx.Module):
@@ -28,6 +29,9 @@ class MLP(nnx.Module):
         kernel_init: initialiser of the weights; the default draws with variance 2 / fan-in (He et al., 2015).
         dtype: of the computation; parameters stay float32.
         rngs: where initial values come from.
+
+    Raises:
+        InputError: if a width is no whole number of 1 or more, or the dropout not in [0, 1).
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class MLP(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
+        check_widths("hidden", hidden)
+        check_widths("in_features and out_features", (in_features, out_features))
         widths = [in_features, *hidden]
         self.in_features = in_features
         self.hidden = nnx.List()
@@ -50,7 +56,7 @@ class MLP(nnx.Module):
             options = {"use_bias": norm != "batch", "kernel_init": kernel_init, "dtype": dtype}
             linear = nnx.Linear(fan_in, fan_out, **options, rngs=rngs)
             self.hidden.append(Block(linear, norm, activation, dtype=dtype, rngs=rngs))
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         self.out = nnx.Linear(widths[-1], out_features, dtype=dtype, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxnets.errors import InputError
 from jaxnets.models.blocks import Activation, Block
-from jaxnets.nn import Conv, max_pool
+from jaxnets.nn import Conv, dropout_layer, max_pool
 
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # blocks of each stage, by depth
 _HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -130,7 +130,7 @@ class ResNet(nnx.Module):
                 block = ResidualBlock(features, width * 2**stage, **shape, **options)
                 self.blocks.append(block)
                 features = block.out_features
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         self.out = nnx.Linear(features, out_features, dtype=dtype, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -9,8 +9,9 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.errors import InputError
+from jaxnets.models.blocks import check_widths
 from jaxnets.models.sequences import Continued, Pool, check_tokens, pooled
-from jaxnets.nn import LSTM, Cell, Recurrent
+from jaxnets.nn import LSTM, Cell, Recurrent, dropout_layer
 
 
 class RNN(nnx.Module):
@@ -55,6 +56,7 @@ class RNN(nnx.Module):
             raise InputError(f"{padding=} is a token, but without embedding= the inputs are numbers; give both")
         if not hidden or pool not in (None, "last", "max", "mean"):
             raise InputError(f"{hidden=}, {pool=}: give one width or more, and 'last', 'max', 'mean' or None")
+        check_widths("hidden", hidden)
         self.in_features, self.padding = in_features, padding
         self.pool: Pool | None = pool
         self.embed = nnx.data(None)
@@ -68,7 +70,7 @@ class RNN(nnx.Module):
             directions = [Recurrent(cell, width, features, reverse=back, **options) for back in (False, True)]
             self.layers.append(nnx.List(directions[: 1 + bidirectional]))
             width = features * (1 + bidirectional)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         self.out = nnx.Linear(width, out_features, dtype=dtype, rngs=rngs)
 
     def check(self, inputs: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from flax import nnx
 
 from jaxnets.errors import InputError
 from jaxnets.models.blocks import Activation, Block, Norm
-from jaxnets.nn import Conv, ConvTranspose
+from jaxnets.nn import Conv, ConvTranspose, dropout_layer
 
 KERNEL = (4, 4)  # a multiple of the stride, so that every pixel is reached as often (Odena et al., 2016)
 leaky_relu = partial(nnx.leaky_relu, negative_slope=0.2)
@@ -64,7 +64,7 @@ class StridedEncoder(nnx.Module):
             self.convs.append(Block(conv, of_this, activation, dtype=dtype, rngs=rngs))
         width = math.prod(_halved(size, len(features))) * (channels, *features)[-1]
         self.hidden = _dense(width, hidden, norm, activation, kernel_init, dtype, rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         self.out = nnx.Linear((width, *hidden)[-1], out_features, dtype=dtype, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxnets.errors import InputError
 from jaxnets.models.sequences import Continued, check_tokens, pooled
 from jaxnets.models.transformer_block import TransformerBlock, layer_norm
-from jaxnets.nn import KVCache, Linear
+from jaxnets.nn import KVCache, Linear, dropout_layer
 
 Positions = Literal["rotary", "learned", "sinusoidal"] | None
 
@@ -131,7 +131,7 @@ class Transformer(nnx.Module):
         )
         norm_first = self.blocks[0].norm_first
         self.norm = nnx.data(layer_norm(features, **options) if norm_first else None)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         width = features * (max_length if pool == "all" else 1)
         self.out = nnx.data(None)
         if out_features is not None and not tied:

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxnets.errors import InputError
 from jaxnets.models.blocks import Activation
-from jaxnets.nn import Attention, KVCache, Linear
+from jaxnets.nn import Attention, KVCache, Linear, dropout_layer
 
 
 class FeedForward(nnx.Module):
@@ -115,7 +115,7 @@ class TransformerBlock(nnx.Module):
         self.cross_norm = nnx.data(norm() if cross else None)
         self.feed_forward = FeedForward(features, hidden or 4 * features, activation=activation, gated=gated, **options)
         self.feed_forward_norm = norm()
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
 
     def __call__(
         self,

@@ -2,6 +2,7 @@
 
 from jaxnets.nn.attention import Attention, KVCache, dot_product_attention, rotary
 from jaxnets.nn.conv import Conv, conv_general_dilated
+from jaxnets.nn.dropout import dropout_layer
 from jaxnets.nn.linear import Linear
 from jaxnets.nn.pooling import avg_pool, max_pool
 from jaxnets.nn.recurrent import ELMAN, GRU, LSTM, Cell, Recurrent
@@ -22,6 +23,7 @@ __all__ = [
     "conv_general_dilated",
     "conv_transpose",
     "dot_product_attention",
+    "dropout_layer",
     "max_pool",
     "rotary",
     "upsample",

@@ -10,6 +10,7 @@ from flax import nnx
 from jax import lax
 
 from jaxnets.errors import InputError
+from jaxnets.nn.dropout import dropout_layer
 from jaxnets.nn.linear import Linear
 
 _LONG, _NUM_PARTS = 128, 4  # queries from which on a causal attention is computed in parts, and how many
@@ -154,7 +155,7 @@ class Attention(nnx.Module):
         self.k = Linear(features, features, kernel_init=kernel_init, **options)
         self.v = Linear(features, features, kernel_init=kernel_init, **options)
         self.out = Linear(features, features, kernel_init=out_init or kernel_init, **options)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout_layer(dropout)
 
     def __call__(
         self,

@@ -57,4 +57,5 @@ def _check(config: Any, name: str, value: Any, when: When) -> None:
         chosen = getattr(config, other)
         if (chosen is None) if allowed == GIVEN else (chosen not in allowed):
             wanted = "one" if allowed == GIVEN else " or ".join(map(str, allowed))
-            raise InputError(f"{name}={value!r} changes nothing with {other}={chosen!r}; it is for {other} {wanted}")
+            remedy = f"give {other}" if chosen is None else f"it is for {other} {wanted}"
+            raise InputError(f"{name}={value!r} changes nothing with {other}={chosen!r}; {remedy}")

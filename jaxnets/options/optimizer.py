@@ -53,7 +53,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         self.rate_patterns  # noqa: B018  (checks the form)
-        check_field(self, "layer_decay", self.layer_decay is None or 0 < self.layer_decay <= 1, "in (0, 1]")
+        check_field(self, "layer_decay", self.layer_decay is None or 0 < self.layer_decay < 1, "in (0, 1)")
         check_field(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
         given = self.adam_rate
         check_field(self, "adam_rate", given is None or 0 < given < math.inf, "a number greater than 0")
@@ -64,7 +64,9 @@ class OptimizerConfig:
         check_field(self, "warmup", self.warmup >= 0, "0 or more")
         check_field(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
         check_field(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        check_field(self, "clip_norm", self.clip_norm is None or self.clip_norm > 0, "greater than 0")
+        check_field(
+            self, "clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "a number greater than 0"
+        )
         check_field(self, "accumulate", self.accumulate >= 1, "1 or more")
         check_field(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
 
@@ -78,6 +80,8 @@ class OptimizerConfig:
         found = {}
         for text in self.rates:
             pattern, _, rate = text.rpartition("=")
+            if pattern in found:
+                raise InputError(f"rates: {pattern!r} has two rates; leave one out")
             try:
                 found[pattern] = float(rate)
             except ValueError:

@@ -11,7 +11,7 @@ A recipe is a Python module with
 and, optionally,
 
 - ``task(config, spec) -> Task``: how users' files are read, what is printed, measured, drawn and generated. Without it,
-  classes where the labels have any, else values.
+  classes where the labels are classes and the learner predicts a number for each, else values.
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
 """
 
@@ -21,6 +21,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
 
 from jaxnets import recipes
 from jaxnets.data import Spec, Splits
@@ -48,11 +50,21 @@ class Recipe(NamedTuple):
     config: Any
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
-    task: Callable[[Any, Spec], Task]
+    own_task: Callable[[Any, Spec], Task] | None
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
         return around(self.build(self.config, spec), self.config)
+
+    def task(self, spec: Spec, learner: Learner) -> Task:
+        """Return what is done with a learner's outputs."""
+        if self.own_task is not None:
+            return self.own_task(self.config, spec)
+        example = spec["inputs"].example
+        batch = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
+        outputs = jax.eval_shape(lambda inputs: learner.predict(learner.init(jax.random.key(0)), inputs), batch)
+        names = spec["labels"].classes if spec["labels"].shape == () else ()
+        return classes(spec) if names and getattr(outputs, "shape", None) == (1, len(names)) else values(spec)
 
 
 def find(name: str) -> Recipe:
@@ -74,11 +86,7 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    return Recipe(name, file, config, module.load, module.build, getattr(module, "task", _usual_task))
-
-
-def _usual_task(config: Any, spec: Spec) -> Task:
-    return classes(spec) if spec["labels"].classes else values(spec)
+    return Recipe(name, file, config, module.load, module.build, getattr(module, "task", None))
 
 
 def _from_file(path: Path) -> Recipe:

@@ -84,12 +84,13 @@ def save_confusion(path: Path, counts: np.ndarray, classes: Sequence[str]) -> No
     rotation = 90 if max(map(len, classes)) > 2 else 0
     axes.set_xticks(range(number), classes, rotation=rotation)
     axes.set_yticks(range(number), classes)
-    axes.set(xlabel="predicted class", ylabel="true class", title=f"{counts.trace():,} of {counts.sum():,} are right")
+    right, all_of_them = counts.trace(), counts.sum()
+    axes.set(xlabel="predicted class", ylabel="true class", title=f"{right:,.6g} of {all_of_them:,.6g} are right")
     if number <= _MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize="small")
+                axes.text(column, row, f"{count:,.4g}", ha="center", va="center", color=colour, fontsize="small")
     drawing.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     drawing.savefig(path, dpi=120)
 

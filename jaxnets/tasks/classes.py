@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.data import Spec, Splits
+from jaxnets.data import Data, Spec, Splits
+from jaxnets.learners.supervised import row_weights
+from jaxnets.metrics import confusion_matrix
 from jaxnets.runs import plots
 from jaxnets.tasks.task import Examples, FileOptions, Finished, Row, Task, Trained, one_row_each, reading_files
+from jaxnets.training.evaluation import predict as predict_outputs
 
 MOST_CLASSES = 100  # of which a confusion matrix is drawn
 
@@ -42,10 +46,8 @@ def classes(
     return Task(read=read or reading_files(spec), predict=predict, rows=rows, options=options, finish=finish)
 
 
-def _confusion(trained: Trained, data: Any, num_classes: int) -> np.ndarray:
-    """Return how many examples of each class [row] were taken for each [column], over all seeds."""
-    counts = np.zeros((num_classes, num_classes), int)
-    for i in range(len(trained.states)):
-        one = Trained(trained.learner, trained.states[i : i + 1])
-        np.add.at(counts, (data["labels"], one.mean(data["inputs"]).argmax(-1)), 1)
-    return counts
+def _confusion(trained: Trained, data: Data, num_classes: int) -> np.ndarray:
+    """Return how many examples of each class [row] were taken for each [column], by weight, over all seeds."""
+    metric, weights = confusion_matrix(num_classes), row_weights(dict(data))
+    of_each = (predict_outputs(trained.learner, state, data["inputs"]) for state in trained.states)
+    return np.sum([metric.measure(outputs, jnp.asarray(data["labels"]), weights) for outputs in of_each], axis=0)

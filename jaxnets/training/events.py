@@ -13,7 +13,7 @@ from jax import monitoring
 
 from jaxnets.data import Data, MakeOrder, usual
 from jaxnets.learner import Initial, Learner, started
-from jaxnets.metrics import add_up, compute, values_of
+from jaxnets.metrics import Mean, add_up, compute, values_of
 from jaxnets.training.chunk import chunk, run_keys
 from jaxnets.training.compiling import jit, use_compile_cache
 from jaxnets.training.evaluation import groups, in_turn
@@ -145,8 +145,9 @@ def follow(
     while not reason:
         until = loop.step - loop.step % plan.every + plan.every
         loop.advance(until if plan.num_steps is None else min(until, plan.num_steps))
-        row = loop.metrics(values_of(loop.run.sums), "train/")
-        reason = loop.stop_reason(row)
+        sums = values_of(loop.run.sums)
+        row = loop.metrics(sums, "train/")
+        reason = loop.stop_reason(sums)
         if not reason and loop.step % plan.every:
             yield loop.event("chunk", row)
             continue
@@ -236,8 +237,8 @@ class _Loop:
         """Return what is computed of sums on the host."""
         return compute(self.learner.metrics, sums, prefix, self.plan.seeds.ndim)
 
-    def stop_reason(self, row: Mapping[str, Any] | None = None) -> str:
-        """Return why the run is over, or an empty string."""
+    def stop_reason(self, sums: Mapping[str, Any] | None = None) -> str:
+        """Return why the run is over, or an empty string; ``sums`` are those of the training steps."""
         at = f"at step {self.step:,}"
         if self.step == self.plan.num_steps:
             return f"completed {self.step:,} steps"
@@ -247,9 +248,8 @@ class _Loop:
         if rule and best and (best.waited >= rule.patience).all():
             least = f" by more than {rule.min_delta}" if rule.min_delta else ""
             return f"stopped early {at}: no better {rule.monitor}{least} in {rule.patience} evaluations"
-        for name, value in (row or {}).items():
-            if not np.isfinite(value).any():
-                return f"diverged {at}: {name} is not finite; try a lower learning rate, or clip gradients"
+        if sums and (name := _diverged(sums)):
+            return f"diverged {at}: train/{name} is not finite; try a lower learning rate, or clip gradients"
         return ""
 
     def end(self, reason: str) -> Event:
@@ -276,3 +276,10 @@ class _Loop:
         self.compile_seconds += time.perf_counter() - began
         self.cached = any(hits)
         return program
+
+
+def _diverged(sums: Mapping[str, Any]) -> str:
+    """Return the name of a loss that is finite for no member; where there is none called "loss", of any mean."""
+    losses = {"loss": sums["loss"]} if "loss" in sums else sums
+    means = {name: sum_ for name, sum_ in losses.items() if isinstance(sum_, Mean)}
+    return next((name for name, mean in means.items() if not np.isfinite(mean.total).any()), "")

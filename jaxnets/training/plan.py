@@ -87,6 +87,15 @@ def check(
     Raises:
         InputError: if something does not suit.
     """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise InputError(f"{batch_size=} must be a whole number of 1 or more")
+    for name, data in (("train", train), ("validation", validation)):
+        if not isinstance(data, Data) and not (name == "validation" and data is None):
+            raise InputError(f"{name} is of {type(data).__name__}; give jaxnets.Data(inputs=..., labels=...)")
+    if not isinstance(early_stopping, EarlyStopping | None):
+        raise InputError(f"{early_stopping=} must be a rule, such as EarlyStopping(patience=5)")
+    if not isinstance(initial, Initial | None):
+        raise InputError(f"initial is of {type(initial).__name__}; give jaxnets.Initial(params)")
     learner = traced_once(learner)
     length = Duration.parse(duration)
     every = Duration.parse(evaluate_every).steps(train.num_examples, batch_size)
@@ -95,14 +104,16 @@ def check(
     seeds = np.asarray(seed)
     if seeds.size == 0 or seeds.dtype.kind not in "iu" or seeds.min() < 0 or seeds.max() >= 2**31:
         raise InputError(f"{seed=} must be a whole number from 0 to 2**31 - 1, or one for each member of a population")
-    if not 1 <= batch_size <= train.num_examples:
-        remedy = f"use --batch-size {train.num_examples} or less" if batch_size > 0 else "use 1 or more"
-        raise InputError(f"{batch_size=} exceeds the {train.num_examples} training examples; {remedy}")
+    if batch_size > train.num_examples:
+        raise InputError(
+            f"{batch_size=} exceeds the {train.num_examples} training examples; use --batch-size {train.num_examples} "
+            "or less"
+        )
     if early_stopping and early_stopping.monitor.endswith("/loss"):
         check_minimizes(learner, "patience")
     if early_stopping and validation is None and early_stopping.monitor.startswith("validation/"):
         raise InputError(f"early stopping on {early_stopping.monitor!r} needs validation data")
-    order(train, batch_size, 0)
+    _check_order(order, train, batch_size)
     learner.check(train)
     if validation is not None:
         check_alike(train, validation, "validation")
@@ -128,6 +139,20 @@ def check(
         state,
         better,
     )
+
+
+def _check_order(order: MakeOrder, train: Data, batch_size: int) -> None:
+    """Check that an order gives rows of the training data, by those of the first step."""
+    if not callable(order):
+        raise InputError(f"order={order!r} must be a function that makes one, such as jaxnets.data.balanced")
+    made = order(train, batch_size, 0)
+    if not callable(getattr(made, "rows", None)):
+        raise InputError(f"order={order!r} made {type(made).__name__}, which has no rows(start, num); call it first?")
+    rows = np.asarray(made.rows(0, 1))
+    if rows.shape != (1, batch_size) or rows.dtype.kind not in "iu":
+        raise InputError(f"order: rows(0, 1) are {rows.dtype}{list(rows.shape)}, not whole numbers [1, {batch_size}]")
+    if rows.min() < 0 or rows.max() >= train.num_examples:
+        raise InputError(f"order: rows {rows.min()} to {rows.max()} are not all in 0..{train.num_examples - 1}")
 
 
 def _directed(rule: EarlyStopping, better: Mapping[str, Better]) -> EarlyStopping:

@@ -37,7 +37,7 @@ def accumulated(learner: Learner, parts: int) -> Learner:
         check_single(state, "accumulated")
         size = jax.tree.leaves(batch)[0].shape[0]
         if size % parts:
-            raise InputError(f"accumulate={parts} does not divide the batch of {size} examples")
+            raise InputError(f"accumulate={parts} does not divide the batch of {size} examples; give one that does")
         cut = jax.tree.map(lambda a: jnp.asarray(a).reshape(parts, size // parts, *a.shape[1:]), dict(batch))
 
         def part(i: jax.Array, model_state: PyTree) -> Gradient:

@@ -1,6 +1,6 @@
 """Parts of a learner that do not learn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,8 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
     """Return a learner whose parameters that match a pattern keep their bits, whatever the optimizer does.
 
     Weight decay, momentum and averages do not move them, they do not count in a gradient's norm, and modules that are
-    frozen as a whole are in evaluation mode: their dropout is off and their batch statistics stand still.
-    ``population`` comes after.
+    frozen as a whole are in evaluation mode: their dropout is off and their batch statistics stand still. (Of a Linen
+    module the parameters alone stand still.) ``population`` comes after.
 
     Args:
         learner: what is trained.
@@ -25,7 +25,11 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
     Raises:
         InputError: by ``init``, if a pattern matches nothing, or all parameters are frozen.
     """
+    if isinstance(patterns, str):
+        raise InputError(f"{patterns=} must be a list of patterns, such as [{patterns!r}]")
     patterns = tuple(patterns)
+    if not patterns:
+        raise InputError("patterns are none, and nothing would be frozen; name some, such as ['encoder/**']")
 
     def is_frozen(path: str) -> bool:
         return any(matches(pattern, path) for pattern in patterns)
@@ -44,10 +48,16 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
         return train
 
+    def keep(hits: PyTree, old: PyTree, new: PyTree) -> PyTree:
+        return jax.tree.map(lambda hit, old, new: old if hit else new, hits, old, new)
+
     def held(before: TrainState, after: TrainState) -> TrainState:
         hits = matching(before.params, patterns)
-        kept = jax.tree.map(lambda hit, old, new: old if hit else new, hits, before.params, after.params)
-        return after.replace(params=kept)
+        extra = dict(after.extra)
+        for name, value in extra.items():  # an average of the parameters stands still with them
+            if isinstance(value, Mapping) and "params" in value:
+                extra[name] = {**value, "params": keep(hits, before.extra[name]["params"], value["params"])}
+        return after.replace(params=keep(hits, before.params, after.params), extra=extra)
 
     wrapped = with_training(learner, wrap)
 
