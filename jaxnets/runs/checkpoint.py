@@ -145,7 +145,7 @@ def read(folder: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]
         file = target / body["state"]
         if _sha256(file) != body["sha256"]:
             raise DamagedError(f"{file}: is not what was saved (its SHA-256 is another)")
-        return load_file(file), {"step": body["step"], **body["facts"]}
+        return load_file(file), {**body["facts"], "step": body["step"]}
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
