@@ -33,12 +33,20 @@ def run_python(*arguments: str, cwd: Path) -> str:
 
 
 def test_the_example_has_at_most_twelve_lines_and_works():
-    (example,) = [block for kind, block in BLOCKS if kind == "python"]
+    example, _ = [block for kind, block in BLOCKS if kind == "python"]
     assert len([line for line in example.splitlines() if line.strip()]) <= 12
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["logits"].shape == (360, 10)
     assert names["result"].history[-1]["validation/accuracy"] > 0.95
+
+
+@pytest.mark.slow
+def test_the_search_of_scikit_learn_works():
+    _, example = [block for kind, block in BLOCKS if kind == "python"]
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["search"].best_score_ > 0.92
 
 
 def understood(commands: list[str], duration: str) -> None:
