@@ -70,7 +70,7 @@ def bernoulli_nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def hinge(scores: jax.Array, labels: jax.Array) -> jax.Array:
     """Return ``max(0, 1 - sign * score)``, [...] and [...] -> [...]; the sign is 1 for positive labels, else -1."""
     _same_shape("hinge", scores, labels)
-    return optax.hinge_loss(scores, jnp.where(labels > 0, 1.0, -1.0).astype(scores.dtype))
+    return optax.hinge_loss(scores, jnp.where(_positive(labels), 1.0, -1.0).astype(scores.dtype))
 
 
 def multiclass_hinge(scores: jax.Array, labels: jax.Array) -> jax.Array:
@@ -89,10 +89,14 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     prediction of NaN is never right.
     """
     if logits.shape == labels.shape:
-        return (((logits > 0) == (labels > 0)) & ~jnp.isnan(logits)).astype(jnp.float32)
+        return (((logits > 0) == _positive(labels)) & ~jnp.isnan(logits)).astype(jnp.float32)
     _class_labels("accuracy", logits, labels)
     known = ~jnp.isnan(logits).any(-1)
     return ((jnp.argmax(logits, axis=-1) == labels) & known).astype(jnp.float32)
+
+
+def _positive(labels: jax.Array) -> jax.Array:
+    return labels if labels.dtype == bool else labels > 0  # a boolean and a number have no order without promotion
 
 
 def check_labels(loss: Loss, outputs: jax.ShapeDtypeStruct, labels: np.ndarray) -> None:

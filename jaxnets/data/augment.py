@@ -46,7 +46,8 @@ def rotate(degrees: float) -> Augment:
 
     def turn(image: jax.Array, angle: jax.Array) -> jax.Array:
         height, width, _ = image.shape
-        y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+        rows, columns = (jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2 for size in (height, width))
+        y, x = jnp.meshgrid(rows, columns, indexing="ij")
         at_y = jnp.cos(angle) * y + jnp.sin(angle) * x + (height - 1) / 2
         at_x = jnp.cos(angle) * x - jnp.sin(angle) * y + (width - 1) / 2
         return jax.vmap(lambda plane: map_coordinates(plane, [at_y, at_x], order=1), -1, -1)(image)
@@ -82,7 +83,8 @@ def cutout(size: int) -> Augment:
 
         def blank(key: jax.Array, length: int) -> jax.Array:
             start = jax.random.randint(key, (batch, 1), 0, length) - size // 2
-            return (jnp.arange(length) >= start) & (jnp.arange(length) < start + size)  # [B, length]
+            positions = jnp.arange(length)[None]
+            return (positions >= start) & (positions < start + size)  # [B, length]
 
         square = blank(y_key, height)[:, :, None, None] & blank(x_key, width)[:, None, :, None]
         return jnp.where(square, jnp.zeros((), images.dtype), images)
@@ -95,7 +97,7 @@ def noise(deviation: float, low: float = 0.0, high: float = 255.0) -> Augment:
     _at_least(0, deviation=deviation)
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
-        values = jnp.clip(images + deviation * jax.random.normal(key, images.shape), low, high)
+        values = jnp.clip(images.astype(jnp.float32) + deviation * jax.random.normal(key, images.shape), low, high)
         return (jnp.round(values) if jnp.issubdtype(images.dtype, jnp.integer) else values).astype(images.dtype)
 
     return apply
@@ -109,7 +111,7 @@ def binarize(high: float = 255.0) -> Augment:
     _at_least(0, high=high)
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
-        drawn = jax.random.uniform(key, images.shape) * high < images
+        drawn = jax.random.uniform(key, images.shape) * high < images.astype(jnp.float32)
         return jnp.where(drawn, jnp.asarray(high, images.dtype), jnp.zeros((), images.dtype))
 
     return apply
