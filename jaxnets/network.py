@@ -57,9 +57,12 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
     Returns:
         The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable
         (such as batch statistics) but random-number streams: those are made anew from ``key`` at each call, whether
-        the module takes ``rngs`` when called or keeps them inside. Its ``check`` is the module's, if it has one.
+        the module takes ``rngs`` when called or keeps them inside. Its ``check`` is the module's, if it has one. What
+        the module's ``__call__`` takes of ``train``, ``training``, ``is_training``, ``deterministic`` and
+        ``use_running_average`` says whether it is trained. Parameters go by their names, whatever their order.
 
     Raises:
+        InputError: by ``apply``, if parameters are missing or left over; it lists them.
         ValueError: by ``apply``, if ``train`` is set for a module that keeps random streams and ``key`` is missing.
     """
 
@@ -67,8 +70,9 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
         return build(*args, **kwargs, rngs=nnx.Rngs(key))
 
     abstract = nnx.eval_shape(lambda: create(jax.random.key(0)))
-    graph, _, streams, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
-    streams = nnx.to_pure_dict(streams)
+    graph, named, streams, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+    named, streams = nnx.to_pure_dict(named), nnx.to_pure_dict(streams)
+    switches = _switches(type(abstract))
     # nnx.Sequential hands keywords on to the layers that take them; in its newer versions it names none itself.
     takes_rngs = isinstance(abstract, nnx.Sequential) or _accepts(type(abstract).__call__, "rngs")
 
@@ -83,7 +87,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
         if train and key is None and jax.tree.leaves(streams):
             raise ValueError(f"key=None, but {type(abstract).__name__} draws random numbers in training; pass a key")
         params, model_state = jax.tree.map(jnp.asarray, (params, model_state))  # NumPy arrays would be written in place
-        params, frozen = _held(params)
+        params, frozen = _held(_by_name(params, named))
         module = nnx.merge(graph, params, model_state, _fresh_streams(streams, key))
         if train:
             module.train()
@@ -94,7 +98,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
         if watch := _WATCH.get():
             watch(module)
         rngs = {"rngs": None if key is None else nnx.Rngs(key)} if takes_rngs else {}
-        outputs = module(inputs, **rngs)
+        outputs = module(inputs, **rngs, **{name: train == on for name, on in switches.items()})
         *_, new_state = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
         return outputs, nnx.to_pure_dict(new_state)
 
@@ -105,15 +109,17 @@ def linen_network(module: linen.Module, example: PyTree) -> Network:
     """Return a Flax Linen module as a pure ``Network``.
 
     Args:
-        module: the module. If its ``__call__`` takes ``train`` or ``deterministic``, it is told which of the two it is.
+        module: the module. If its ``__call__`` takes ``train``, ``training``, ``is_training``, ``deterministic`` or
+            ``use_running_average``, it is told which of the two it is. Its random streams of any name have keys.
         example: inputs of the right shape and dtype (arrays or ``jax.ShapeDtypeStruct``), from which Linen infers the
             shapes of the parameters.
     """
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
 
+    switches = _switches(type(module))
+
     def mode(train: bool) -> dict[str, Any]:
-        flags = {"train": train, "deterministic": not train}
-        return {name: value for name, value in flags.items() if _accepts(type(module).__call__, name)}
+        return {name: train == on for name, on in switches.items()}
 
     @jax.jit
     def init(key: Key) -> tuple[PyTree, PyTree]:
@@ -128,7 +134,8 @@ def linen_network(module: linen.Module, example: PyTree) -> Network:
         outputs, changed = module.apply(
             {"params": params, **model_state},
             inputs,
-            rngs={} if key is None else {"dropout": key},
+            # Streams of other names are drawn, by Linen's rule, from "params".
+            rngs={} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)},
             mutable=list(model_state) if train else [],
             **mode(train),
         )
@@ -269,6 +276,25 @@ def watching(watch: Callable[[nnx.Module], None]) -> Iterator[None]:
 
 def _accepts(function: Callable[..., Any], name: str) -> bool:
     return name in inspect.signature(function).parameters
+
+
+def _switches(kind: type) -> dict[str, bool]:
+    """Return the keywords by which a module is told that it is trained, each with its value when it is."""
+    known = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
+    return {name: on for name, on in known.items() if _accepts(kind.__call__, name)}
+
+
+def _by_name(params: PyTree, wanted: PyTree) -> PyTree:
+    """Return the parameters in the structure that a module has, each by its name."""
+    structure = jax.tree.structure(wanted)
+    if jax.tree.structure(params) == structure:
+        return params
+    given, names = paths(params), list(paths(wanted))
+    missing, left_over = [name for name in names if name not in given], [name for name in given if name not in names]
+    if missing or left_over:
+        lists = [f"{what} {', '.join(found[:8])}" for what, found in (("lack", missing), ("have", left_over)) if found]
+        raise InputError(f"the parameters {' and '.join(lists)}{', which the module has not' * bool(left_over)}")
+    return structure.unflatten([given[name] for name in names])
 
 
 def _fresh_streams(streams: Mapping[str, Any], key: Key | None) -> PyTree:

@@ -1,5 +1,10 @@
 """Named arrays and their spec: what is kept, converted, measured and refused."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
@@ -46,6 +51,59 @@ def test_what_is_known_beyond_the_numbers(tmp_path):
 def test_spec_survives_json(tmp_path, blobs):
     to_json(tmp_path / "spec.json", blobs.spec)
     assert from_dict(Spec, from_json(tmp_path / "spec.json")) == blobs.spec
+
+
+def test_masked_numbers_are_refused():
+    with pytest.raises(InputError, match="inputs: 2 numbers are masked; fill or remove them first"):
+        Data(inputs=np.ma.masked_less(np.arange(4.0), 2))
+    assert Data(inputs=np.ma.masked_less(np.arange(4.0), 0)).num_examples == 4
+
+
+@dataclass(frozen=True)
+class Typed:
+    whole: int = 1
+    number: float = 1.0
+    yes: bool = False
+    kind: Literal["a", "b"] = "a"
+    path: Path | None = None
+    widths: tuple[int | Literal["pool"], ...] = ()
+    groups: Mapping[str, float] = field(default_factory=dict)
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"whole": 1.5}, "Typed.whole is 1.5, not int"),
+        ({"whole": True}, "Typed.whole is True, not int"),
+        ({"number": "1"}, "Typed.number is '1', not float"),
+        ({"yes": 1}, "Typed.yes is 1, not bool"),
+        ({"kind": "c"}, "Typed.kind is 'c', not 'a' or 'b'"),
+        ({"path": 3}, "Typed.path is 3, not Path"),
+        ({"widths": 3}, "Typed.widths is 3, not a list"),
+        ({"widths": [3, "conv"]}, "Typed.widths is 'conv', not 'pool'"),
+        ({"groups": [1]}, r"Typed.groups is \[1\], not an object"),
+        ({"groups": {"x": "y"}}, "Typed.groups is 'y', not float"),
+        ([], r"Typed is \[\], not an object with fields"),
+        ({"wide": 1}, "Typed has no field 'wide'"),
+    ],
+)
+def test_json_of_another_kind_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        from_dict(Typed, values)
+
+
+def test_json_of_the_right_kind():
+    values = {"whole": 2, "number": 3, "yes": True, "kind": "b", "path": "/a", "widths": [3, "pool"], "anything": [1]}
+    got = from_dict(Typed, values | {"groups": {"x": 1}})
+    assert got == Typed(2, 3, True, "b", Path("/a"), (3, "pool"), {"x": 1}, [1])
+    assert from_dict(Typed, {"path": None}).path is None
+
+
+def test_nested_json_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        from_json(tmp_path / "a.json")
 
 
 def test_text_labels_become_classes():

@@ -82,6 +82,10 @@ class TestCsv:
         np.testing.assert_array_equal(data["inputs"], [[1, 2], [3, 4.5], [5, 6]])
         assert data["labels"].tolist() == [0, 1, 0] and data.classes == ("cat", "dog")
 
+    def test_a_class_is_the_same_however_it_is_written(self, tmp_path):
+        (tmp_path / "a.csv").write_text("x,y\n1,caf\u00e9\n2, cafe\u0301 \n3,tea\n")
+        assert read_csv(tmp_path / "a.csv").classes == ("caf\u00e9", "tea")
+
     def test_the_last_column_is_the_label(self, tmp_path):
         (tmp_path / "a.csv").write_text("x,y\n1,0\n2,1\n")
         assert read_csv(tmp_path / "a.csv")["labels"].dtype == np.int32
@@ -98,6 +102,8 @@ class TestCsv:
             (b"x,y\n1,2\n?,3\n", "column 'x', row 3: '\\?' is not a number"),
             (b"x,y\n,2\n", "column 'x', row 2: '' is not a number"),
             (b"x,y\nnan,2\n", "NaN"),
+            (b"x,y\n1,cat\n2,\n", "column 'y', row 3: the label is empty; remove the row"),
+            (b"x,y\n1,3\n2, \n", "column 'y', row 3: the label is empty; remove the row"),
             (b"x,y\n1,\xff\n", "cannot be read as a CSV file"),
             (b'x,y\n1,"2\n', "cannot be read as a CSV file"),
         ],

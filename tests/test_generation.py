@@ -81,6 +81,12 @@ def test_refuses(trained):
         categorical(-1)
 
 
+def test_of_equal_tokens_no_more_are_drawn_from_than_asked_for():
+    logits = jnp.zeros((2_000, 5))
+    assert set(np.unique(categorical(top_k=2)(jax.random.key(0), logits))) == {0, 1}
+    assert set(np.unique(categorical(top_p=0.5)(jax.random.key(0), logits))) == {0, 1, 2}
+
+
 def test_draws_from_the_likeliest_only():
     probabilities = np.array([0.1, 0.4, 0.05, 0.3, 0.15])
     logits = jnp.tile(jnp.log(probabilities), (20_000, 1))

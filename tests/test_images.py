@@ -2,7 +2,9 @@
 
 import io
 import shutil
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -155,9 +157,35 @@ def test_wrong_size(folder):
         image_splits(folder)
 
 
+def deep_png(colour: int, channels: int) -> bytes:
+    """Return a PNG of 4 x 3 pixels with 16 bits a channel, of which Pillow would keep the high bytes in silence."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = zlib.compress(bytes(4 * (1 + 3 * channels * 2)))
+    header = struct.pack(">IIBBBBB", 3, 4, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_no_png_of_16_bits_is_cut_to_8(colour, channels, folder):
+    (folder / "train" / "dog" / "7.png").write_bytes(deep_png(colour, channels))
+    Image.open(folder / "train" / "dog" / "7.png").load()  # it is a whole PNG
+    with pytest.raises(InputError, match=r"dog/7\.png: has more than 8 bits a channel"):
+        image_splits(folder)
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", b"P6 3 4 255\n" + bytes(36)])
+def test_a_file_is_of_one_of_the_formats_that_are_read_whatever_its_name_says(content, folder):
+    (folder / "train" / "dog" / "7.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"dog/7\.png: cannot be read as an image"):
+        image_splits(folder)
+
+
 def test_wrong_modes(folder):
     Image.fromarray(np.full((4, 3), 1000, np.uint16)).save(folder / "train" / "dog" / "7.png")
-    with pytest.raises(InputError, match=r"dog/7\.png: its mode, I;16, has more than 8 bits a channel"):
+    with pytest.raises(InputError, match=r"dog/7\.png: has more than 8 bits a channel"):
         image_splits(folder)
     Image.new("RGBA", (3, 4), (1, 2, 3, 4)).save(folder / "train" / "dog" / "7.png")
     with pytest.raises(InputError, match=r"dog/7\.png: has transparent pixels \(mode RGBA\); flatten it"):

@@ -8,6 +8,7 @@ from flax import linen, nnx
 from helpers import assert_same_bits
 
 import jaxnets as jn
+from jaxnets.errors import InputError
 from jaxnets.models import CNN, MLP
 from jaxnets.summary import count_flops
 
@@ -80,6 +81,57 @@ def test_the_initialiser_can_be_chosen():
     network = jn.network(MLP, 4, (8,), 3, kernel_init=nnx.initializers.orthogonal())
     kernel = network.init(jax.random.key(0))[0]["hidden"][0]["layer"]["kernel"]
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(4), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["train", "training", "is_training", "deterministic", "use_running_average"])
+def test_a_module_is_told_that_it_is_trained_by_whatever_keyword_it_takes(name):
+    on = name in ("train", "training", "is_training")
+
+    def call(self, x, **mode):
+        return x * (2.0 if mode[name] == on else 1.0)
+
+    scope: dict = {"call": call}
+    exec(f"def __call__(self, x, {name}={not on}): return call(self, x, {name}={name})", scope)
+    told = type("Told", (nnx.Module,), {"__init__": lambda self, *, rngs: None, "__call__": scope["__call__"]})
+    linen_told = type("LinenTold", (linen.Module,), {"__call__": scope["__call__"]})
+    for network in (jn.network(told), jn.linen_network(linen_told(), X)):
+        state = network.init(jax.random.key(0))
+        trained, _ = network.apply(*state, X, train=True, key=jax.random.key(0))
+        assert (trained == 2 * X).all() and (network.apply(*state, X)[0] == X).all()
+
+
+def test_parameters_go_by_their_names():
+    """As a file has them: "10" comes before "2"."""
+
+    class Deep(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs):
+            self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(12)])
+
+        def __call__(self, x):
+            for layer in self.layers:
+                x = jnp.tanh(layer(x))
+            return x
+
+    network = jn.network(Deep)
+    params, model_state = network.init(jax.random.key(0))
+    named = {"layers": {str(number): layer for number, layer in params["layers"].items()}}
+    assert_same_bits(network.apply(named, model_state, X)[0], network.apply(params, model_state, X)[0])
+    named["layers"]["twelfth"] = named["layers"].pop("11")
+    with pytest.raises(
+        InputError, match=r"lack layers/11/bias.* and have layers/twelfth/bias.*, which the module has not"
+    ):
+        network.apply(named, model_state, X)
+
+
+def test_linen_streams_of_any_name_have_keys():
+    class Shaken(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return x + jax.random.normal(self.make_rng("noise"), x.shape)
+
+    network = jn.linen_network(Shaken(), X)
+    one, other = (network.apply({}, {}, X, train=True, key=jax.random.key(i))[0] for i in range(2))
+    assert (one != other).all()
 
 
 def test_linen():

@@ -91,6 +91,9 @@ class Data(Mapping[str, np.ndarray]):
         known: Mapping[str, Mapping[str, Any]] | None = None,
         **arrays: Any,
     ):
+        for name, array in arrays.items():
+            if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
+                raise InputError(f"{name}: {np.ma.count_masked(array)} numbers are masked; fill or remove them first")
         columns = {name: np.asarray(array) for name, array in arrays.items()}
         if not columns:
             raise InputError("the data have no arrays; give at least inputs=")

@@ -11,6 +11,8 @@ import numpy as np
 from jaxnets.errors import InputError
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+_FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever a file's name says, no other is read: no EPS, no PDF
+_PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 _MOST_PIXELS = 50_000_000  # what no honest image exceeds; a file can claim anything
 
 
@@ -34,7 +36,10 @@ def decode_image(
     from PIL import Image, ImageOps  # noqa: PLC0415  (slow to import)
 
     try:
-        with Image.open(io.BytesIO(read())) as image:
+        content = read()
+        if content.startswith(_PNG) and content[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10":  # Pillow keeps the high bytes
+            raise InputError(f"{name}: has more than 8 bits a channel; convert it to 8")
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise InputError(f"{name}: {image.width} x {image.height} pixels; at most {_MOST_PIXELS:,} are read")
             mode = image.mode

@@ -2,6 +2,9 @@
 
 import csv
 import gzip
+import struct
+import tokenize
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -96,14 +99,17 @@ def read_csv(path: Path, label: str | None = None) -> Data:
         label: the column of the labels, text or numbers; the last one if absent.
 
     Raises:
-        InputError: if the file is missing or empty, lines differ in length, or a feature is not a number.
+        InputError: if the file is missing or empty, lines differ in length, a feature is not a number, or a label is
+            empty.
     """
     header, rows = read_table(path)
     label = header[-1] if label is None else label
     if label not in header:
         raise InputError(f"{path}: no column {label!r}; it has {', '.join(header)}")
     at = header.index(label)
-    texts = rows[:, at]
+    texts = np.array([unicodedata.normalize("NFC", text.strip()) for text in rows[:, at]])
+    if (empty := texts == "").any():
+        raise InputError(f"{path}: column {label!r}, row {int(empty.argmax()) + 2}: the label is empty; remove the row")
     labels = _as_numbers(texts)
     if labels is None:
         labels = texts
@@ -238,5 +244,8 @@ def _reading(path: Path, kind: str, parse: Callable[[Path], Any]) -> Any:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (OSError, EOFError, ValueError, csv.Error, zlib.error, zipfile.BadZipFile, MemoryError) as error:
+    except (
+        OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError,
+        csv.Error, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise InputError(f"{path}: cannot be read as {kind}: {error}") from error

@@ -213,7 +213,7 @@ def categorical(temperature: float = 1.0, *, top_k: int | None = None, top_p: fl
 
     Args:
         temperature: below 1 likelier and duller.
-        top_k: draw from so many of the likeliest tokens only.
+        top_k: draw from so many of the likeliest tokens only; of equal ones the first.
         top_p: draw from the fewest tokens, the likeliest first, that have this probability together (nucleus sampling,
             Holtzman et al., 2020).
     """
@@ -240,17 +240,22 @@ def _categorical(top_k: int | None, nucleus: bool) -> Callable[..., jax.Array]:
     def draw(temperature: float, top_p: float, key: Key, logits: jax.Array) -> jax.Array:
         logits = (logits - logits.max(-1, keepdims=True)) / temperature
         if top_k is not None:
-            least = lax.top_k(logits, min(top_k, logits.shape[-1]))[0][..., -1:]
-            logits = jnp.where(logits < least, -jnp.inf, logits)
+            _, likeliest = lax.top_k(logits, min(top_k, logits.shape[-1]))
+            logits = _only(logits, likeliest, jnp.ones(likeliest.shape, bool))
         if nucleus:
-            falling = -jnp.sort(-logits, -1)
-            share = jax.nn.softmax(falling)
+            order = jnp.argsort(-logits, -1)
+            share = jax.nn.softmax(jnp.take_along_axis(logits, order, -1))
             before = jnp.cumsum(share, -1) - share  # of likelier tokens
-            least = jnp.where(before < top_p, falling, jnp.inf).min(-1, keepdims=True)
-            logits = jnp.where(logits < least, -jnp.inf, logits)
+            logits = _only(logits, order, before < top_p)
         return jax.random.categorical(key, logits)
 
     return draw
+
+
+def _only(logits: jax.Array, tokens: jax.Array, kept: jax.Array) -> jax.Array:
+    """Return the logits [B, V] of those tokens [B, K] that are kept [B, K], -inf for all others."""
+    chosen = jnp.put_along_axis(jnp.zeros(logits.shape, bool), tokens, kept, -1, inplace=False)
+    return jnp.where(chosen, logits, -jnp.inf)
 
 
 def _bernoulli(temperature: float, key: Key, logits: jax.Array) -> jax.Array:

@@ -141,10 +141,25 @@ class Run:
         return result if "baselines" in result else None
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the rows of metrics.jsonl; a last line that was cut off is left out."""
+        """Return the rows of metrics.jsonl; a last line that was cut off is left out.
+
+        Raises:
+            InputError: if another line is no JSON object; it says which.
+        """
         path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}: line {number} is no JSON: {error}; remove it") from error
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise InputError(f"{path}: line {number} is no row of metrics with a step; remove it")
+            rows.append(row)
+        return rows
 
     def check_data(self, splits: Splits) -> None:
         """Check that these are the data the run began with.

@@ -5,7 +5,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ import numpy as np
 from jaxnets.errors import InputError, nearest
 
 T = TypeVar("T")
+
+_KINDS: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,), bool: (bool,), Path: (str,)}
 
 
 def to_json(path: Path, value: Any) -> None:
@@ -48,7 +50,7 @@ def from_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
 
 
@@ -56,28 +58,51 @@ def from_dict(cls: type[T], values: Any) -> T:
     """Return the dataclass ``cls`` (fields may be dataclasses, tuples and mappings) from plain JSON values.
 
     Raises:
-        InputError: if a field is unknown; a missing one has its default, or is an error if it has none.
+        InputError: if a field is unknown, or its value of another kind; a missing one has its default, or is an error
+            if it has none.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{cls.__name__} is {values!r}, not an object with fields")
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     for name in values:
         if name not in fields:
             raise InputError(f"{cls.__name__} has no field {name!r}{nearest(name, fields)}")
     hints = typing.get_type_hints(cls)
     try:
-        return cls(**{name: _typed(hints[name], value) for name, value in values.items()})
+        return cls(**{name: _typed(f"{cls.__name__}.{name}", hints[name], value) for name, value in values.items()})
     except TypeError as error:
         raise InputError(f"{cls.__name__}: {error}") from error
 
 
-def _typed(hint: Any, value: Any) -> Any:
+def _typed(name: str, hint: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        options = [option for option in arguments if option is not type(None)]
-        return None if value is None else _typed(options[0], value)
+        return None if value is None else _one_of(name, [kind for kind in arguments if kind is not type(None)], value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value)
-    if origin is tuple:
-        return tuple(_typed(arguments[0], item) for item in value)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {key: _typed(arguments[1], item) for key, item in value.items()}
-    return Path(value) if hint is Path else value
+    if origin is typing.Literal:
+        good, wanted = value in arguments, " or ".join(map(repr, arguments))
+    elif origin is tuple:
+        good, wanted = isinstance(value, list | tuple), "a list"
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        good, wanted = isinstance(value, Mapping), "an object"
+    else:  # a hint that is none of these says nothing of what JSON holds
+        kinds = _KINDS.get(hint, (object,))
+        good, wanted = isinstance(value, kinds) and not (isinstance(value, bool) and int in kinds), hint
+    if not good:
+        raise InputError(f"{name} is {value!r}, not {getattr(wanted, '__name__', wanted)}")
+    if isinstance(value, list | tuple) and arguments:
+        return tuple(_typed(name, arguments[0], item) for item in value)
+    if isinstance(value, Mapping) and arguments:
+        return {key: _typed(name, arguments[1], item) for key, item in value.items()}
+    return Path(str(value)) if hint is Path else value
+
+
+def _one_of(name: str, kinds: Sequence[Any], value: Any) -> Any:
+    """Return the value as the first of some kinds that it can be."""
+    for kind in kinds[:-1]:
+        try:
+            return _typed(name, kind, value)
+        except InputError:
+            continue
+    return _typed(name, kinds[-1], value)
