@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 # Compiling takes most of the suite's time: XLA's costly passes are left out, unless the environment asks for them. CI
-# runs what it has not run yet, and all that is about bits, with them.
+# runs all that is about bits and figures with them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jaxnets as jn
@@ -42,7 +42,7 @@ class _Passed:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     file = config.getoption("--without")
     passed = set(file.read_text().splitlines()) if file else set()
-    again = [item for item in items if item.nodeid not in passed or item.get_closest_marker("bits")]
+    again = [item for item in items if item.nodeid not in passed]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(again)])
     items[:] = again
 

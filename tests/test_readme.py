@@ -171,6 +171,7 @@ def test_whole_runs(task, tmp_path, monkeypatch, jaxnets_data):
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 @pytest.mark.parametrize(
     ("command", "metric", "low", "high"),
     [
