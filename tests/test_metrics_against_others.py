@@ -355,6 +355,24 @@ def test_areas_of_ten_classes(scale):
         np.testing.assert_allclose(metric.compute(measure(logits, labels, None)), wanted, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize(("offset", "scale"), [(5.0, 0.01), (-7.0, 0.05), (0.0, 1e-4), (0.0, 1e3)])
+def test_areas_of_scores_that_lie_close_together_or_far_apart(offset, scale):
+    """An untrained network's, rare positives', and margins without a scale: bins are as fine as these scores differ."""
+    random = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    scores = (offset + scale * (random.normal(size=300) + labels)).astype(np.float32)
+    others = ((metrics.auroc(), sk.roc_auc_score), (metrics.average_precision(), sk.average_precision_score))
+    for ours, theirs in others:
+        got = value_of(ours, [ours.measure(jnp.asarray(scores), jnp.asarray(labels), None)])
+        np.testing.assert_allclose(got, theirs(labels, scores), atol=3e-3)
+
+
+def test_nan_is_a_prediction_that_is_wrong():
+    logits, labels = jnp.full((6, 3), jnp.nan), jnp.arange(6) % 3
+    matrix, f1 = (value_of(m, [m.measure(logits, labels, None)]) for m in (metrics.confusion_matrix(3), metrics.f1(3)))
+    assert matrix.sum() == 6 and matrix.trace() == 0 and f1 == 0
+
+
 def test_two_logits_are_binary_and_wild_scores_are_ranked():
     two = np.stack([0.5 - SCORES / 2, 0.5 + SCORES / 2], 1)
     for metric, measure in zip(AREAS, MEASURES, strict=True):

@@ -224,4 +224,10 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         names: Sequence[str] = list(dict.fromkeys([*before, *now]))
         return [found for key in names for found in _differences(f"{name}.{key}", before.get(key), now.get(key))]
-    return [] if before == now else [f"{name} was {before!r} and is {now!r}"]
+    return [] if before == now else [f"{name} was {_short(before)} and is {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    """Return the value as Python writes it, cut where it is long, such as a tokenizer."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
