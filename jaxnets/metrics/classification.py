@@ -130,8 +130,8 @@ def average_precision(num_classes: int | None = None, bins: int | None = None) -
 
     Classes, histograms, arguments and errors are those of ``auroc``; the mean is over the classes that occur. Ties are
     treated as scikit-learn does. Measured against it, the mean over classes is within 1e-3, and so is that of two
-    balanced classes; with 100 positive examples of 2000 it is within 2e-3, with 10 about 1e-2; so it is where scores lie within a
-    hundredth of their size. More bins help.
+    balanced classes; with 100 positive examples of 2000 it is within 2e-3, with 10 about 1e-2, and so it is
+    where scores lie within a hundredth of their size. More bins help.
     """
     return _of_histograms("average_precision", num_classes, bins, _precision_areas)
 
