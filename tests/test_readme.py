@@ -148,6 +148,7 @@ def test_examples(example, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 def test_benchmarks_run(tmp_path):
     """A part of each; what they measure is for people to read, but for the gate, which CI runs."""
     options = ["--only", "batch (MLP)", "devices (MLP)", "data set (MB)", "--files", "20", "40"]
@@ -158,6 +159,7 @@ def test_benchmarks_run(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 @pytest.mark.parametrize("task", ["gpt", "cnn"])
 def test_whole_runs(task, tmp_path, monkeypatch, jaxnets_data):
     pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
