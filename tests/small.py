@@ -29,6 +29,9 @@ def images(side: int, channels: int = 1) -> Splits:
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
+# Words of which more than a small vocabulary of parts can be made.
+MANY = ["".join(RANDOM.choice(list("abcdefghij"), 5)) for _ in range(400)]
+PAIRS = [" ".join(RANDOM.choice(MANY, 3)) for _ in range(400)]
 FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
@@ -36,7 +39,7 @@ FAKES: dict[str, Any] = {
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "multi30k": {
-        part: [LINES[:number], LINES[::-1][:number]]
+        part: [PAIRS[:number], PAIRS[::-1][:number]]
         for part, number in {"train": 400, "validation": 100, "test": 50}.items()
     },
     "chorales": {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxnets import cli
+from jaxnets.recipes.recipe import find
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -55,8 +56,10 @@ def understood(commands: list[str], duration: str) -> None:
         arguments = shlex.split(command)[1:]
         if arguments[0] == "train" and not {"--dry-run", "--overfit-one-batch"} & set(arguments):
             arguments += ["--duration", duration]
-            if "translate" in arguments:  # its warm-up is longer than that
-                arguments += ["--warmup", "10", "--num-layers", "1", "--model-dim", "32", "--num-beams", "1"]
+            if find(arguments[1]).config.optimizer.warmup:  # it is longer than that
+                arguments += ["--warmup", "10"]
+            if "translate" in arguments:
+                arguments += ["--num-layers", "1", "--model-dim", "32", "--num-beams", "1"]
         if arguments[0] == "bench":
             arguments += ["--cases", "mlp-small", "--peers", "raw-jax", "--rounds", "1"]
         assert cli.main(arguments) == 0, command
@@ -80,6 +83,7 @@ def test_the_commands_on_other_data_are_understood(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 def test_the_commands_work_as_they_stand(tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command in COMMANDS:

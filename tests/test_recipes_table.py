@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_same_bits
-from small import FAKES, LINES, TEXT, leaves, load_small_data, presets, smaller
+from small import FAKES, LINES, PAIRS, TEXT, leaves, load_small_data, presets, smaller
 
 import jaxnets as jn
 from jaxnets.commands.evaluate import evaluate
@@ -115,8 +115,10 @@ def given(trial: Trial) -> list[str]:
             lines = [f"{hour:g},{a},{b}" for hour, (a, b) in zip(series.times, series.values, strict=True)]
             (folder / "series.csv").write_text("\n".join(["hour,a,b", *lines]))
             return [str(folder / "series.csv")]
-        if isinstance(group, SentenceData | TranslationData):
+        if isinstance(group, SentenceData):
             return LINES[:2]
+        if isinstance(group, TranslationData):
+            return PAIRS[:2]
         if isinstance(group, TextData):
             return [TEXT[:9], TEXT[9:20]]
         if isinstance(group, PieceData):

@@ -221,7 +221,8 @@ def test_hung_up_a_run_saves_and_goes_on_exactly(delay, tmp_path, capsys):
             assert process.poll() is None
         time.sleep(delay)
         process.send_signal(signal.SIGHUP)
-        assert process.wait() in (0, 128 + signal.SIGHUP)
+        # Late, it has ended: what is measured and drawn then is no longer guarded, and is made again.
+        assert process.wait() in (0, 128 + signal.SIGHUP, -signal.SIGHUP)
     assert cli.main(["resume", str(tmp_path / "a"), "--exact"]) == 0
     capsys.readouterr()
     digests = []

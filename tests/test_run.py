@@ -274,5 +274,5 @@ def test_a_process_that_is_stopped_says_how_to_go_on(number, tmp_path, capsys):
     ends = [Run.open(tmp_path / name) for name in "ab"]
     assert ends[0].result["metrics"] == ends[1].result["metrics"]
     assert without_time(ends[0].history()) == without_time(ends[1].history())
-    states = [run.checkpoints / "0000004000" / "state.safetensors" for run in ends]
-    assert states[0].read_bytes() == states[1].read_bytes()
+    digests = {checkpoint.digest(checkpoint.read(run.checkpoints, 4000)[0]) for run in ends}
+    assert len(digests) == 1
