@@ -66,6 +66,7 @@ def understood(commands: list[str], duration: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 def test_the_commands_are_understood(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -75,6 +76,7 @@ def test_the_commands_are_understood(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 def test_the_commands_on_other_data_are_understood(tmp_path, monkeypatch, capsys, jaxnets_data):
     monkeypatch.chdir(tmp_path)
     commands = [command for command in COMMANDS if DATA.search(command)]
