@@ -72,6 +72,7 @@ ROWS = {
     "mnist-mlp": Row("an MLP of 670,730 parameters on MNIST", ACCURACY, "mnist-mlp --seeds 5"),
     "mnist-vit": Row("a vision transformer of 204,938 parameters on MNIST", ACCURACY, "mnist-vit"),
     "cifar10-resnet": Row("a ResNet-10 on CIFAR-10 (JPEG), a short schedule", ACCURACY, f"cifar10-resnet {CIFAR}"),
+    "cifar10-resnet-18": Row("ResNet-18 on the same, as it stands", ACCURACY, "cifar10-resnet --data cifar10-jpeg.zip"),
     "shakespeare-lstm": Row("two LSTM layers of 256 on Shakespeare, by characters", LOSS, "shakespeare-lstm --seeds 5"),
     "shakespeare-gpt": Row(
         "a transformer on the same, 4 layers of 128, windows of 64, nanoGPT's budget for CPUs", LOSS, "shakespeare-gpt"

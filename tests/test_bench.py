@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -171,6 +172,16 @@ def test_other_work_is_void(monkeypatch):
     assert rows["nnx-jit"]["note"] == "failed: RuntimeError: no compiler"
     assert rows["torch"]["note"] == "absent: torch is not installed; pip install 'jaxnets[bench]'"
     assert "by-hand" not in rows  # there is nothing of this case that one would do by hand
+
+
+@pytest.mark.parametrize(
+    ("backend", "cuda", "same"),
+    [("cpu", False, True), ("gpu", True, True), ("gpu", False, False), ("tpu", True, False)],
+)
+def test_pytorch_is_measured_on_the_device_that_jax_uses_or_not_at_all(monkeypatch, backend, cuda, same):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: cuda))
+    assert measure._same_device(torch) is same
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def rows(name: str, peers: Sequence[str], limits: Limits, rounds: int) -> Iterat
         if library and find_spec(library) is None:
             failed[peer] = f"absent: {library} is not installed; pip install 'jaxnets[bench]'"
             continue
-        if library == "torch" and jax.default_backend() != "cpu":
+        if library == "torch" and not _same_device(import_module("torch")):
             failed[peer] = f"absent: here PyTorch runs on the CPU, and JAX on {jax.default_backend()}"
             continue
         try:
@@ -88,6 +88,12 @@ def rows(name: str, peers: Sequence[str], limits: Limits, rounds: int) -> Iterat
             "peer_results": started.results,
             "note": _difference(case, started.results, ours.results),
         }
+
+
+def _same_device(torch: Any) -> bool:
+    """Return whether PyTorch can compute on the device that JAX uses."""
+    backend = jax.default_backend()
+    return backend == "cpu" or (backend == "gpu" and torch.cuda.is_available())
 
 
 def _difference(case: Case, theirs: Sequence[float], ours: Sequence[float]) -> str:

@@ -15,20 +15,21 @@ from torch.nn import functional as F  # noqa: N812  (its usual name)
 from jaxnets.bench import playing, writing
 from jaxnets.bench.files import Made
 from jaxnets.bench.jax_peers import Way
-from jaxnets.bench.torch_peer import GPT, Params, channels_last, linear
+from jaxnets.bench.torch_peer import GPT, Params, channels_last, device, linear
 
 
 def play(params: Params, *, compiled: bool) -> Way:
     """Return a loop over steps of both players, the discriminator's first."""
-    generator, discriminator = Generator(params["generator"]), Discriminator(params["discriminator"])
+    with device():
+        generator, discriminator = Generator(params["generator"]), Discriminator(params["discriminator"])
     options = {"lr": playing.LEARNING_RATE, "betas": (0.5, 0.999), "fused": True}
     optimizers = [torch.optim.Adam(network.parameters(), **options) for network in (generator, discriminator)]
-    batches = list(torch.from_numpy(playing.images()).permute(0, 1, 4, 2, 3))
+    batches = list(torch.from_numpy(playing.images()).to(device()).permute(0, 1, 4, 2, 3))
     make, judge = (torch.compile(part) if compiled else part for part in (generator, discriminator))
 
     def step(real: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            fake = make(torch.randn(len(real), playing.CODE))
+            fake = make(torch.randn(len(real), playing.CODE, device=device()))
         loss = F.softplus(-judge(real)).mean() + F.softplus(judge(fake)).mean()
         optimizers[1].zero_grad()
         loss.backward()
@@ -36,13 +37,13 @@ def play(params: Params, *, compiled: bool) -> Way:
         optimizers[0].zero_grad()
         # Gradients of the discriminator's weights are not asked for here.
         discriminator.requires_grad_(False)
-        F.softplus(-judge(make(torch.randn(len(real), playing.CODE)))).mean().backward()
+        F.softplus(-judge(make(torch.randn(len(real), playing.CODE, device=device())))).mean().backward()
         discriminator.requires_grad_(True)
         optimizers[0].step()
         return loss.detach()
 
     def run() -> float:
-        total = torch.zeros(())
+        total = torch.zeros((), device=device())
         for batch in itertools.islice(itertools.cycle(batches), playing.STEPS):
             total += step(batch)
         return total.item() / playing.STEPS
@@ -52,8 +53,9 @@ def play(params: Params, *, compiled: bool) -> Way:
 
 def write(params: Params) -> Way:
     """Return a loop over tokens that keeps the keys and values of those before."""
-    model = GPT(params).eval()
-    prompt = torch.from_numpy(writing.prompts()).long()
+    with device():
+        model = GPT(params).eval()
+    prompt = torch.from_numpy(writing.prompts()).long().to(device())
 
     @torch.inference_mode()
     def run() -> float:
@@ -64,7 +66,7 @@ def write(params: Params) -> Way:
             start += tokens.shape[1]
             tokens = logits[:, -1].argmax(-1, keepdim=True)
             written.append(tokens)
-        return writing.digest(torch.cat(written, 1).numpy())
+        return writing.digest(torch.cat(written, 1).cpu().numpy())
 
     return run
 

@@ -20,11 +20,13 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def train(workload: Workload, params: Params, *, compiled: bool = False) -> Way:
     """Return a loop over steps, with Adam's updates fused; a population is trained member by member."""
+    torch.set_float32_matmul_precision("high")  # as JAX multiplies on GPUs; it changes nothing on a CPU
     build, loss_function = MODELS[workload.kind]
     steps = []
     for number in range(workload.members):
         own = params if workload.members == 1 else jax.tree.map(lambda leaf, i=number: leaf[i], params)
-        model = build(own)
+        with device():
+            model = build(own)
         optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], LEARNING_RATE, fused=True)
         # The loss is compiled with the model, as PyTorch advises; its optimizer's one fused call gains nothing by it.
         forward = partial(_loss, model, loss_function)
@@ -32,7 +34,7 @@ def train(workload: Workload, params: Params, *, compiled: bool = False) -> Way:
     batches = [_batch(*batch) for batch in zip(workload.inputs, workload.labels, strict=True)]
 
     def run() -> float:
-        total = torch.zeros(())
+        total = torch.zeros((), device=device())
         for forward, optimizer in steps:
             for batch in itertools.islice(itertools.cycle(batches), workload.steps):
                 loss = forward(*batch)
@@ -45,6 +47,11 @@ def train(workload: Workload, params: Params, *, compiled: bool = False) -> Way:
     return run
 
 
+def device() -> torch.device:
+    """Return the device that JAX computes on."""
+    return torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
+
+
 def _loss(model: nn.Module, loss_function: LossFunction, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return loss_function(model(inputs), labels)
 
@@ -53,7 +60,7 @@ def _batch(inputs: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.
     """Return a batch as PyTorch has it: images channels first, in memory as they were (channels_last)."""
     tensors = []
     for array in (inputs, labels):
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device())
         tensor = tensor.long() if array.dtype == np.int32 else tensor
         tensors.append(tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor)
     return tensors[0], tensors[1]
