@@ -22,7 +22,7 @@ from jaxnets.runs.console import console
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import from_dict, plain
 from jaxnets.runs.signals import Interrupted
-from jaxnets.runs.training import train
+from jaxnets.runs.training import diverged, train
 from jaxnets.tasks.task import Finished, Task, Trained
 from jaxnets.training.plan import Plan, check
 from jaxnets.training.progress import Display
@@ -123,9 +123,6 @@ def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool =
     def finish(state: TrainState) -> Finished:
         if task.finish is None:
             return Finished()
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
-            console.print("some weights are not finite: nothing is drawn of them")
-            return Finished()
         console.print("drawing and measuring what was learned ...")
         return task.finish(Trained(opened.learner, list(each_member(state))), splits, run.path)
 
@@ -135,8 +132,10 @@ def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool =
     except Interrupted as interrupted:
         console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
         return interrupted.status
+    if diverged(result):
+        console.print("the run diverged: nothing is drawn of its weights")
     report.report(run, result, again, plan.better)
-    return 1 if result["stop_reason"].startswith("diverged") else 0
+    return 1 if diverged(result) else 0
 
 
 def print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,13 +89,16 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.parent.name) for path in folder.glob(f"*/{_MANIFEST}") if path.parent.name.isdigit())
 
 
-def restore(folder: Path, template: T, part: str = "") -> tuple[T, dict[str, Any]]:
+def restore(
+    folder: Path, template: T, part: str = "", older: Mapping[str, np.ndarray] = {}
+) -> tuple[T, dict[str, Any]]:
     """Return the newest checkpoint that is sound, or a part of it, as a pytree like ``template``, and its facts.
 
     Args:
         folder: of the checkpoints.
         template: a pytree of arrays or shapes; every leaf must be there with its very shape and dtype, and no other.
         part: path of the part, such as "train"; all of it if empty.
+        older: leaves by path that older checkpoints lack, as they are to be taken then.
 
     Raises:
         InputError: if there is no checkpoint, none is sound, or its leaves are others; it lists them.
@@ -113,6 +117,7 @@ def restore(folder: Path, template: T, part: str = "") -> tuple[T, dict[str, Any
         raise InputError(f"no checkpoint is sound: {'; '.join(damages)}")
     if part:
         arrays = {path.removeprefix(f"{part}/"): array for path, array in arrays.items() if path.startswith(f"{part}/")}
+    arrays = {**older, **arrays}
     wanted = paths(template)
     wrong = [f"{path} is missing" for path in wanted if path not in arrays]
     wrong += [f"{path} is left over" for path in arrays if path not in wanted]

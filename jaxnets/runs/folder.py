@@ -17,11 +17,12 @@ import numpy as np
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
+from jaxnets.parameters import paths
 from jaxnets.runs import checkpoint
 from jaxnets.runs.environment import environment
 from jaxnets.runs.json_files import from_dict, from_json, plain, to_json
 from jaxnets.training.chunk import run_keys
-from jaxnets.training.plan import Plan
+from jaxnets.training.plan import Plan, RunState, Skipped
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,11 @@ class Run:
         shape = jax.eval_shape(learner.init, init_key)
         return checkpoint.restore(self.checkpoints, shape, part="train")[0]
 
+    def restored(self, plan: Plan) -> tuple[RunState, dict[str, Any]]:
+        """Return the newest state, and the facts beside it."""
+        uncounted = paths({"skipped": Skipped.none(plan.seeds.shape)})  # before bad steps were left out
+        return checkpoint.restore(self.checkpoints, plan.state, older=uncounted)
+
     @property
     def num_steps(self) -> int:
         """Steps that the newest checkpoint has taken."""
@@ -198,7 +204,7 @@ class Run:
         Raises:
             InputError: if there is nothing to go on from.
         """
-        state, facts = checkpoint.restore(self.checkpoints, plan.state)
+        state, facts = self.restored(plan)
         step = int(np.ravel(np.max(state.train.step))[0])  # before the last, where the best were kept
         if state.best is not None:  # patience begins anew
             state = state.replace(best=state.best.replace(waited=np.zeros_like(state.best.waited)))

@@ -46,8 +46,8 @@ def train(
         test: the test data, if there are any.
         display: what shows the events.
         watch: what is made of the state (and step) at each evaluation.
-        finish: what is made of the state that is kept; it returns metrics, of each seed, those of baselines, and what
-            their names cannot say.
+        finish: what is made of the state that is kept, unless it diverged; it returns metrics, of each seed, those of
+            baselines, and what their names cannot say.
         resume: go on from the newest checkpoint; from the beginning, if there is none yet.
         exact: refuse to go on where the bits may be others than an unbroken run's.
 
@@ -59,7 +59,7 @@ def train(
     if resume:
         step = 0
         if checkpoint.steps(run.checkpoints):
-            state, facts = checkpoint.restore(run.checkpoints, plan.state)
+            state, facts = run.restored(plan)
             step, elapsed = facts["step"], Elapsed(*facts["elapsed"])
             _tell_changes(run, facts, exact=exact)
             given = {"resume": state, "elapsed": elapsed}
@@ -71,10 +71,15 @@ def train(
     plots.save_curves(run.path / "curves.png", {run.config.recipe: run.history()})
     result = _result(plan, test, event)
     to_json(run.path / "result.json", result)  # without baselines: what follows may take long, or fail
-    metrics, result["baselines"], result["about"] = finish(event.run_state.train)
+    metrics, result["baselines"], result["about"] = ({}, {}, {}) if diverged(result) else finish(event.run_state.train)
     result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
     to_json(run.path / "result.json", result)
     return result
+
+
+def diverged(result: Mapping[str, Any]) -> bool:
+    """Return whether a run ended because it went wrong."""
+    return result["stop_reason"].startswith("diverged")
 
 
 def _tell_changes(run: Run, facts: Mapping[str, Any], *, exact: bool) -> None:

@@ -13,13 +13,14 @@ from jax import monitoring
 
 from jaxnets.data import Data, MakeOrder, usual
 from jaxnets.learner import Initial, Learner, started
-from jaxnets.metrics import Mean, add_up, compute, values_of
+from jaxnets.metrics import add_up, compute, values_of
 from jaxnets.training.chunk import chunk, run_keys
 from jaxnets.training.compiling import jit, use_compile_cache
 from jaxnets.training.evaluation import groups, in_turn
-from jaxnets.training.feed import Feed
-from jaxnets.training.plan import Plan, RunState, check
-from jaxnets.training.stopping import EarlyStopping, first_best, updated_best
+from jaxnets.training.feed import Buffer, Feed
+from jaxnets.training.guard import Guard, given_up, told
+from jaxnets.training.plan import Plan, RunState, Skipped, check
+from jaxnets.training.stopping import EarlyStopping, first_best, select, updated_best
 
 CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device
 FEW = 4  # slow steps that are taken together, in up to ten times as long, for every call asks for all its memory anew
@@ -31,7 +32,7 @@ class Event:
 
     Attributes:
         kind: "compiling" and "compiled" come first; then, about four times a second or every few slow steps, "chunk",
-            or "evaluation" where there is a new row of metrics; "end" at last.
+            or "evaluation" where there is a new row of metrics; "skipped" for a bad step; "end" at last.
         run_state: everything needed to go on from here.
         step: steps taken.
         num_steps: steps of the whole run; None for a duration in time.
@@ -41,10 +42,10 @@ class Event:
         wait_seconds: the part of it in which the device waited for data.
         examples_per_second: of the last chunk, over all members of a population.
         cached: whether the compiled loop came from the cache.
-        reason: why the run ended.
+        reason: why the run ended, or a step was left out.
     """
 
-    kind: Literal["compiling", "compiled", "chunk", "evaluation", "end"]
+    kind: Literal["compiling", "compiled", "chunk", "evaluation", "skipped", "end"]
     run_state: RunState
     step: int
     num_steps: int | None
@@ -144,10 +145,10 @@ def follow(
     reason = loop.stop_reason()
     while not reason:
         until = loop.step - loop.step % plan.every + plan.every
-        loop.advance(until if plan.num_steps is None else min(until, plan.num_steps))
-        sums = values_of(loop.run.sums)
-        row = loop.metrics(sums, "train/")
-        reason = loop.stop_reason(sums)
+        for note in loop.advance(until if plan.num_steps is None else min(until, plan.num_steps)):
+            yield loop.event("skipped", reason=note)
+        row = loop.metrics(values_of(loop.run.sums), "train/")
+        reason = loop.stop_reason()
         if not reason and loop.step % plan.every:
             yield loop.event("chunk", row)
             continue
@@ -174,10 +175,11 @@ class _Loop:
             state = self._compiled(partial(started, self.learner), *given)(*given)
             sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), plan.state.sums)
             best = first_best(state, plan.early_stopping) if plan.early_stopping else None
-            self.run = RunState(state, sums, best)
+            self.run = RunState(state, sums, best, Skipped.none(plan.seeds.shape))
         else:
             self.run = jax.tree.map(jnp.array, resume)
         self.num, self.step_seconds = 1, 0.0
+        self.row: dict[str, Any] = {}
 
     @property
     def seconds(self) -> float:
@@ -198,36 +200,45 @@ class _Loop:
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
         self.program = self._compiled(chunk(self.learner), *args, donate=(0, 1))
+        self.guard = Guard(self.run, self.feed.rows, self.plan.seeds)
         loading = time.perf_counter()
         self.buffer = self.feed.load(self.step)
         self.wait_seconds += time.perf_counter() - loading
 
-    def advance(self, until: int) -> None:
-        """Take the steps of one chunk, up to step ``until`` at most."""
-        start, columns, rows = self.buffer
+    def take(self, buffer: Buffer, run: RunState, step: int, num: int) -> RunState:
+        """Return the state after ``num`` steps from ``step`` on; the state that is given is used up."""
+        start, columns, rows = buffer
+        span = np.int32(step - start), np.int32(num)
+        state, sums = self.program(run.train, run.sums, columns, rows, *span, self.key)
+        return run.replace(train=state, sums=sums)
+
+    def advance(self, until: int) -> list[str]:
+        """Take the steps of one chunk, up to step ``until`` at most, and return what is to be said of bad ones."""
+        start, take = self.buffer.start, partial(self.take, self.buffer)
         num = min(self.num, until - self.step, start + self.feed.capacity - self.step)
-        began = time.perf_counter()
-        span = np.int32(self.step - start), np.int32(num)
-        state, sums = self.program(self.run.train, self.run.sums, columns, rows, *span, self.key)
-        self.run = self.run.replace(train=state, sums=sums)
+        first, began = self.step, time.perf_counter()
+        self.run = take(self.run, first, num)
         self.step += num
         waited = 0.0
         if self.step == start + self.feed.capacity and self.step != self.plan.num_steps:
             loading = time.perf_counter()
             self.buffer = self.feed.load(self.step)  # while the device is at work on the last of these rows
             waited = max(0.0, time.perf_counter() - loading - num * self.step_seconds)
-        jax.block_until_ready(sums)
+        self.run = self.guard.checked(self.run, first, num, take)
+        self.step = int(np.ravel(self.run.train.step)[0])  # fewer, where all members were given up
         self.wait_seconds += waited
         self.step_seconds = (time.perf_counter() - began - waited) / num
         fast, slow = (int(seconds / self.step_seconds) for seconds in (CHUNK_SECONDS, 10 * CHUNK_SECONDS))
         few = FEW if self.plan.limit is None else 1  # a limit in time is kept to the step
-        self.num = max(1, min(8 * num, max(fast, min(slow, few))))
+        self.num = max(1, min(8 * num, max(fast, min(slow, few)))) if not self.guard.notes else 1
+        return self.guard.notes
 
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row with validation metrics; training metrics start anew, and the best weights are noted."""
         if (held_out := self.plan.validation) is not None:
             parts = [jax.device_get(self.evaluation(self.run.train, *group)) for group in groups(held_out)]
             row |= self.metrics(add_up(parts), "validation/")
+        self.row = row
         self.run = self.run.replace(sums=jax.tree.map(jnp.zeros_like, self.run.sums))
         if self.plan.early_stopping and self.run.best:
             self.run = self.run.replace(best=updated_best(self.run.best, self.run.train, row, self.plan.early_stopping))
@@ -237,9 +248,11 @@ class _Loop:
         """Return what is computed of sums on the host."""
         return compute(self.learner.metrics, sums, prefix, self.plan.seeds.ndim)
 
-    def stop_reason(self, sums: Mapping[str, Any] | None = None) -> str:
-        """Return why the run is over, or an empty string; ``sums`` are those of the training steps."""
+    def stop_reason(self) -> str:
+        """Return why the run is over, or an empty string."""
         at = f"at step {self.step:,}"
+        if given_up(self.run).all():
+            return f"gave up {at}"
         if self.step == self.plan.num_steps:
             return f"completed {self.step:,} steps"
         if self.plan.limit is not None and self.step and self.seconds - self.compile_seconds >= self.plan.limit:
@@ -248,17 +261,17 @@ class _Loop:
         if rule and best and (best.waited >= rule.patience).all():
             least = f" by more than {rule.min_delta}" if rule.min_delta else ""
             return f"stopped early {at}: no better {rule.monitor}{least} in {rule.patience} evaluations"
-        if sums and (name := _diverged(sums)):
-            return f"diverged {at}: train/{name} is not finite; try a lower learning rate, or clip gradients"
         return ""
 
     def end(self, reason: str) -> Event:
         """Return the last event, with the weights that are kept."""
         if (best := self.run.best) is not None and self.plan.early_stopping is not None:
-            self.run = self.run.replace(train=best.state)
-            steps = ", ".join(f"{step:,}" for step in np.ravel(best.step))
+            never = ~np.isfinite(best.value)
+            self.run = self.run.replace(train=select(never, self.run.train, best.state))
+            steps = ", ".join(f"{step:,}" for step in np.ravel(np.where(never, self.step, best.step)))
             reason += f"; kept the weights of step {steps}, where {self.plan.early_stopping.monitor} was best"
-        return self.event("end", reason=reason)
+            reason += " or, if it never was a number, the last" if never.any() else ""
+        return self.event("end", reason=told(self.run, reason, self.plan.seeds, self.row))
 
     def _compiled(self, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
         """Compile for arguments like ``args``; with others the program raises an error rather than compile again."""
@@ -276,10 +289,3 @@ class _Loop:
         self.compile_seconds += time.perf_counter() - began
         self.cached = any(hits)
         return program
-
-
-def _diverged(sums: Mapping[str, Any]) -> str:
-    """Return the name of a loss that is finite for no member; where there is none called "loss", of any mean."""
-    losses = {"loss": sums["loss"]} if "loss" in sums else sums
-    means = {name: sum_ for name, sum_ in losses.items() if isinstance(sum_, Mean)}
-    return next((name for name, mean in means.items() if not np.isfinite(mean.total).any()), "")

@@ -87,6 +87,10 @@ class Feed:
             self.begin(after)
         return Buffer(start, jax.device_put(columns) if columns else self._columns, jax.device_put(rows))
 
+    def rows(self, step: int) -> np.ndarray:
+        """Return the rows of the data that a step takes, of each member [M, B]."""
+        return np.concatenate([order.rows(step, 1) for order in self._orders])
+
     def shapes(self) -> tuple[dict[str, Any], jax.ShapeDtypeStruct]:
         """Return what a program for any buffer's columns and rows can be compiled for."""
         shape = self.capacity, *self._seeds.shape, self.examples_a_step // self._seeds.size

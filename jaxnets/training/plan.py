@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -19,6 +19,23 @@ from jaxnets.training.stopping import Best, EarlyStopping, first_best
 from jaxnets.transforms.population import traced_once
 
 
+class Skipped(struct.PyTreeNode):
+    """Bad steps that were left out; both are int32 of the population's axes.
+
+    Attributes:
+        num: how many.
+        in_a_row: how many of them were the last steps.
+    """
+
+    num: Any
+    in_a_row: Any
+
+    @classmethod
+    def none(cls, shape: tuple[int, ...] = ()) -> Self:
+        """Return the count of no steps."""
+        return cls(np.zeros(shape, np.int32), np.zeros(shape, np.int32))
+
+
 class RunState(struct.PyTreeNode):
     """All that a run needs in order to go on, bit for bit: what a checkpoint holds.
 
@@ -26,11 +43,13 @@ class RunState(struct.PyTreeNode):
         train: the learner's state.
         sums: training metrics since the last evaluation.
         best: what early stopping remembers; None without it.
+        skipped: bad steps that were left out.
     """
 
     train: TrainState
     sums: Sums
     best: Best | None = None
+    skipped: Skipped = struct.field(default_factory=Skipped.none)
 
 
 class Plan(NamedTuple):
@@ -189,4 +208,5 @@ def _state_shape(
     init_key, run_key = jax.eval_shape(run_keys, seeds)
     state = jax.eval_shape(partial(started, learner), init_key, initial)
     rows = jax.ShapeDtypeStruct((1, *seeds.shape, batch_size), np.int32)
-    return RunState(state, jax.eval_shape(partial(no_metrics, learner), state, dict(train), rows, run_key))
+    sums = jax.eval_shape(partial(no_metrics, learner), state, dict(train), rows, run_key)
+    return RunState(state, sums, skipped=Skipped.none(seeds.shape))

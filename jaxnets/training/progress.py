@@ -12,6 +12,7 @@ from jaxnets.training import readable
 from jaxnets.training.events import Event
 
 LINE_SECONDS = 2.0  # between two lines of metrics, at least
+MOST_NOTES = 5  # of bad steps
 QUIET_SECONDS = 10.0  # without a line, at most, where there is no terminal to draw a bar in
 
 
@@ -39,6 +40,7 @@ class Display:
         )
         self._task = self._progress.add_task("compiling", total=None, metrics="")
         self._last_line = -LINE_SECONDS
+        self._skipped = 0
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -69,5 +71,10 @@ class Display:
                     self._last_line = time.monotonic()
                     of = f"/{event.num_steps:,}" if event.num_steps else ""
                     self.console.print(f"step {event.step:,}{of}  {metrics}  {rate}", soft_wrap=True)
+            case "skipped":
+                self._skipped += 1
+                if self._skipped <= MOST_NOTES:
+                    more = "; of more, the number is told at the end" if self._skipped == MOST_NOTES else ""
+                    self.console.print(f"{event.reason}{more}", soft_wrap=True)
             case "end":
                 self.console.print(event.reason, soft_wrap=True)

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 
 from jaxnets.errors import InputError
 from jaxnets.learner import TrainState
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def updated_best(best: Best, state: TrainState, row: Mapping[str, Any], rule: Ea
     if not improved.any():
         return best.replace(waited=waited + running.astype(np.int32))
     return Best(
-        _select(improved, state, best.state),
+        select(improved, state, best.state),
         np.where(improved, value, best_value),
         np.where(improved, state.step, best.step),
         np.where(improved, 0, waited + running).astype(np.int32),
@@ -79,8 +82,11 @@ def updated_best(best: Best, state: TrainState, row: Mapping[str, Any], rule: Ea
 
 
 @jax.jit
-def _select(condition: jax.Array, new: TrainState, old: TrainState) -> TrainState:
-    def select(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+def select(condition: ArrayLike, new: T, old: T) -> T:
+    """Return the new tree for members whose condition holds, and the old one for the others."""
+    members = jnp.asarray(condition)
 
-    return jax.tree.map(select, new, old)
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(members.reshape(members.shape + (1,) * (a.ndim - members.ndim)), a, b)
+
+    return jax.tree.map(choose, new, old)
