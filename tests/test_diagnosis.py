@@ -17,6 +17,11 @@ def rows(train, validation):
 @pytest.mark.parametrize(
     ("train", "validation", "found"),
     [
+        (
+            0.1 + (N / 20 - 0.3) ** 2,
+            0.5 + N / 20,
+            "divergence: the training loss was lowest, 0.1, at step 60 and is 0.5225 now; lower the learning rate",
+        ),
         (1 / (1 + N), 0.5 + (N / 20 - 0.4) ** 2, "overfitting: the validation loss was lowest, 0.5, at step 80"),
         (1 - N / 40, 1.1 - N / 40, "underfitting"),
         (np.exp(-N), 0.1 + np.exp(-N), ""),  # both have settled

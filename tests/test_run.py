@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -180,7 +181,18 @@ def test_times_are_of_the_whole_run(splits, tmp_path, monkeypatch):
 
 def one_step(self, until, advance=jn.events.__globals__["_Loop"].advance):
     self.num = 1
-    advance(self, until)
+    return advance(self, until)
+
+
+def test_nothing_is_saved_between_a_bad_step_and_the_evaluation_after_it(splits, tmp_path):
+    run, state = start(tmp_path / "a", splits), jn.RunState(jn.TrainState(jnp.int32(10), {}, (), {}), {})
+    happened = [
+        jn.Event("skipped", state, 10, 40, reason="left out step 10"),
+        jn.Event("evaluation", state, 10, 40, {"step": 10}),
+    ]
+    with pytest.raises(Interrupted):
+        train.__globals__["_follow"](run, iter(happened), QUIET, lambda state, step: None, [2])
+    assert [row["step"] for row in run.history()] == [10]
 
 
 def test_killed_before_the_first_checkpoint(splits, unbroken, tmp_path):

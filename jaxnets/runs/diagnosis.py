@@ -1,4 +1,4 @@
-"""Over- and underfitting, by what the curves of a run show."""
+"""Divergence, over- and underfitting, by what the curves of a run show."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 from jaxnets.metrics import Better
 
 LEAST_ROWS = 5  # evaluations that a curve needs
+FAR = 3.0  # times its best, from which on a training loss diverges
 RISE = 0.1  # of the fall to its best, by which a validation loss has to rise again to count
 FALL = 0.1  # of the whole fall, by which a loss has to fall in the last quarter to count as falling still
 
@@ -15,7 +16,7 @@ FALL = 0.1  # of the whole fall, by which a loss has to fall in the last quarter
 def diagnosis(history: Sequence[Mapping[str, Any]], better: Mapping[str, Better]) -> str:
     """Return what the training and validation losses show, with the remedy; nothing where they show nothing.
 
-    Overfitting: the validation loss has risen from its best by a tenth of its fall, while the training loss fell on.
+    Divergence: the training loss is three times its best. Overfitting: the validation loss has risen from its best by a tenth of its fall, while the training loss fell on.
     Underfitting: in the last quarter of the run both fell by a tenth of their whole fall or more.
 
     Args:
@@ -29,6 +30,12 @@ def diagnosis(history: Sequence[Mapping[str, Any]], better: Mapping[str, Better]
     train, held_out = (np.array([np.mean(np.asarray(row[name], float)) for row in rows]) for name in names)
     if len(rows) < LEAST_ROWS or not (np.isfinite(train).all() and np.isfinite(held_out).all()):
         return ""
+    if train[-1] > FAR * train.min() > 0:
+        lowest = rows[int(train.argmin())]["step"]
+        return (
+            f"divergence: the training loss was lowest, {train.min():.4g}, at step {lowest:,} and is {train[-1]:.4g} "
+            "now; lower the learning rate, clip gradients (--clip-norm), or warm up (--warmup)"
+        )
     best = int(held_out.argmin())
     fall = held_out[0] - held_out[best]
     if held_out[-1] - held_out[best] > RISE * fall and train[-1] < train[best]:

@@ -107,7 +107,9 @@ def _follow(
                 log.write(json.dumps(plain(event.row)) + "\n")
                 log.flush()
                 watch(event.run_state.train, event.step)
-            interrupted = received and event.kind != "compiling"
+            if event.kind in ("compiling", "skipped"):  # an evaluation may be due at the step that it stands at
+                continue
+            interrupted = bool(received)
             if interrupted or event.kind == "end" or time.monotonic() - saved > SAVE_SECONDS:
                 elapsed = event.seconds, event.compile_seconds, event.wait_seconds
                 facts = {"elapsed": elapsed, "reason": event.reason, **run.facts()}

@@ -32,7 +32,8 @@ class Event:
 
     Attributes:
         kind: "compiling" and "compiled" come first; then, about four times a second or every few slow steps, "chunk",
-            or "evaluation" where there is a new row of metrics; "skipped" for a bad step; "end" at last.
+            or "evaluation" where there is a new row of metrics; "skipped" before these, for a bad step that was left
+            out; "end" at last.
         run_state: everything needed to go on from here.
         step: steps taken.
         num_steps: steps of the whole run; None for a duration in time.
