@@ -16,7 +16,8 @@ FALL = 0.1  # of the whole fall, by which a loss has to fall in the last quarter
 def diagnosis(history: Sequence[Mapping[str, Any]], better: Mapping[str, Better]) -> str:
     """Return what the training and validation losses show, with the remedy; nothing where they show nothing.
 
-    Divergence: the training loss is three times its best. Overfitting: the validation loss has risen from its best by a tenth of its fall, while the training loss fell on.
+    Divergence: the training loss is three times its best.
+    Overfitting: the validation loss has risen from its best by a tenth of its fall, while the training loss fell on.
     Underfitting: in the last quarter of the run both fell by a tenth of their whole fall or more.
 
     Args:
