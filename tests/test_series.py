@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxnets import InputError
-from jaxnets.data.series import Series, following, read_series, split_series
+from jaxnets.data.series import Series, read_series, split_series
+from jaxnets.data.times import following
 
 HOURS = [f"2020-02-28 {hour:02d}:00:00" for hour in range(24)]
 
@@ -36,6 +37,11 @@ def series(times, values=None) -> Series:
         (["2020-01-01", "2020-02-01", "2020-03-01"], ["2020-04-01", "2020-05-01"]),
         (["2019-11-30", "2019-12-31", "2020-01-31"], ["2020-02-29", "2020-03-31"]),
         (["2019-01-15 12:00", "2020-01-15 12:00", "2021-01-15 12:00"], ["2022-01-15 12:00:00", "2023-01-15 12:00:00"]),
+        ([20230130, 20230131], ["2023-02-01", "2023-02-02"]),
+        ([202311, 202312], ["2024-01", "2024-02"]),
+        ([100011, 100012, 100013], ["100014", "100015"]),  # month 13: numbers
+        (["2024-03-31 00:00:00+01:00", "2024-03-31 03:00:00+02:00"], ["2024-03-31 03:00:00", "2024-03-31 05:00:00"]),
+        (["2024-03-30T22:00:00-0530", "2024-03-30T22:30:00-0530"], ["2024-03-31 04:30:00", "2024-03-31 05:00:00"]),
         ([1957, 1958, 1959], ["1960", "1961"]),
         ([0.0, 0.1, 0.2], ["0.3", "0.4"]),
         ([1749.042, 1749.125, 1749.208], ["1749.291", "1749.374"]),
@@ -46,6 +52,33 @@ def test_times_and_what_follows_them(tmp_path, times, wanted):
     assert found.time == "time" and found.names == ("a", "b")
     np.testing.assert_array_equal(found.values[:, 1], 10.0 * np.arange(len(times)))
     assert following(found.times, 2) == wanted
+
+
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [
+        (HOURS, "1 h"),
+        (["2020-01-01", "2020-01-08"], "7 D"),
+        (["2020-01-01 00:00", "2020-01-01 00:15"], "15 min"),
+        (["1960-06", "1960-09", "1960-12"], "3 months"),
+        (["2019-11-30", "2019-12-31", "2020-01-31"], "1 months"),
+        ([1749.042, 1749.125, 1749.208], "0.083"),
+        (["2020-01-01"], ""),
+    ],
+)
+def test_the_step_is_known(tmp_path, times, step):
+    found = read_series(write(tmp_path / "a.csv", times))
+    assert (found.step, found.utc) == (step, False)
+
+
+def test_a_nameless_column_may_hold_the_times_but_is_no_series(tmp_path):
+    path = write(tmp_path / "a.csv", HOURS[:3], header=",a,b")  # as pandas writes an index
+    assert read_series(path).names == ("a", "b") and read_series(path).time == ""
+    write(path, [0, 1, 2], [(time, 1) for time in HOURS[:3]], header=",when,a")
+    for time in (None, "when"):
+        with pytest.raises(InputError, match="column 1 has no name, as an index that was written along"):
+            read_series(path, time)
+    assert read_series(path, "when", ["a"]).names == ("a",)
 
 
 def test_what_spreadsheets_write(tmp_path):
@@ -82,6 +115,13 @@ DAYS = [f"2020-01-{day:02d}" for day in (1, 2, 3, 6, 7)]
         (["2020-01-01", ""], {}, r"row 3: '' is no time"),
         (["2020-01-01", "nan"], {}, r"row 3: 'nan' is no time"),
         ([1, "now"], {}, r"row 2: '1' is no time"),
+        ([20200130, 20200131, 20200232], {}, r"1 of 2 steps are not the usual one, .* to 20200232 in row 4"),
+        (
+            ["2020-01-01 00:00Z", "2020-01-01 01:00"],
+            {},
+            r"row 3: .* one says how far it is from UTC, the other does no",
+        ),
+        (["2020-01-01+01:00", "2020-01-02+01:00"], {}, r"row 2: '2020-01-01\+01:00' is no time"),
         ([HOURS[0], HOURS[2], HOURS[1]], {}, r"row 4: 2020-02-28 01:00:00 is before row 3's 2020-02-28 02:00:00; sort"),
         ([HOURS[0], HOURS[1], HOURS[1]], {}, r"row 4: 2020-02-28 01:00:00 is the same as row 3's .*one for each"),
         ([3, 2, 1], {}, r"row 3: 2 is before row 2's 3"),

@@ -11,13 +11,13 @@ from jaxnets.data.formats import (
     read_csv,
     read_idx,
     read_inputs,
-    read_npz,
     read_table,
     read_text,
     write_table,
 )
 from jaxnets.data.images import image_splits
 from jaxnets.data.named import NAMED, digits, find, load, mnist
+from jaxnets.data.numpy_files import read_npy, read_npz
 from jaxnets.data.orders import (
     MakeOrder,
     Order,
@@ -70,6 +70,7 @@ __all__ = [
     "read_csv",
     "read_idx",
     "read_inputs",
+    "read_npy",
     "read_npz",
     "read_series",
     "read_table",

@@ -34,6 +34,7 @@ class Column:
         std: standard deviation of each feature, likewise.
         features: names of the features, where they have names.
         tokenizer: how text becomes these numbers, where parts of words were learned: JSON of ``tokenizers``.
+        step: what is between two rows of a series, as text, such as "1 h"; "" where that is not known.
     """
 
     shape: tuple[int, ...]
@@ -45,6 +46,7 @@ class Column:
     std: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
     tokenizer: str = ""
+    step: str = ""
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:

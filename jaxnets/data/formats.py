@@ -1,21 +1,18 @@
 """File formats: IDX, npz, npy, CSV and images, each read with one kind of error that names the file."""
 
-import csv
-import gzip
-import struct
-import tokenize
+import math
 import unicodedata
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxnets.data.arrays import Column, Data
 from jaxnets.data.decoding import IMAGES, decode_image
+from jaxnets.data.numpy_files import read_npy, read_npz
+from jaxnets.data.separated import Sheet, read_sheet
+from jaxnets.data.unpacking import decoded, reading, unpacked
 from jaxnets.errors import InputError
 
 _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -27,13 +24,11 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         InputError: if the file is missing, no IDX file, cut short, or longer than its header says.
     """
-    return _reading(path, "an IDX file", _parse_idx)
+    return reading(path, "an IDX file", _parse_idx)
 
 
 def _parse_idx(path: Path) -> np.ndarray:
-    with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if zipped else path.open("rb") as file:
+    with unpacked(path) as file:
         head = file.read(4)
         if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_DTYPES or not 1 <= head[3] <= 4:
             raise InputError(f"{path}: not an IDX file: its first bytes are {head.hex(' ') or 'missing'}")
@@ -42,39 +37,21 @@ def _parse_idx(path: Path) -> np.ndarray:
         if len(sizes) < 4 * head[3]:
             raise InputError(f"{path}: cut short inside its header, at byte {4 + len(sizes)}")
         shape = np.frombuffer(sizes, ">u4").tolist()
-        wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        wanted = math.prod(shape) * dtype.itemsize
         body = _read_exactly(file, wanted, path, f"{shape} numbers of {dtype.itemsize} bytes")
-    return np.frombuffer(body, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
+    return np.frombuffer(body, dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
 
 
-def _read_exactly(file: BufferedIOBase, wanted: int, path: Path, what: str) -> bytes:
+def _read_exactly(file: BufferedIOBase, wanted: int, path: Path, what: str) -> bytearray:
     """Read ``wanted`` bytes and no more, a block at a time, so that a lying header cannot claim memory."""
-    blocks, read = [], 0
-    while read < wanted and (block := file.read(min(1 << 20, wanted - read))):
-        blocks.append(block)
-        read += len(block)
-    if read < wanted:
-        raise InputError(f"{path}: cut short: its header promises {wanted} bytes ({what}), it holds {read}")
+    read = bytearray()
+    while len(read) < wanted and (block := file.read(min(1 << 20, wanted - len(read)))):
+        read += block
+    if len(read) < wanted:
+        raise InputError(f"{path}: cut short: its header promises {wanted} bytes ({what}), it holds {len(read)}")
     if file.read(1):
         raise InputError(f"{path}: longer than its header says ({what})")
-    return b"".join(blocks)
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an npz file by name; pickled objects are refused.
-
-    Raises:
-        InputError: if the file is missing, broken, or holds Python objects.
-    """
-
-    def parse(path: Path) -> dict[str, np.ndarray]:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: not an npz file")
-            return {name: archive[name] for name in archive.files}
-
-    return _reading(path, "an npz file", parse)
+    return read
 
 
 def read_text(path: Path) -> str:
@@ -85,10 +62,10 @@ def read_text(path: Path) -> str:
     """
 
     def parse(path: Path) -> str:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read().decode("utf-8-sig")
+        with unpacked(path) as file:
+            return decoded(file.read(), path)
 
-    return _reading(path, "UTF-8 text", parse)
+    return reading(path, "UTF-8 text", parse)
 
 
 def read_csv(path: Path, label: str | None = None) -> Data:
@@ -102,63 +79,43 @@ def read_csv(path: Path, label: str | None = None) -> Data:
         InputError: if the file is missing or empty, lines differ in length, a feature is not a number, or a label is
             empty.
     """
-    header, rows = read_table(path)
-    label = header[-1] if label is None else label
-    if label not in header:
-        raise InputError(f"{path}: no column {label!r}; it has {', '.join(header)}")
-    at = header.index(label)
-    texts = np.array([unicodedata.normalize("NFC", text.strip()) for text in rows[:, at]])
+    sheet = read_sheet(path)
+    label = sheet.header[-1] if label is None else label
+    sheet.check_names(label)
+    stripped = [unicodedata.normalize("NFC", text.strip()) for text in sheet.column(label)]
+    texts = sheet.padded(label, np.array(stripped, sheet.blocks[0].dtype))
     if (empty := texts == "").any():
-        raise InputError(f"{path}: column {label!r}, row {int(empty.argmax()) + 2}: the label is empty; remove the row")
-    labels = _as_numbers(texts)
+        raise InputError(f"{sheet.at(label, int(empty.argmax()))}: the label is empty; remove the row")
+    labels = sheet.numbers(texts.astype(sheet.blocks[0].dtype))
     if labels is None:
         labels = texts
     elif (labels == np.round(labels)).all():
         labels = labels.astype(np.int64)
-    return Data(inputs=_features(path, header, rows, [i for i in range(len(header)) if i != at]), labels=labels)
+    return Data(inputs=_features(sheet, [name for name in sheet.header if name != label]), labels=labels)
 
 
 def read_table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Return a CSV file's header, and the rows below it as text [N, columns]; UTF-8, gzipped or not.
+    """Return a CSV file's header, and the rows below it as text [N, columns] (NumPy's ``StringDType``).
 
     Raises:
         InputError: if the file is missing or empty, has no header, or lines differ in length.
     """
-    return _reading(path, "a CSV file", _parse_csv)
+    sheet = read_sheet(path)
+    return sheet.header, np.concatenate(sheet.blocks)
 
 
-def _parse_csv(path: Path) -> tuple[list[str], np.ndarray]:
-    text: dict[str, Any] = {"mode": "rt", "newline": "", "encoding": "utf-8-sig"}
-    with gzip.open(path, **text) if path.suffix == ".gz" else path.open(**text) as file:
-        lines = [line for line in csv.reader(file, strict=True) if line]
-    if len(lines) < 2:
-        raise InputError(f"{path}: no rows below its header")
-    header = lines[0]
-    if _as_numbers(np.array(header)) is not None and header != [str(i) for i in range(len(header))]:
-        raise InputError(f"{path}: its first line, {','.join(header[:5])}, holds numbers; let it name the columns")
-    for number, line in enumerate(lines, start=1):
-        if len(line) != len(lines[0]):
-            raise InputError(f"{path}: row {number} has {len(line)} fields, the header has {len(lines[0])}")
-    return [name.strip() for name in lines[0]], np.array(lines[1:])
-
-
-def _features(path: Path, header: Sequence[str], rows: np.ndarray, columns: Sequence[int]) -> np.ndarray:
-    features = np.empty((len(rows), len(columns)), np.float32)
-    for to, column in enumerate(columns):
-        numbers = _as_numbers(rows[:, column])
+def _features(sheet: Sheet, names: Sequence[str]) -> np.ndarray:
+    """Return the columns as features [N, names]; what is no number is an error that says where it is."""
+    sheet.check_names()
+    sheet.check_named(names)
+    features = np.empty((len(sheet.lines), len(names)), np.float32)
+    for to, name in enumerate(names):
+        texts = sheet.column(name)
+        numbers = sheet.numbers(texts)
         if numbers is None:
-            row = next(i for i, text in enumerate(rows[:, column]) if _as_numbers(rows[i : i + 1, column]) is None)
-            text = str(rows[row, column])
-            raise InputError(f"{path}: column {header[column]!r}, row {row + 2}: {text!r} is not a number")
+            raise InputError(sheet.no_number(name, texts))
         features[:, to] = numbers
     return features
-
-
-def _as_numbers(texts: np.ndarray) -> np.ndarray | None:
-    try:
-        return texts.astype(np.float64)
-    except ValueError:
-        return None
 
 
 def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarray:
@@ -179,15 +136,15 @@ def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarr
         return _image_inputs(path, column, invert)[None]
     match path.suffix.lower():
         case ".npy":
-            array = _reading(path, "an npy file", lambda path: np.load(path, allow_pickle=False))
+            array = read_npy(path)
         case ".npz":
             arrays = read_npz(path)
             if "inputs" not in arrays and len(arrays) != 1:
                 raise InputError(f"{path}: holds {sorted(arrays)}; name the one to use 'inputs'")
             array = arrays.get("inputs", next(iter(arrays.values())))
         case ".csv":
-            header, rows = read_table(path)
-            array = _features(path, header, rows, range(len(header)))
+            sheet = read_sheet(path)
+            array = _features(sheet, sheet.header)
         case suffix:
             raise InputError(f"{path}: a {suffix or 'nameless'} file is not read; give .npy, .npz, .csv or an image")
     size = int(np.prod(column.shape))
@@ -234,18 +191,3 @@ def _image_inputs(path: Path, column: Column, invert: bool) -> np.ndarray:
     values = decode_image(str(path), path.read_bytes, (height, width), channels).astype(np.float32) / 255.0
     values = column.low + (1.0 - values if invert else values) * (column.high - column.low)
     return (np.round(values) if np.dtype(column.dtype).kind in "iu" else values).astype(column.dtype)
-
-
-def _reading(path: Path, kind: str, parse: Callable[[Path], Any]) -> Any:
-    """Return ``parse(path)``, with whatever the file makes the parsers raise as an ``InputError``."""
-    try:
-        return parse(path)
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (
-        OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError,
-        csv.Error, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        raise InputError(f"{path}: cannot be read as {kind}: {error}") from error

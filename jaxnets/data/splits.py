@@ -6,7 +6,8 @@ from pathlib import Path
 
 from jaxnets.data.arrays import Data
 from jaxnets.data.fetching import zipped_or_not
-from jaxnets.data.formats import read_idx, read_npz
+from jaxnets.data.formats import read_idx
+from jaxnets.data.numpy_files import read_npz
 from jaxnets.data.orders import MakeOrder, usual
 from jaxnets.errors import InputError
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.formats import read_table
-from jaxnets.errors import InputError, nearest
+from jaxnets.data.separated import Sheet, read_sheet
+from jaxnets.errors import InputError
 
 _MISSING = ("", "NA", "nan", "?")
 
@@ -37,26 +37,22 @@ def read_columns(path: Path, label: str, *, without: Sequence[str] = ()) -> Tabl
     Raises:
         InputError: if the file cannot be read, two columns have one name, the label's is not there or lacks a value.
     """
-    header, rows = read_table(path)
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise InputError(f"{path}: more than one column is named {repeated[0]!r}; give each a name of its own")
-    if label not in header:
-        raise InputError(f"{path}: no column {label!r}{nearest(label, header)}; it has {', '.join(header)}")
-    columns = {name: _column(texts) for name, texts in zip(header, rows.T, strict=True) if name not in without}
+    sheet = read_sheet(path)
+    sheet.check_names(label)
+    names = [name for name in sheet.header if name == label or name not in without]
+    sheet.check_named(names)
+    columns = {name: _column(sheet, name) for name in names}
     labels = columns.pop(label)
     missing = labels == "" if labels.dtype.kind == "U" else np.isnan(labels)
     if missing.any():
-        raise InputError(
-            f"{path}: {label!r} is missing in row {int(missing.argmax()) + 2}; remove rows without a label"
-        )
+        row = int(missing.argmax())
+        raise InputError(f"{path}: {label!r} is missing in row {sheet.lines[row]}; remove rows without a label")
     return Table(columns, label, labels)
 
 
-def _column(texts: np.ndarray) -> np.ndarray:
+def _column(sheet: Sheet, name: str) -> np.ndarray:
     """Return the column as numbers, or, where any of it is none, as text."""
-    texts = np.char.strip(texts)
-    known = np.where(np.isin(texts, _MISSING), "", texts)
-    try:
-        return np.where(known == "", "nan", known).astype(np.float64)
-    except ValueError:
-        return known
+    texts = np.strings.strip(sheet.column(name))
+    known = np.where(np.isin(texts, np.array(_MISSING, texts.dtype)), "", texts)
+    numbers = sheet.numbers(np.where(known == "", "nan", known))
+    return sheet.padded(name, known) if numbers is None else numbers

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.data import Data, Series, Spec, Splits, read_series
-from jaxnets.data.series import following
+from jaxnets.data.times import following
 from jaxnets.errors import InputError
 from jaxnets.options import SeriesData
 from jaxnets.runs import plots
@@ -47,6 +47,11 @@ def forecasts(spec: Spec, source: SeriesData, season: int) -> Task:
             series = read_series(Path(file), source.time, column.features, fill=source.fill, irregular=source.irregular)
             if len(series.values) < history:
                 raise InputError(f"{file}: {len(series.values)} rows, but the model looks back on {history}; give more")
+            if series.step and column.step and series.step != column.step:
+                raise InputError(
+                    f"{file}: its rows are {series.step} apart, those that the model was trained on {column.step}; "
+                    "give it rows as far apart as those"
+                )
             found.append(series)
         windows = np.stack([(series.values[-history:] - mean) / std for series in found]).astype(np.float32)
         return Examples([{"file": file} if len(given) > 1 else {} for file in given], _Read(found, windows))
@@ -58,8 +63,9 @@ def forecasts(spec: Spec, source: SeriesData, season: int) -> Task:
         printed = []
         for name, series, forecast in zip(examples.names, examples.inputs.series, made.tolist(), strict=True):
             times = following(series.times, horizon, irregular=source.irregular)
+            heading = f"{series.time} (UTC)" if series.utc else series.time
             for time, values in zip(times, forecast, strict=True):
-                printed.append({**name, series.time: time, **dict(zip(series.names, values, strict=True))})
+                printed.append({**name, heading: time, **dict(zip(series.names, values, strict=True))})
         return printed
 
     def finish(trained: Trained, splits: Splits, folder: Path) -> Finished:
