@@ -5,13 +5,14 @@ silence, ``[N, 1]`` against ``[N]``, are an error, and that labels are checked o
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from jaxnets.errors import InputError
 
@@ -86,29 +87,55 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Return 1 where the prediction is right, else 0, float32 of the labels' shape.
 
     The prediction is the largest of [..., C] logits; for binary logits, of the labels' own shape, it is their sign. A
-    prediction of NaN is never right.
+    prediction of NaN is never right. One-hot labels are refused, where their values are known.
     """
     if logits.shape == labels.shape:
-        return (((logits > 0) == _positive(labels)) & ~jnp.isnan(logits)).astype(jnp.float32)
+        check_not_one_hot(labels)
+        return binary_accuracy(logits, labels)
     _class_labels("accuracy", logits, labels)
     known = ~jnp.isnan(logits).any(-1)
     return ((jnp.argmax(logits, axis=-1) == labels) & known).astype(jnp.float32)
+
+
+def binary_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return 1 where a logit has the sign of its binary label, else 0, [...] and [...] -> [...]; NaN is never right."""
+    _same_shape("binary_accuracy", logits, labels)
+    return (((logits > 0) == _positive(labels)) & ~jnp.isnan(logits)).astype(jnp.float32)
+
+
+def check_not_one_hot(labels: Any) -> None:
+    """Check that labels of the logits' own shape, [..., C], are not one class each, written as one 1 among zeros.
+
+    Sign by sign such a prediction would be mostly right whatever the class. Labels that are traced are not looked at.
+
+    Raises:
+        InputError: if they are, all of them.
+    """
+    if isinstance(labels, Tracer) or labels.ndim < 2 or labels.shape[-1] < 2:
+        return
+    flat = np.asarray(labels).reshape(-1, labels.shape[-1])
+    if len(flat) and ((flat == 0) | (flat == 1)).all() and (flat.sum(-1, dtype=np.int32) == 1).all():
+        raise InputError(
+            f"accuracy: labels of shape {labels.shape} are one-hot; give the number of each class, "
+            "labels.argmax(-1), or, where each is a yes or no of its own, measure binary_accuracy"
+        )
 
 
 def _positive(labels: jax.Array) -> jax.Array:
     return labels if labels.dtype == bool else labels > 0  # a boolean and a number have no order without promotion
 
 
-def check_labels(loss: Loss, outputs: jax.ShapeDtypeStruct, labels: np.ndarray) -> None:
-    """Check the values of all labels, on the host, against what this module's ``loss`` can take.
+def check_labels(loss: Loss, outputs: Any, labels: np.ndarray) -> None:
+    """Check the values of all labels, on the host, against what the loss and the number of outputs allow.
 
     Args:
-        loss: the loss, also as a ``functools.partial``; of one that is not from this module nothing is known.
+        loss: the loss, also as a ``functools.partial``. Of one that is not from this module only this is known: whole
+            numbers [...] beside outputs [..., C] are classes.
         outputs: shape of the network's outputs for a batch.
-        labels: every label, [N, ...].
+        labels: every label that counts, [N, ...].
 
     Raises:
-        InputError: if a label is outside the loss's range; JAX would wrap, clamp or return NaN.
+        InputError: if a label is outside the range; JAX would wrap, clamp or return NaN.
     """
     function = loss.func if isinstance(loss, partial) else loss
     if function in (softmax_cross_entropy, multiclass_hinge):
@@ -116,11 +143,63 @@ def check_labels(loss: Loss, outputs: jax.ShapeDtypeStruct, labels: np.ndarray) 
         remedy = f"the network has {outputs.shape[-1]} outputs; give it one for each class, numbered from 0"
     elif function in (sigmoid_cross_entropy, bernoulli_nll):
         limits, remedy = (0, 1), "give 0, 1 or a probability"
+    elif _are_classes(outputs, labels):
+        limits = (0, outputs.shape[-1] - 1)
+        remedy = (
+            f"the network has {outputs.shape[-1]} outputs, one for each class, numbered from 0; labels to be left out "
+            "need a mask=, and numbers that are no classes a dtype of floats"
+        )
     else:
         return
-    low, high = labels.min(), labels.max()
+    low, high = (labels.min(), labels.max()) if labels.size else limits
     if low < limits[0] or high > limits[1]:
         raise InputError(f"labels range from {low} to {high}, outside {limits[0]}..{limits[1]}: {remedy}")
+
+
+def _are_classes(outputs: Any, labels: np.ndarray) -> bool:
+    """Return whether labels are whole numbers, one for each of the outputs' vectors of two or more."""
+    shape: Any = getattr(outputs, "shape", ())
+    return (
+        labels.dtype.kind in "iu"
+        and len(shape) == labels.ndim + 1
+        and shape[1:-1] == labels.shape[1:]
+        and shape[-1] > 1
+    )
+
+
+def check_values(function: Loss, outputs: Any, labels: np.ndarray) -> None:
+    """Check that a loss gives values for each example, for no pair of them, and that accuracy gets no one-hot labels.
+
+    Args:
+        function: the loss, or what is measured like one.
+        outputs: shapes of the outputs for some batch.
+        labels: every label that counts, [N, ...].
+
+    Raises:
+        InputError: if it does not: [N, 1] against [N] broadcasts in silence.
+    """
+    leaves, structure = jax.tree.flatten((outputs, jax.ShapeDtypeStruct(labels.shape, labels.dtype)))
+    found = _shape_of_values(function, structure, tuple((leaf.shape[1:], str(leaf.dtype)) for leaf in leaves))
+    if found[:1] != (_MANY,) or _MANY in found[1:]:
+        sizes = ", ".join("N" if size == _MANY else str(size) for size in found)
+        sides = ", ".join(f"[{', '.join(map(str, ('N', *leaf.shape[1:])))}]" for leaf in leaves)
+        raise InputError(
+            f"{getattr(function, '__name__', 'the loss')} gives values of shape [{sizes}] for outputs and labels of "
+            f"shapes {sides}; it must give one or more for each example, [N, ...]: bring both to one shape"
+        )
+    if function is accuracy and getattr(outputs, "shape", ())[1:] == labels.shape[1:]:
+        check_not_one_hot(labels)
+
+
+_MANY = 7919  # examples: no other axis is as long
+
+
+@lru_cache(maxsize=64)
+def _shape_of_values(
+    function: Loss, structure: Any, leaves: tuple[tuple[tuple[int, ...], str], ...]
+) -> tuple[int, ...]:
+    many = [jax.ShapeDtypeStruct((_MANY, *shape), np.dtype(dtype)) for shape, dtype in leaves]
+    return getattr(jax.eval_shape(function, *structure.unflatten(many)), "shape", ())
 
 
 def _same_shape(name: str, outputs: jax.Array, targets: jax.Array) -> None:

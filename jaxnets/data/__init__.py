@@ -17,6 +17,7 @@ from jaxnets.data.formats import (
 )
 from jaxnets.data.images import image_splits
 from jaxnets.data.named import NAMED, digits, find, load, mnist
+from jaxnets.data.names import class_weights
 from jaxnets.data.numpy_files import read_npy, read_npz
 from jaxnets.data.orders import (
     MakeOrder,
@@ -52,6 +53,7 @@ __all__ = [
     "check_pixels",
     "check_table",
     "cifar10",
+    "class_weights",
     "classes_and_examples",
     "digits",
     "episodes",

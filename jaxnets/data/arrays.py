@@ -1,21 +1,18 @@
 """Named arrays, and what is known of them before anything compiles."""
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from jaxnets.data.names import are_numbers, class_numbers, column_order, numbered, spelled, text_of
+from jaxnets.data.numbers import checked, moments
 from jaxnets.errors import InputError
 
-# Rows that the statistics look at in one go.
-_BLOCK = 4096
-# Numbers that are checked in one go.
-_CHECKED = 1 << 22
 # Integer labels above this are numbers, unless their classes are named.
 _MOST_CLASSES = 10_000
 
@@ -71,9 +68,11 @@ class Spec:
 class Data(Mapping[str, np.ndarray]):
     """Arrays of equally many examples, by name: ``Data(inputs=x, labels=y)``.
 
-    float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers. By an array named
-    "lengths", [N], rows of like length make up the batches of training. Memory-mapped arrays of up to 32 bits a number,
-    in the machine's byte order, stay in their files, though not in ``take`` and ``split``.
+    float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers, those of one data
+    set: ``like`` gives another its. Columns of a table of pandas keep their names. By an array named "lengths", [N],
+    rows of like length make up the batches of training; "weights", [N], say how much each counts, and a "mask", [N],
+    which do. Memory-mapped arrays of up to 32 bits a number, in the machine's byte order, stay in their files, though
+    not in ``take`` and ``split``.
 
     Args:
         classes: names of the classes of "labels", in the order of their numbers; of text labels the sorted names.
@@ -83,7 +82,7 @@ class Data(Mapping[str, np.ndarray]):
 
     Raises:
         InputError: if there are no examples, the lengths differ, a number is NaN or infinite or too large, a dtype
-            holds no numbers, or a label is outside the classes.
+            holds no numbers, or a label is empty or outside the classes.
     """
 
     def __init__(
@@ -96,6 +95,10 @@ class Data(Mapping[str, np.ndarray]):
         for name, array in arrays.items():
             if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
                 raise InputError(f"{name}: {np.ma.count_masked(array)} numbers are masked; fill or remove them first")
+        known = {name: dict(facts) for name, facts in (known or {}).items()}
+        for name, array in arrays.items():
+            if hasattr(array, "columns") and hasattr(array, "to_numpy"):  # a table of pandas or its like
+                known[name] = {"features": tuple(map(spelled, array.columns))} | known.get(name, {})
         columns = {name: np.asarray(array) for name, array in arrays.items()}
         if not columns:
             raise InputError("the data have no arrays; give at least inputs=")
@@ -105,13 +108,11 @@ class Data(Mapping[str, np.ndarray]):
         if not all(array.ndim and array.size for array in columns.values()):
             shapes = {name: array.shape for name, array in columns.items()}
             raise InputError(f"the data are empty: arrays of shapes {shapes}; give at least one example")
-        labels = columns.get("labels")
-        if labels is not None and labels.dtype.kind in "US":
-            classes = [str(name) for name in np.unique(labels)] if classes is None else classes
-            columns["labels"] = _numbered(labels, classes)
-        self._columns = {name: _checked(name, array) for name, array in columns.items()}
+        if "labels" in columns and (text := text_of(columns["labels"])) is not None:
+            columns["labels"], classes = numbered(text, classes)
+        self._columns = {name: checked(name, array) for name, array in columns.items()}
         self.classes = self._class_names(classes)
-        self.known = dict(known or {})
+        self.known = known
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return the named array, [N, ...]."""
@@ -159,6 +160,36 @@ class Data(Mapping[str, np.ndarray]):
         rows_of = {name: array[rows] for name, array in self.items()}
         return Data(classes=self.classes or None, known=self.known, **rows_of)
 
+    def replaced(self, **arrays: Any) -> "Data":
+        """Return the same data with these arrays in place of theirs, or beside them."""
+        return Data(classes=self.classes or None, known=self.known, **{**self, **arrays})
+
+    def like(self, other: "Data | Spec") -> "Data":
+        """Return the same rows with classes numbered, and columns in the order, as others': the training data's.
+
+        Both go by their names, where they have names.
+
+        Raises:
+            InputError: if a class is none of the others', or a column is missing or unknown.
+        """
+        changed: dict[str, Any] = {}
+        known = dict(self.known)
+        for name, array in self.items():
+            wanted, names = features_of(other, name), features_of(self, name)
+            if wanted and names and wanted != names:
+                changed[name] = array[..., column_order(names, wanted, name)]
+                known[name] = {**known[name], "features": wanted}
+        classes, wanted = self.classes, classes_of(other)
+        if wanted and self.classes and wanted != classes and not (are_numbers(wanted) and are_numbers(classes)):
+            if not are_numbers(self.classes):
+                used, inverse = np.unique(self["labels"], return_inverse=True)
+                numbers = class_numbers([self.classes[number] for number in used], wanted)
+                changed["labels"] = numbers[inverse.reshape(self["labels"].shape)]
+            classes = wanted
+        if not changed and classes == self.classes:
+            return self
+        return Data(classes=classes or None, known=known, **{**self, **changed})
+
     def split(self, fraction: float, seed: int = 0) -> tuple["Data", "Data"]:
         """Return the rest and a random ``fraction`` held out, stratified by integer labels (scikit-learn's split).
 
@@ -190,7 +221,7 @@ class Data(Mapping[str, np.ndarray]):
                 f"labels range from {low} to {high}, but there are {len(classes)} classes, 0..{len(classes) - 1} "
                 f"(first in row {row})"
             )
-        return tuple(classes)
+        return tuple(map(spelled, classes))
 
     def _column(self, name: str) -> Column:
         array = self[name]
@@ -200,38 +231,35 @@ class Data(Mapping[str, np.ndarray]):
             return Column(shape, dtype, low, high, classes=self.classes)
         known = self.known.get(name, {})
         column = Column(**{"shape": shape, "dtype": dtype, "low": low, "high": high, **known})
-        return column if column.classes or column.mean else replace(column, **_moments(array)._asdict())
+        return column if column.classes or column.mean else replace(column, **moments(array)._asdict())
 
 
-class _Moments(NamedTuple):
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+def classes_of(data: Data | Spec) -> tuple[str, ...]:
+    """Return the names of the classes of the labels, if there are any."""
+    if isinstance(data, Data):
+        return data.classes
+    return data.columns["labels"].classes if "labels" in data.columns else ()
 
 
-def _moments(array: np.ndarray) -> _Moments:
-    """Return mean and standard deviation of each feature, in float64, a block of rows at a time."""
-    features = array.shape[-1] if array.ndim > 1 else 1
-    flat = array.reshape(-1, features)
-    total, squares = np.zeros(features), np.zeros(features)
-    offset = flat[0].astype(np.float64)  # near the mean, so that the difference of squares loses nothing
-    block = max(1, _BLOCK * 256 // features)
-    for start in range(0, len(flat), block):
-        centred = flat[start : start + block] - offset
-        total += centred.sum(0)
-        squares += np.einsum("nf,nf->f", centred, centred)
-    mean = total / len(flat)
-    variance = np.maximum(squares / len(flat) - mean**2, 0.0)
-    return _Moments(tuple((mean + offset).tolist()), tuple(map(math.sqrt, variance)))
+def features_of(data: Data | Spec, name: str) -> tuple[str, ...]:
+    """Return the names of an array's features, if it has any."""
+    if isinstance(data, Data):
+        return tuple(data.known.get(name, {}).get("features", ()))
+    return data.columns[name].features if name in data.columns else ()
 
 
 def check_alike(train: Data, other: Data, name: str) -> None:
     """Check that other data hold what the training data hold: each array in the same shape, and of the same kind.
+
+    A mask and weights are each data set's own affair.
 
     Raises:
         InputError: if an array is missing, of another shape, or of whole numbers where the other is not.
     """
     for column, array in train.items():
         found = other.get(column)
+        if found is None and column in ("mask", "weights"):
+            continue  # all rows count, and alike
         if (
             found is None
             or found.shape[1:] != array.shape[1:]
@@ -240,48 +268,3 @@ def check_alike(train: Data, other: Data, name: str) -> None:
             raise InputError(
                 f"{name} data are {other}, but the training data {train}; make {column!r} the same in both"
             )
-
-
-def _numbered(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Return the number of each text label's class."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    names, inverse = np.unique(labels, return_inverse=True)
-    unknown = [str(name) for name in names if str(name) not in numbers]
-    if unknown:
-        raise InputError(f"labels {', '.join(unknown[:5])} are none of the {len(numbers)} classes {', '.join(numbers)}")
-    return np.array([numbers[str(name)] for name in names], np.int32)[inverse.reshape(labels.shape)]
-
-
-def _check_finite(name: str, array: np.ndarray) -> None:
-    count, first = 0, -1
-    block = max(1, _CHECKED * len(array) // array.size)
-    for start in range(0, len(array), block):  # for arrays may be larger than memory
-        wrong = ~np.isfinite(array[start : start + block])
-        if count == 0 and wrong.any():
-            first = start + int(np.argwhere(wrong)[0][0])
-        count += int(wrong.sum())
-    if count:
-        raise InputError(
-            f"{name}: {count} of {array.size} numbers are NaN, infinite or beyond float32, the first in row {first}; "
-            "remove or replace them"
-        )
-
-
-def _checked(name: str, array: np.ndarray) -> np.ndarray:
-    """Return the array in a dtype that JAX keeps, after a look at every number."""
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name}: dtype {array.dtype} holds no numbers; convert it to numbers first")
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind == "f":
-        if array.dtype.itemsize > 4:
-            with np.errstate(over="ignore"):
-                array = array.astype(np.float32)
-        _check_finite(name, array)
-        return array
-    if array.dtype.itemsize > 4:
-        narrow = np.int32 if array.dtype.kind == "i" else np.uint32
-        limits = np.iinfo(narrow)
-        if array.size and (array.min() < limits.min or array.max() > limits.max):
-            raise InputError(f"{name}: values from {array.min()} to {array.max()} do not fit {narrow.__name__}")
-        return array.astype(narrow)
-    return array

@@ -14,12 +14,21 @@ from jaxnets.errors import InputError
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a data set; ``validation`` and ``test`` may be missing. ``order`` is that of the training rows."""
+    """The parts of a data set; ``validation`` and ``test`` may be missing. ``order`` is that of the training rows.
+
+    Classes are numbered, and columns stand, as in the training part (``Data.like``).
+    """
 
     train: Data
     validation: Data | None = None
     test: Data | None = None
     order: MakeOrder = usual
+
+    def __post_init__(self) -> None:
+        """Give the parts one encoding."""
+        for name, data in (("validation", self.validation), ("test", self.test)):
+            if data is not None:
+                object.__setattr__(self, name, data.like(self.train))
 
     def __iter__(self) -> Iterator[Data | None]:
         """Yield the three parts."""

@@ -12,6 +12,7 @@ from jax import lax
 
 from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, begin, check_key
+from jaxnets.learners.arrays import COUNTING, check_names
 from jaxnets.learners.supervised import row_weights
 from jaxnets.metrics import Metric, mean_of, per_example
 from jaxnets.network import Coded, Key, Network, PyTree, example_keys, named
@@ -158,9 +159,7 @@ class _Players:
         return jax.vmap(lambda label: self._scores(state, real, label)[0])(labels).max(0)
 
     def check(self, arrays: Mapping[str, np.ndarray]) -> None:
-        missing = sorted(({"inputs", "labels"} if self.num_classes else {"inputs"}) - set(arrays))
-        if missing:
-            raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
+        check_names(arrays, ("inputs", "labels") if self.num_classes else ("inputs",), ("labels", *COUNTING))
         if self.num_classes:
             labels = arrays["labels"]
             if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -169,8 +168,8 @@ class _Players:
             if low < 0 or high >= self.num_classes:
                 raise InputError(f"labels range from {low} to {high}, outside 0..{self.num_classes - 1}")
         state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
-        inputs = jax.ShapeDtypeStruct((1, *arrays["inputs"].shape[1:]), arrays["inputs"].dtype)
-        codes = Coded(jax.ShapeDtypeStruct((1, self.code_dim + self.num_classes), jnp.float32))
+        inputs = jax.ShapeDtypeStruct((2, *arrays["inputs"].shape[1:]), arrays["inputs"].dtype)
+        codes = Coded(jax.ShapeDtypeStruct((2, self.code_dim + self.num_classes), jnp.float32))
         wanted, got = jax.eval_shape(self.target, inputs).shape, jax.eval_shape(self.predict, state, codes).shape
         if got != wanted:
             raise InputError(f"the generator makes examples of shape {got[1:]}, but the data's are {wanted[1:]}")

@@ -12,6 +12,7 @@ from jax import lax
 from jaxnets import losses
 from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Learner, Sums, TrainState, mapped, with_training
+from jaxnets.learners.arrays import COUNTING, check_names
 from jaxnets.learners.supervised import row_weights, supervised
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import mean_of, per_example
@@ -227,10 +228,10 @@ def _with_targets(learner: Learner, target: Target) -> Learner:
         return kept | {"labels": target(batch.get("clean", batch["inputs"]))}
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
-        if "inputs" in arrays:
-            arrays = labelled(arrays)
-            arrays |= {"labels": arrays["labels"].astype(jax.dtypes.canonicalize_dtype(arrays["labels"].dtype))}
-        learner.check(arrays)
+        check_names(arrays, ("inputs",), ("clean", "labels", *COUNTING))  # labels are for pictures of the codes
+        arrays = labelled(arrays)
+        labels = arrays["labels"].astype(jax.dtypes.canonicalize_dtype(arrays["labels"].dtype))
+        learner.check({**arrays, "labels": labels})
 
     return mapped(learner, labelled)._replace(check=check)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, mapped
+from jaxnets.learners.arrays import COUNTING, check_names
 from jaxnets.models import SourceTarget
 
 
@@ -29,7 +30,11 @@ def autoregressive(learner: Learner) -> Learner:
         rest = {name: array if array.ndim == 1 else array[:, 1:] for name, array in rest.items()}
         return {"inputs": sequences[:, :-1], "labels": sequences[:, 1:], **rest}
 
-    return mapped(learner, shifted)
+    def check(arrays: Mapping[str, Any]) -> None:
+        check_names(arrays, ("inputs",), COUNTING)
+        learner.check(shifted(arrays))
+
+    return mapped(learner, shifted)._replace(check=check)
 
 
 def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
@@ -44,9 +49,6 @@ def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
     """
 
     def paired(batch: Mapping[str, Any]) -> dict[str, Any]:
-        missing = sorted({"inputs", "targets"} - set(batch))
-        if missing:
-            raise InputError(f"the data have {sorted(batch)} but no {' or '.join(missing)}; name the arrays so")
         targets = batch["targets"]
         if targets.ndim != 2 or targets.shape[1] < 2:
             raise InputError(f"targets of shape {targets.shape} hold nothing to predict; give [N, T + 1], T > 0")
@@ -62,8 +64,8 @@ def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
         return pairs | ({"weights": batch["weights"]} if "weights" in batch else {})
 
     def check(arrays: Mapping[str, Any]) -> None:
-        pairs = paired(arrays)
-        learner.check(pairs)
+        check_names(arrays, ("inputs", "targets"), COUNTING)
+        learner.check(paired(arrays))
         tokens = arrays["targets"][:, 1:] != padding
         if not (some := tokens.any(-1)).all():
             raise InputError(

@@ -1,6 +1,7 @@
 """Learning from labels: one loss, one gradient, one update a step."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -11,11 +12,10 @@ import optax
 from jaxnets import losses
 from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Descent, Gradient, Initial, Learner, Sums, TrainState, begin, check_key, following
+from jaxnets.learners.arrays import COUNTING, check_counting, check_names, counted
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import Metric, mean_of, per_example
 from jaxnets.network import Key, Network, PyTree
-
-_ARRAYS = {"inputs", "labels", "mask", "weights", "lengths"}  # the last is for the order of rows
 
 
 def supervised(
@@ -72,14 +72,24 @@ def supervised(
     def evaluate(state: TrainState, batch: Batch) -> Sums:
         return _measured(measured, predict(state, batch["inputs"]), batch["labels"], row_weights(batch))
 
-    def check(arrays: Mapping[str, np.ndarray]) -> None:
-        _check_names(arrays)
-        network.check(arrays["inputs"])
+    @lru_cache(maxsize=8)
+    def outputs_of(structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> Any:
+        """Return the outputs' shapes for two examples of such arrays, for one would broadcast against any shape."""
+        batch = structure.unflatten([jax.ShapeDtypeStruct((2, *shape), dtype) for shape, dtype in leaves])
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
-        # Two examples, for one would broadcast against any shape.
-        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype), dict(arrays))
         jax.eval_shape(evaluate, state, batch)
-        check_labels(loss, jax.eval_shape(predict, state, batch["inputs"]), arrays["labels"])
+        return jax.eval_shape(predict, state, batch["inputs"])
+
+    def check(arrays: Mapping[str, np.ndarray]) -> None:
+        check_names(arrays, ("inputs", "labels"), COUNTING)
+        check_counting(arrays)
+        network.check(arrays["inputs"])
+        leaves, structure = jax.tree.flatten(dict(arrays))
+        outputs = outputs_of(structure, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves))
+        labels = counted(arrays)
+        check_labels(loss, outputs, labels)
+        for metric in measured.values():
+            metric.check(outputs, labels)
 
     descent = Descent(gradient, update)
     return Learner(init, following(descent), evaluate, predict, check, measured, descent)
@@ -106,22 +116,6 @@ def row_weights(batch: Batch) -> jax.Array | None:
     weights = jnp.asarray(weights, jnp.float32)
     weights = weights.reshape(weights.shape + (1,) * (mask.ndim - weights.ndim))
     return jnp.where(jnp.asarray(mask) != 0, weights, 0.0)
-
-
-def _check_names(arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that the data hold what is needed, nothing that nobody reads, and weights that can be weights."""
-    missing = sorted({"inputs", "labels"} - set(arrays))
-    if missing:
-        raise InputError(f"the data have {sorted(arrays)} but no {' or '.join(missing)}; name the arrays so")
-    if unread := sorted(set(arrays) - _ARRAYS):
-        raise InputError(f"the data hold {', '.join(unread)}, which no part of the learner reads; leave it out")
-    if "weights" in arrays:
-        weights = np.asarray(arrays["weights"])
-        if weights.shape != arrays["labels"].shape[: weights.ndim] or weights.min() < 0 or not weights.any():
-            raise InputError(
-                f"weights of shape {weights.shape} from {weights.min()} to {weights.max()} for labels of shape "
-                f"{arrays['labels'].shape}; give one for each row, [N], 0 or more and not all 0"
-            )
 
 
 def _flat(found: tuple[PyTree, tuple[PyTree, Sums, jax.Array]]) -> tuple[PyTree, PyTree, Sums, jax.Array]:

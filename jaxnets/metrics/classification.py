@@ -35,6 +35,9 @@ def _negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
 accuracy = per_example(losses.accuracy, "higher")
 """The share of predictions that are right."""
 
+binary_accuracy = per_example(losses.binary_accuracy, "higher")
+"""The share of yes and no, of labels of the logits' own shape, that are right."""
+
 log_loss = per_example(_negative_log_likelihood, "lower")
 """The mean negative log-likelihood of the labels in nats, without label smoothing."""
 

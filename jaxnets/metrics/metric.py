@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
+from jaxnets import losses
 from jaxnets.errors import InputError
 
 PyTree = Any
@@ -38,12 +39,15 @@ class Metric(NamedTuple):
         compute: ``compute(sums)``, on the host: a number, or several by name; NaN where nothing was measured.
         better: whether "higher" or "lower" values are better; None where neither is, as in a game of two players.
         in_training: measured in training steps as well, or in evaluation alone.
+        check: ``check(outputs, labels)``, of shapes of outputs and every label, on the host, before anything compiles:
+            raises an ``InputError`` for what cannot be measured.
     """
 
     measure: Measure
     compute: Callable[[Any], Any] = divide
     better: Better = None
     in_training: bool = True
+    check: Callable[[Any, np.ndarray], None] = lambda outputs, labels: None
 
 
 def per_example(function: Callable[[Any, jax.Array], jax.Array], better: Better = None) -> Metric:
@@ -52,7 +56,10 @@ def per_example(function: Callable[[Any, jax.Array], jax.Array], better: Better 
     def measure(outputs: Any, labels: jax.Array, weights: jax.Array | None) -> Mean:
         return mean_of(function(outputs, labels), weights)
 
-    return Metric(measure, divide, better)
+    def check(outputs: Any, labels: np.ndarray) -> None:
+        losses.check_values(function, outputs, labels)
+
+    return Metric(measure, divide, better, check=check)
 
 
 def mean_of(values: jax.Array, weights: jax.Array | None = None) -> Mean:

@@ -135,6 +135,7 @@ def check(
     _check_order(order, train, batch_size)
     learner.check(train)
     if validation is not None:
+        validation = validation.like(train)
         check_alike(train, validation, "validation")
         learner.check(validation)
     seeds = seeds.astype(np.int32)
