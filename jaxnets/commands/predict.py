@@ -21,7 +21,7 @@ class PredictOptions:
     """What is predicted, and how it is shown; what the run's kind of output takes comes beside."""
 
     given: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """images, npy, npz or CSV files of inputs, or, for a model of text, sentences"""
+    """images or folders of them, npy, npz or CSV files of inputs, or, for a model of text, sentences"""
     recipe: RecipeFile = None
     """the recipe's file, if the run is of one's own recipe"""
     out: Path | None = None

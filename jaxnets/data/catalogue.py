@@ -86,6 +86,11 @@ def _as_images(part: Data) -> Data:
     """Return [N, H, W] images as [N, H, W, 1], with labels [N]."""
     inputs, labels = part["inputs"], part["labels"]
     inputs = inputs[..., None] if inputs.ndim == 3 else inputs
+    if inputs.ndim == 4 and inputs.shape[1] in (1, 3) and min(inputs.shape[2:]) > 4:
+        raise InputError(
+            f"images of shape {inputs.shape[1:]} look as if their channels came first; give [N, H, W, C], as "
+            "images.transpose(0, 2, 3, 1) does"
+        )
     if inputs.ndim != 4 or labels.ndim != 1:
         raise InputError(f"images [N, H, W] or [N, H, W, C] and labels [N] are needed, not {part}")
     if not part.classes:

@@ -1,13 +1,11 @@
 """One image file, decoded: the same way for training and for predicting."""
 
 import io
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 
+from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
@@ -56,8 +54,5 @@ def decode_image(
         raise
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file") from None
-    except (
-        OSError, EOFError, ValueError, SyntaxError, IndexError, TypeError, RuntimeError, NotImplementedError,
-        struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError, MemoryError,
-    ) as error:  # fmt: skip
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: cannot be read as an image: {error}") from error

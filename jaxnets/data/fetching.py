@@ -1,14 +1,24 @@
 """Where a data set's files are: in a local folder, in the cache, or at their own homes, with pinned checksums."""
 
+import fcntl
 import hashlib
+import http.client
 import os
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from jaxnets.data.cache import cache_dir
 from jaxnets.errors import InputError
+
+_ATTEMPTS = 4
+_PAUSE = 1.0  # seconds before the second attempt, twice as many before the third, and so on
+_PATIENCE = 30.0  # seconds without a byte
+_MOST = 8 << 30  # bytes
+_NO_SUCH_RANGE = 416
 
 
 class Remote(NamedTuple):
@@ -73,24 +83,77 @@ def zipped_or_not(path: Path) -> Path | None:
 def fetch(url: str, sha256: str, path: Path) -> None:
     """Download ``url`` to ``path``, under a temporary name until its SHA-256 is found right.
 
+    What is cut or stalls is resumed where it was, here or, after a kill, by the next call; another process that fetches
+    the same waits for this one.
+
     Raises:
         OSError: if it cannot be fetched.
         InputError: if its checksum is another.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    with partial.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.is_file():  # another process has fetched it meanwhile
+            partial.unlink(missing_ok=True)
+            return
+        resumed = file.tell() > 0
+        _download(url, file, path.name)
+        digest = _sha256(partial)
+        if digest != sha256 and resumed:  # it may be what was there before that is wrong
+            file.truncate(0)
+            _download(url, file, path.name)
+            digest = _sha256(partial)
+        if digest == sha256:
+            partial.rename(path)
+            return
+        partial.unlink()
+    raise InputError(f"{url}: its SHA-256 is {digest}, not the pinned {sha256}; it was not kept")
+
+
+def _download(url: str, file: BinaryIO, name: str) -> None:
+    """Write what ``url`` holds to the end of a file, which has its beginning; cut off, try again from there."""
     from rich.progress import Progress  # noqa: PLC0415
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    digest = hashlib.sha256()
-    try:
-        with urllib.request.urlopen(url, timeout=30) as response, partial.open("wb") as file, Progress() as progress:
-            task = progress.add_task(path.name, total=int(response.headers.get("Content-Length") or 0) or None)
-            while block := response.read(1 << 16):
-                file.write(block)
-                digest.update(block)
-                progress.advance(task, len(block))
-        if digest.hexdigest() != sha256:
-            raise InputError(f"{url}: its SHA-256 is {digest.hexdigest()}, not the pinned {sha256}; it was not kept")
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    problem: OSError = ConnectionError(f"{url}: the connection was cut {_ATTEMPTS} times")
+    with Progress() as progress:
+        task = progress.add_task(name, total=None)
+        for attempt in range(_ATTEMPTS):
+            time.sleep(_PAUSE * attempt)
+            try:
+                if _append(url, file, lambda done, total: progress.update(task, completed=done, total=total)):
+                    return
+            except urllib.error.URLError as error:  # there is no server, or it has no such file
+                if not (isinstance(error, urllib.error.HTTPError) and error.code == _NO_SUCH_RANGE):
+                    raise
+                file.truncate(0)  # what is there is all there is: begin anew
+            except http.client.HTTPException as error:
+                problem = ConnectionError(f"{url}: no answer of HTTP: {error!r}")
+            except OSError as error:
+                problem = error
+    raise problem
+
+
+def _append(url: str, file: BinaryIO, tell: Callable[[int, int | None], object]) -> bool:
+    """Append what is missing of ``url`` to a file; return whether it is whole, as far as the server says."""
+    start = file.seek(0, os.SEEK_END)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
+        if start and response.status != http.HTTPStatus.PARTIAL_CONTENT:  # the server sends all of it again
+            file.truncate(0)
+            start = 0
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else None
+        while block := response.read(1 << 16):
+            file.write(block)
+            file.flush()
+            start += len(block)
+            tell(start, total)
+            if start > _MOST:
+                raise InputError(f"{url}: does not end: more than {_MOST:,} bytes")
+    return total is None or start >= total
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

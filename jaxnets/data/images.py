@@ -5,6 +5,7 @@ import re
 import stat
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ import numpy as np
 from jaxnets.data.arrays import Data
 from jaxnets.data.decoding import IMAGES, decode_image
 from jaxnets.data.splits import Splits
+from jaxnets.data.unpacking import most_unpacked, reading
 from jaxnets.errors import InputError
 
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -22,17 +24,27 @@ SPLITS |= {"training": "train", "testing": "test"}  # in capitals or not
 # What no honest set of images that is to be held in memory exceeds; a zip file can claim anything.
 _MOST_BYTES_A_FILE = 64 << 20
 _MOST_BYTES = 8 << 30
+_EXPANSION = 1000  # pixels that come of a byte: a drawing of one bit a pixel packs well
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_LISTED = 20  # broken images that are told
 _BLOCK = 256  # images that a thread decodes in one go
 _LARGE = 1 << 13  # bytes of a file above which threads gain: decoding then takes longer than Python around it
 
 Parts = tuple[str, ...]  # of a path: ("train", "frog", "1463.jpg")
+_File = tuple[Parts, Callable[[], bytes]]
+
+
+class _OtherSizeError(InputError):
+    """An image that has another size than the others."""
 
 
 class _Tree(NamedTuple):
-    """The images below a folder or in a zip file: how each is read, and which folders there are."""
+    """What is below a folder or in a zip file: how each image is read, its bytes, folders, and files that are none."""
 
     images: dict[Parts, Callable[[], bytes]]
+    sizes: dict[Parts, int]
     folders: set[Parts]
+    others: list[Parts]
 
 
 def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
@@ -58,63 +70,90 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
         raise InputError(f"image_size={size} must be a height and a width of 1 or more")
     if path.is_dir():
         return _read(path, _folder_tree(path), size)
-    try:
+
+    def parse(path: Path) -> Splits:
         with zipfile.ZipFile(path) as archive:
             return _read(path, _zip_tree(path, archive), size)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a zip file: {error}") from error
+
+    return reading(path, "a zip file", parse)
 
 
 def _folder_tree(root: Path) -> _Tree:
-    tree = _Tree({}, set())
+    tree = _Tree({}, {}, set(), [])
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.is_dir():
             tree.folders.add(parts)
-        elif _is_image(parts):
-            tree.images[parts] = path.read_bytes
+        elif is_image(parts):
+            tree.images[parts], tree.sizes[parts] = path.read_bytes, path.stat().st_size
+        elif not _is_hidden(parts):
+            tree.others.append(parts)
     return tree
 
 
 def _zip_tree(path: Path, archive: zipfile.ZipFile) -> _Tree:
-    tree = _Tree({}, set())
+    tree = _Tree({}, {}, set(), [])
     total = 0
     for member in archive.infolist():
-        name = PurePosixPath(member.filename)
-        parts = name.parts
+        name = member.filename.replace("\\", "/")  # as some programs of Windows write them
+        parts = PurePosixPath(name).parts
         problem = None
-        if name.is_absolute() or ".." in parts or "\\" in member.filename or re.match("[A-Za-z]:", member.filename):
+        if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name):
             problem = "its name leads out of the archive"
         elif stat.S_ISLNK(member.external_attr >> 16):
             problem = "a link"
         elif member.flag_bits & 1:
             problem = "encrypted; decrypt it first"
+        elif member.compress_type not in _PACKINGS:
+            problem = "packed in another way than zip files usually are; pack it anew"
+        elif parts in tree.images:
+            problem = "it is there twice"
         elif member.file_size > _MOST_BYTES_A_FILE:
             problem = f"{member.file_size:,} bytes unpacked; at most {_MOST_BYTES_A_FILE:,} are read"
         if problem:
             raise InputError(f"{path}: {member.filename!r}: {problem}")
-        if member.is_dir():
+        if name.endswith("/"):
             tree.folders.add(parts)
-        elif _is_image(parts):
+        elif is_image(parts):
             total += member.file_size
             tree.folders.update(parts[:i] for i in range(1, len(parts)))
             tree.images[parts] = lambda member=member: archive.read(member)
+            tree.sizes[parts] = member.compress_size
+        elif not _is_hidden(parts):
+            tree.others.append(parts)
     if total > _MOST_BYTES:
         raise InputError(f"{path}: its images are {total:,} bytes unpacked; at most {_MOST_BYTES:,} are read")
     return tree
 
 
-def _is_image(parts: Parts) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not hidden and PurePosixPath(parts[-1]).suffix.lower() in IMAGES
+def is_image(parts: Parts) -> bool:
+    """Return whether a path, below a folder of images, is one of an image by its name, and not hidden."""
+    return not _is_hidden(parts) and PurePosixPath(parts[-1]).suffix.lower() in IMAGES
+
+
+def _is_hidden(parts: Parts) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
+
+
+def _tell_others(path: Path, tree: _Tree) -> None:
+    """Print which files that lie beside images are left out, for they are none by their names."""
+    beside = {parts[:-1] for parts in tree.images}
+    suffixes = Counter(PurePosixPath(parts[-1]).suffix or parts[-1] for parts in tree.others if parts[:-1] in beside)
+    if suffixes:
+        from rich.console import Console  # noqa: PLC0415
+
+        counts = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common(_LISTED))
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"{path}: left out files that are no images by their names: {counts}", markup=False)
 
 
 def _read(path: Path, tree: _Tree, size: tuple[int, int] | None) -> Splits:
     members = _by_split_and_class(path, tree)
     files = [file for classes in members.values() for found in classes.values() for file in found]
-    pixels = _decoded(path, [(file, tree.images[file]) for file in files], size)
+    _tell_others(path, tree)
+    pixels = _decoded(
+        path, [(file, tree.images[file]) for file in files], sum(tree.sizes[file] for file in files), size
+    )
     names = list(members["train"])
     parts, start = {}, 0
     for split, classes in members.items():
@@ -154,7 +193,7 @@ def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Par
         members.setdefault(split, {}).setdefault("/".join(file[top + has_splits : -1]), []).append(file)
     filled = {file[:-1] for file in files}
     for folder in sorted(tree.folders):
-        if len(folder) == depth - 1 and folder not in filled and _is_image((*folder, "x.png")):
+        if len(folder) == depth - 1 and folder not in filled and is_image((*folder, "x.png")):
             raise InputError(f"{path}: the class folder {'/'.join(folder)} holds no images; fill or remove it")
     if "train" not in members:
         raise InputError(f"{path}: holds {sorted(layout)} but no 'train'")
@@ -166,42 +205,74 @@ def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Par
     return {split: members[split] for split in ("train", "validation", "test") if split in members}
 
 
-def _decoded(
-    path: Path, files: Sequence[tuple[Parts, Callable[[], bytes]]], size: tuple[int, int] | None
-) -> np.ndarray:
-    """Return all images, [N, H, W, 1 or 3] uint8; large ones are decoded by several threads."""
-    first = decode_image(f"{path}: {'/'.join(files[0][0])}", files[0][1], size)
-    height, width = first.shape[:2]
-    if len(files) * height * width * 3 > _MOST_BYTES:
-        raise InputError(
-            f"{path}: {len(files)} images of {height} x {width} pixels are more than the {_MOST_BYTES:,} bytes that "
-            "are held in memory; use a smaller --image-size H W"
-        )
+def _decoded(path: Path, files: Sequence[_File], packed: int, size: tuple[int, int] | None) -> np.ndarray:
+    """Return all images, [N, H, W, 1 or 3] uint8, of files of so many bytes; large ones are decoded by threads."""
 
-    def decode(start: int) -> list[np.ndarray]:
-        block = files[start : start + _BLOCK]
-        images = [decode_image(f"{path}: {'/'.join(file)}", read, size) for file, read in block]
-        for image, (file, _) in zip(images, block, strict=True):
-            if image.shape[:2] != first.shape[:2]:
-                raise InputError(
-                    f"{path}: {'/'.join(file)} has {image.shape[0]} x {image.shape[1]} pixels (height x width), "
-                    f"{'/'.join(files[0][0])} {height} x {width}; use --image-size {height} {width} to resize all"
-                )
-        return images
+    def decode(file: _File) -> np.ndarray | InputError:
+        try:
+            return decode_image(f"{path}: {'/'.join(file[0])}", file[1], size)
+        except InputError as error:
+            return error
+
+    good = ((file, image) for file in files if isinstance(image := decode(file), np.ndarray))
+    (first, _), sample = next(good, (files[0], np.empty((1, 1, 1), np.uint8)))
+    height, width = sample.shape[:2]
+    _check_total(path, len(files), sample, packed)
+
+    def checked(file: _File) -> np.ndarray | InputError | _OtherSizeError:
+        image = decode(file)
+        if isinstance(image, np.ndarray) and image.shape[:2] != (height, width):
+            return _OtherSizeError(
+                f"{path}: {'/'.join(file[0])} has {image.shape[0]} x {image.shape[1]} pixels (height x width), "
+                f"{'/'.join(first)} {height} x {width}; use --image-size {height} {width} to resize all"
+            )
+        return image
 
     starts = range(0, len(files), _BLOCK)
-    with ThreadPoolExecutor(os.cpu_count() if len(files[0][1]()) > _LARGE else 1) as threads:
+    with ThreadPoolExecutor(os.cpu_count() if packed > _LARGE * len(files) else 1) as threads:
         try:
-            blocks = list(_with_progress(f"reading {path.name}", threads.map(decode, starts), len(starts)))
+            decoded = threads.map(lambda start: [checked(file) for file in files[start : start + _BLOCK]], starts)
+            blocks = list(_with_progress(f"reading {path.name}", decoded, len(starts)))
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
+    _raise_errors(path, [image for block in blocks for image in block])
     channels = max(image.shape[2] for block in blocks for image in block)
     pixels = np.empty((len(files), height, width, channels), np.uint8)
     for start, block in zip(starts, blocks, strict=True):
         for i, image in enumerate(block):
             pixels[start + i] = image  # grey broadcasts to RGB
     return pixels
+
+
+def _check_total(path: Path, number: int, image: np.ndarray, packed: int) -> None:
+    """Check, before the others are decoded, what so many images like this one take in memory.
+
+    Raises:
+        InputError: if it is more than may be held, or than may come of so many bytes of files.
+    """
+    height, width, channels = image.shape
+    for total, most in (
+        (number * height * width * 3, _MOST_BYTES),
+        (number * height * width * channels, most_unpacked(packed, _EXPANSION)),
+    ):
+        if total > most:
+            raise InputError(
+                f"{path}: {number} images of {height} x {width} pixels are more than the {most:,} bytes "
+                f"that are held in memory (of {packed:,} bytes of files); use a smaller --image-size H W"
+            )
+
+
+def _raise_errors(path: Path, images: Sequence[Any]) -> None:
+    """Raise what went wrong with any of the images: the broken ones all at once, else the first of another size."""
+    errors = [image for image in images if isinstance(image, InputError)]
+    broken = [error for error in errors if not isinstance(error, _OtherSizeError)]
+    if len(broken) > 1:
+        told = [str(error).removeprefix(f"{path}: ") for error in broken[:_LISTED]]
+        more = [f"... and {len(broken) - _LISTED:,} more"] if len(broken) > _LISTED else []
+        raise InputError("\n  ".join([f"{path}: {len(broken):,} images to mend or remove:", *told, *more]))
+    if errors:
+        raise (broken or errors)[0]
 
 
 def _with_progress(what: str, blocks: Iterable[Any], total: int) -> Iterator[Any]:

@@ -1,7 +1,6 @@
 """Music as frames: which of a piano's 88 keys sound in each step of time; read from JSON, written as MIDI and WAV."""
 
 import itertools
-import json
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.formats import read_text
+from jaxnets.data.unpacking import parse_json
 from jaxnets.errors import InputError
 
 KEYS = 88
@@ -27,7 +27,7 @@ def read_pieces(path: Path) -> dict[str, list[np.ndarray]]:
     """
     text = read_text(path)
     try:
-        splits = json.loads(text)
+        splits = parse_json(text)
         return {name: [_as_frames(piece) for piece in pieces] for name, pieces in splits.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

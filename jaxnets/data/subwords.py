@@ -83,7 +83,11 @@ def decode_subwords(rows: np.ndarray, tokenizer: str) -> list[str]:
 
 @lru_cache(maxsize=4)
 def _read(tokenizer: str) -> Any:
-    read = _library().Tokenizer.from_str(tokenizer)
+    library = _library()
+    try:
+        read = library.Tokenizer.from_str(tokenizer)
+    except Exception as error:  # the library raises no other kind
+        raise InputError(f"the tokenizer cannot be read: {error}; it is JSON of the tokenizers library") from error
     read.encode_special_tokens = True  # text that spells a special token is text
     return read
 

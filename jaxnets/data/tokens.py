@@ -1,6 +1,7 @@
 """Text as tokens: characters and words, with a vocabulary that is known."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from jaxnets.errors import InputError
 
 PADDING, UNKNOWN = 0, 1  # the first two words of every vocabulary of words
 _SPECIAL = ("<padding>", "<unknown>")
+_WORDS = r"n't|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
+# What a column of labels may be called in a first line that is a heading.
+_HEADINGS = {"label", "labels", "class", "category", "sentiment", "target", "polarity"}
+_FEW = 4  # lines: of as many, a label that occurs once is no surprise
 
 
 def characters(text: str) -> tuple[str, ...]:
@@ -75,11 +80,17 @@ def split_words(sentence: str) -> list[str]:
     """Return the lower-cased words of a sentence, punctuation apart and clitics cut off ("is n't", "film 's").
 
     It is how the treebanks write them, so that a sentence as people write it becomes what the model was trained on.
+    Letters are composed first (NFC); the marks that scripts combine with letters, and what joins them, belong to words.
     """
-    text = sentence.lower().replace("\u2019", "'")
+    text = unicodedata.normalize("NFC", sentence).lower().replace("\u2019", "'")
     text = re.sub(r"n't\b", " n't", text)
     text = re.sub(r"(?<=\w)'(s|re|ve|ll|d|m)\b", r" '\1", text)
-    return re.findall(r"n't|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]", text)
+    marks = "" if text.isascii() else "".join({char for char in text if _is_mark(char)})
+    return re.findall(_WORDS.replace("\\w+", rf"\w[\w{marks}]*"), text)
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M") or char in "\u200c\u200d"
 
 
 def encode_words(sentences: Sequence[str], vocabulary: Sequence[str], length: int) -> np.ndarray:
@@ -111,20 +122,30 @@ class Sentences(NamedTuple):
 def labelled_sentences(path: Path) -> Sentences:
     """Return the sentences and the labels of a file with one ``sentence<TAB>label`` a line.
 
-    A first line whose label is "label" is a heading, and left out.
+    A first line whose label is "label", or "class", "sentiment" and the like, which no other line has, is a heading,
+    and left out.
 
     Raises:
-        InputError: if the file cannot be read, or a line is of another form.
+        InputError: if the file cannot be read, a line is of another form, or the first may be a heading.
     """
     sentences, labels = [], []
     for number, line in enumerate(lines(path), start=1):
         sentence, _, label = line.rpartition("\t")
-        if not line.strip() or (number == 1 and label.strip().lower() == "label"):
+        if not line.strip():
             continue
         if not sentence.strip():
             raise InputError(f"{path}: line {number} is no sentence<TAB>label: {line[:50]!r}")
         sentences.append(sentence)
         labels.append(label.strip())
+    counts = Counter(labels)
+    if labels and counts[labels[0]] == 1:
+        if labels[0].lower() in _HEADINGS:
+            del sentences[0], labels[0]
+        elif len(labels) > _FEW and min(number for label, number in counts.items() if label != labels[0]) > 1:
+            raise InputError(
+                f"{path}: the first line's label, {labels[0]!r}, is no other's; if it is a heading, call it 'label'; "
+                "else give the class more sentences"
+            )
     if not sentences:
         raise InputError(f"{path}: holds no lines of sentence<TAB>label")
     return Sentences(sentences, labels)

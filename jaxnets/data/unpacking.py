@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import json
 import struct
 import tokenize
 import zipfile
@@ -20,6 +21,12 @@ _EXPANSION = 100  # times its size that a larger one may
 _MOST = 8 << 30
 _DEFLATE = 1032  # times its size that a deflated file can become
 _GZIP = b"\x1f\x8b"
+_DEEPEST = 100  # values within values of JSON
+# What parsers raise at broken files.
+BROKEN = (
+    OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError,
+    csv.Error, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def reading(path: Path, kind: str, parse: Callable[[Path], Any]) -> Any:
@@ -30,10 +37,7 @@ def reading(path: Path, kind: str, parse: Callable[[Path], Any]) -> Any:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (
-        OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError,
-        csv.Error, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+    except BROKEN as error:
         raise InputError(f"{path}: cannot be read as {kind}: {error}") from error
 
 
@@ -91,6 +95,29 @@ class _Capped(io.RawIOBase):
         self.read_so_far += size
         check_unpacked(self.path, self.packed, self.read_so_far)
         return size
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Return what JSON text says.
+
+    Raises:
+        ValueError: if it is none, or values stand in values too deeply for any use.
+    """
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        value = None
+        deep = True
+    else:
+        deep = _is_deep(value)
+    if deep:
+        raise ValueError(f"values stand more than {_DEEPEST} deep in each other")
+    return value
+
+
+def _is_deep(value: Any, levels: int = _DEEPEST) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deep(item, levels - 1) for item in inner)
 
 
 def decoded(content: bytes, name: object) -> str:

@@ -97,7 +97,7 @@ class TextData(DataConfig):
     def load(self) -> str:
         """Return the text."""
         path = named.find("text", self.data, self.data_dir, "a text file")
-        return named.load(self.data, self.data_dir) if path is None else read_text(path)
+        return named.load(self.data, self.data_dir) if path is None else read_text(path).replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxnets.data import Spec, Splits
+from jaxnets.data.unpacking import parse_json
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
 from jaxnets.parameters import paths
@@ -154,10 +155,10 @@ class Run:
             if not line.endswith(b"\n"):
                 continue
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                row = parse_json(line)
+            except ValueError as error:
                 raise InputError(f"{path}: line {number} is no JSON: {error}; remove it") from error
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            if not _is_row(row):
                 raise InputError(f"{path}: line {number} is no row of metrics with a step; remove it")
             rows.append(row)
         return rows
@@ -168,7 +169,11 @@ class Run:
         Raises:
             InputError: if they are others.
         """
-        began = from_json(self.path / "environment.json")["data"]
+        path = self.path / "environment.json"
+        environment = from_json(path)
+        began = environment.get("data") if isinstance(environment, dict) else None
+        if not isinstance(began, dict):
+            raise InputError(f'{path}: does not say what the data were, as "data": {{part: SHA-256}}')
         changed = [name for name, digest in splits.fingerprint.items() if began.get(name) != digest]
         if changed:
             raise InputError(f"{self.path}: the {' and '.join(changed)} data are not those that the run began with")
@@ -219,6 +224,14 @@ class Run:
         partial = self.path / ".metrics.jsonl.part"
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
         partial.replace(self.path / "metrics.jsonl")
+
+
+def _is_row(row: Any) -> bool:
+    """Return whether this is a row of metrics: a step, and a number a metric, or one for each seed."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return False
+    values = [item for value in row.values() for item in (value if isinstance(value, list) else [value])]
+    return all(value is None or isinstance(value, int | float) for value in values)
 
 
 def _place() -> dict[str, Any]:

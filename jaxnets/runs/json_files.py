@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from jaxnets.data.unpacking import parse_json
 from jaxnets.errors import InputError, nearest
 
 T = TypeVar("T")
@@ -47,10 +48,10 @@ def from_json(path: Path) -> Any:
         InputError: if it is missing or no JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
 
 

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 
 from jaxnets.data import Spec, read_inputs
+from jaxnets.data.decoding import IMAGES
+from jaxnets.data.images import is_image
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
 from jaxnets.options import GenerateOptions
@@ -115,18 +117,34 @@ class Task:
 
 
 def reading_files(spec: Spec) -> Callable[[Sequence[str], FileOptions], Examples]:
-    """Return the ``read`` of a model of arrays or images: image, npy, npz or CSV files of inputs like ``spec``'s."""
+    """Return the ``read`` of a model of arrays or images: image, npy, npz or CSV files of inputs like ``spec``'s.
+
+    A folder stands for the images in it.
+    """
 
     def read(given: Sequence[str], options: FileOptions) -> Examples:
         if not given:
             raise InputError("nothing is given; give images, npy, npz or CSV files")
-        inputs = [read_inputs(Path(path), spec["inputs"], invert=options.invert) for path in given]
+        paths = [path for name in given for path in _files(Path(name))]
+        inputs = [read_inputs(path, spec["inputs"], invert=options.invert) for path in paths]
         names = [
-            {"file": path, "row": row} for path, rows in zip(given, inputs, strict=True) for row in range(len(rows))
+            {"file": str(path), "row": row}
+            for path, rows in zip(paths, inputs, strict=True)
+            for row in range(len(rows))
         ]
         return Examples(names, np.concatenate(inputs))
 
     return read
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the images in a folder and the folders in it, in the order of their names, or the file itself."""
+    if not path.is_dir():
+        return [path]
+    found = [file for file in sorted(path.rglob("*")) if is_image(file.relative_to(path).parts) and file.is_file()]
+    if not found:
+        raise InputError(f"{path}: a folder that holds no images ({', '.join(sorted(IMAGES))}); name files")
+    return found
 
 
 def one_row_each(examples: Examples, results: Sequence[Row]) -> list[Row]:
