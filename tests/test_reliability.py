@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import assert_same_bits, fails
+from saved import STATES, saved, saver
 
 from jaxnets import InputError, cli
 from jaxnets.runs import checkpoint
 from jaxnets.runs.folder import Run
+from jaxnets.training.events import Event
 
-STATES = {step: {"a": np.full(5, step, np.float32), "b": {"c": np.arange(step, dtype=np.int32)}} for step in (3, 6, 9)}
 SHORT = ["--duration", "60", "--evaluate-every", "20", "--hidden", "8"]
 
 
@@ -24,15 +25,9 @@ class Killed(BaseException):
     """What a kill is to the process: nothing more is done."""
 
 
-def saved(folder: Path, *steps: int) -> Path:
-    for step in steps:
-        checkpoint.save(folder, step, STATES[step], {"reason": ""})
-    return folder
-
-
 def loaded(folder: Path, step: int) -> dict:
     arrays, facts = checkpoint.read(folder, step)
-    assert facts == {"step": step, "reason": ""}
+    assert facts["step"] == step and facts["reason"] == ""
     return {"a": arrays["a"], "b": {"c": arrays["b/c"]}}
 
 
@@ -69,11 +64,21 @@ def test_the_newest_sound_state_is_used_and_that_is_said(tmp_path, capsys):
         checkpoint.restore(tmp_path, template)
 
 
+def at_once(folder: Path, step: int) -> None:
+    checkpoint.save(folder, step, STATES[9], {"reason": ""})
+
+
+def in_a_thread(folder: Path, step: int) -> None:
+    with saver(folder, save_every="1") as beside:
+        beside.see(Event("chunk", STATES[9], step, None))
+
+
 NAMES = ["mkdir", "replace", "rename", "open", "fsync", "unlink", "rmdir"]
 
 
+@pytest.mark.parametrize("save", [at_once, in_a_thread])
 @pytest.mark.parametrize("again", [False, True], ids=["a new step", "the same step"])
-def test_killed_at_any_moment_of_a_save_the_newest_or_the_one_before_is_there(again, tmp_path, monkeypatch):
+def test_killed_at_any_moment_of_a_save_the_newest_or_the_one_before_is_there(again, save, tmp_path, monkeypatch):
     """The calls of the system that a save makes are counted, and it is killed before each of them in turn."""
     step, moments = 6 if again else 9, 0
     while True:
@@ -95,7 +100,7 @@ def test_killed_at_any_moment_of_a_save_the_newest_or_the_one_before_is_there(ag
             for name in NAMES:
                 patch.setattr(os, name, dying(name))
             try:
-                checkpoint.save(folder, step, STATES[9], {"reason": ""})
+                save(folder, step)
                 ended = True
             except Killed:
                 ended = False
@@ -141,6 +146,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from jaxnets.runs.folder import Run
+from jaxnets.training.events import Event
 with Run(Path(sys.argv[1])).held():
     print("held", flush=True)
     time.sleep(60)
@@ -162,7 +168,8 @@ def test_a_second_process_is_refused_and_a_dead_ones_folder_is_free(tmp_path):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken") / "run"
-    assert cli.main(["train", "digits-mlp", *SHORT, "--out", str(folder)]) == 0
+    kept = ["--save-every", "20", "--keep", "1", "--keep-every", "20", "--keep-best", "validation/accuracy"]
+    assert cli.main(["train", "digits-mlp", *SHORT, *kept, "--out", str(folder)]) == 0
     return folder
 
 
@@ -177,14 +184,31 @@ def test_verify(unbroken, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["verify", str(unbroken)]) == 0
     printed = capsys.readouterr().out
-    assert "step 60: sound" in printed
+    assert [f"step {step}: sound" in printed for step in (20, 40, 60)] == [True] * 3
     digest = printed.split()[-1]
     assert len(digest) == 64
+    assert cli.main(["verify", str(unbroken / "checkpoints" / f"{40:010d}")]) == 0
+    printed = capsys.readouterr().out
+    assert "step 20" not in printed and printed.split()[-1] != digest
     again = copy_of(unbroken, tmp_path / "a")
     (state,) = (again / "checkpoints" / f"{60:010d}").glob("state-*")
     state.write_bytes(b"nothing")
     assert cli.main(["verify", str(again)]) in (1, 2)
     assert "step 60: damaged" in capsys.readouterr().out
+
+
+def test_a_saved_state_that_is_not_the_newest_can_be_used(unbroken, capsys):
+    losses = {}
+    for name in ("checkpoints/0000000020", "checkpoints/0000000060", ""):
+        capsys.readouterr()
+        assert cli.main(["evaluate", str(unbroken / name), "--json"]) == 0
+        losses[name] = json.loads(capsys.readouterr().out)["validation/loss"]["mean"]
+    at_20, at_60, newest = losses.values()
+    assert newest == at_60 != at_20
+    rows = {row["step"]: row["validation/loss"] for row in Run.open(unbroken).history()}
+    assert [rows[20], rows[60]] == [at_20, at_60]
+    assert "a run goes on from its newest" in fails(capsys, "resume", unbroken / "checkpoints" / f"{20:010d}")
+    assert "holds no run" in fails(capsys, "evaluate", unbroken / "checkpoints" / f"{30:010d}")
 
 
 def test_resume_tells_what_has_changed_and_exact_refuses(unbroken, tmp_path, capsys):

@@ -32,9 +32,10 @@ def encode(
         recipe: the recipe's file, if the run is of one's own recipe.
         invert: swap dark and bright in images, for ink on paper and a model of white on black.
     """
-    path = out or run / "codes.npy"
-    check_table(path)
+    if out is not None:
+        check_table(out)
     opened = open_run(run, recipe)
+    path = out or opened.run.path / "codes.npy"
     if opened.task.encode is None:
         raise InputError(f"{run}: {opened.config.recipe} is no single autoencoder, and has no code for each example")
     examples = opened.task.read(given, FileOptions(invert))

@@ -23,7 +23,7 @@ def generate(run: RunFolder, /, recipe: RecipeFile = None, options: GenerateOpti
     if opened.task.generate is None:
         raise InputError(f"{run}: {opened.config.recipe}, as it was trained, is no model that generates")
     use_compile_cache()
-    drawn = opened.task.generate(opened.trained(), replace(options, out=options.out or run / "generated"))
+    drawn = opened.task.generate(opened.trained(), replace(options, out=options.out or opened.run.path / "generated"))
     print(drawn.text)
     if drawn.files:
         print(f"kept in {', '.join(map(str, drawn.files))}", file=sys.stderr)

@@ -31,6 +31,8 @@ def resume(
             or another number of cores.
     """
     folder, found = open_recipe(run, recipe)
+    if folder.step is not None:
+        raise InputError(f"{run}: is one saved state; a run goes on from its newest: jaxnets resume {folder.path}")
     config = folder.config
     if patience is not None and duration is None:
         raise InputError(f"patience={patience} is for a longer run; give --duration, too")

@@ -10,11 +10,13 @@ from jaxnets.data import check_alike
 from jaxnets.errors import InputError
 from jaxnets.learner import check_minimizes
 from jaxnets.options import ImageAugmentation
+from jaxnets.options.conditions import changed
 from jaxnets.recipes.recipe import Recipe
 from jaxnets.runs import report
 from jaxnets.runs.console import console
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import plain
+from jaxnets.runs.saving import Saving
 from jaxnets.training.fit import fit
 from jaxnets.transforms.population import fitting_way
 
@@ -38,6 +40,8 @@ class TrainOptions:
     """train on one batch only, to see whether the model can learn at all; nothing is kept"""
     compile_cache: bool = True
     """keep compiled programs in the cache folder, so that the next start is quick"""
+    saving: Saving = Saving()
+    """when the state is saved, and which saved states are kept"""
 
 
 def train(recipe: Recipe, options: TrainOptions) -> int:
@@ -50,16 +54,19 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         os.environ["JAXNETS_COMPILE_CACHE"] = "0"
     if options.overfit_one_batch:
         idle = {"seeds": options.seeds > 1, "dry_run": options.dry_run, "out": options.out is not None}
+        idle |= {field.name: True for field in changed(options.saving, Saving())}
         if refused := [f"--{name.replace('_', '-')}" for name, given in idle.items() if given]:
             raise InputError(f"{', '.join(refused)} changes nothing with --overfit-one-batch; leave one of them out")
         return _overfit(recipe, options.seed)
     run = Run.unused(options.out, recipe.name)
     seeds = tuple(range(options.seed, options.seed + options.seeds))
-    config = RunConfig(recipe.name, plain(recipe.config), seeds, options.population or fitting_way())
+    way = options.population or fitting_way()
+    config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving)
     splits = recipe.load(recipe.config)
     opened = built(run, config, recipe, splits.train.spec)
     report.describe(recipe.name, opened.learner, opened.task.example(opened.spec), splits, config)
     plan = planned(opened, splits)
+    options.saving.check(plan)
     if splits.test is not None:
         check_alike(splits.train, splits.test, "test")
         opened.learner.check(splits.test)

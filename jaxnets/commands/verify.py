@@ -13,11 +13,12 @@ def verify(run: RunFolder, /) -> int:
     Two runs have the same state where their digests are the same. Exits with 1 if a checkpoint is damaged.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or the folder of one checkpoint in it.
     """
-    folder = Run.open(run).checkpoints
+    opened = Run.open(run)
+    folder = opened.checkpoints
     newest, damaged = "", False
-    for step in checkpoint.steps(folder):
+    for step in checkpoint.steps(folder) if opened.step is None else [opened.step]:
         try:
             arrays, _ = checkpoint.read(folder, step)
         except checkpoint.DamagedError as error:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,18 +29,33 @@ class DamagedError(InputError):
     """A checkpoint that is not as it was saved."""
 
 
-def save(folder: Path, step: int, state: Any, facts: dict[str, Any], *, newest: bool = False) -> Path:
+def _none(steps: Iterable[int]) -> Sequence[int]:
+    return ()
+
+
+def save(
+    folder: Path,
+    step: int,
+    state: Any,
+    facts: dict[str, Any],
+    *,
+    newest: bool = False,
+    keep: int = KEEP,
+    also: Callable[[Sequence[int]], Collection[int]] = _none,
+) -> Path:
     """Save ``state`` as ``folder/<step>``, and remove all but the newest checkpoints.
 
     Arrays are written and synced first, under a name that their SHA-256 makes; the manifest that names them is renamed
     into place, and that is the commit. Killed before, the step is as it was: not there, or what it was.
 
     Args:
-        folder: of the checkpoints.
+        folder: of the checkpoints; it is there.
         step: names the checkpoint.
         state: any pytree of arrays.
         facts: JSON values to be kept beside it.
         newest: remove those of later steps.
+        keep: how many are kept.
+        also: which of the others' steps are kept, too.
 
     Raises:
         InputError: if it cannot be written; what was saved before is unharmed.
@@ -48,15 +64,20 @@ def save(folder: Path, step: int, state: Any, facts: dict[str, Any], *, newest: 
     try:
         _write(target, {path: np.asarray(leaf) for path, leaf in paths(state).items()}, facts)
         _sync(folder)
-        found = steps(folder)
-        _remove(folder, [n for n in found if newest and n > step] + [n for n in found if n <= step][:-KEEP])
+        later, old = [n for n in steps(folder) if n > step], [n for n in steps(folder) if n <= step][:-keep]
+        kept = set(also(old))
+        _remove(folder, [*(later if newest else []), *(n for n in old if n not in kept)])
     except (OSError, SafetensorError) as error:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is no longer there; was the run's folder removed, or moved?") from error
+        with suppress(OSError):  # what was written in vain takes no room
+            _sweep(folder)
         raise InputError(f"{target}: cannot be saved: {error}; older checkpoints are unharmed") from error
     return target
 
 
 def _write(target: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    target.mkdir(parents=True, exist_ok=True)
+    target.mkdir(exist_ok=True)
     partial = target / ".state.part"
     save_file(arrays, partial)
     digest = _sha256(partial)
@@ -74,11 +95,15 @@ def _write(target: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -
             other.unlink()
 
 
-def _remove(folder: Path, old: list[int]) -> None:
-    """Remove checkpoints, and what saves and removals that were killed have left behind."""
+def _sweep(folder: Path) -> None:
+    """Remove what saves and removals that were killed, or failed, have left behind."""
     for path in [path for path in folder.iterdir() if path.is_dir()]:
         if path.name.startswith(".") or (path.name.isdigit() and not (path / _MANIFEST).exists()):
             shutil.rmtree(path)
+
+
+def _remove(folder: Path, old: list[int]) -> None:
+    _sweep(folder)
     for step in old:
         removed = (folder / f"{step:010d}").rename(folder / f".{step:010d}.removed")
         shutil.rmtree(removed)
@@ -90,7 +115,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def restore(
-    folder: Path, template: T, part: str = "", older: Mapping[str, np.ndarray] = {}
+    folder: Path, template: T, part: str = "", older: Mapping[str, np.ndarray] = {}, step: int | None = None
 ) -> tuple[T, dict[str, Any]]:
     """Return the newest checkpoint that is sound, or a part of it, as a pytree like ``template``, and its facts.
 
@@ -99,20 +124,22 @@ def restore(
         template: a pytree of arrays or shapes; every leaf must be there with its very shape and dtype, and no other.
         part: path of the part, such as "train"; all of it if empty.
         older: leaves by path that older checkpoints lack, as they are to be taken then.
+        step: of the one that is wanted; no other is taken in its place.
 
     Raises:
         InputError: if there is no checkpoint, none is sound, or its leaves are others; it lists them.
     """
     if not steps(folder):
         raise InputError(f"{folder}: holds no checkpoint")
-    damages = []
-    for step in reversed(steps(folder)):
+    candidates, damages = [step] if step is not None else steps(folder)[::-1], []
+    for candidate in candidates:
         try:
-            arrays, facts = read(folder, step)
+            arrays, facts = read(folder, candidate)
             break
         except DamagedError as damaged:
             damages.append(str(damaged))
-            warn(f"{damaged}; the checkpoint before it is looked at")
+            if candidate != candidates[-1]:
+                warn(f"{damaged}; the checkpoint before it is looked at")
     else:
         raise InputError(f"no checkpoint is sound: {'; '.join(damages)}")
     if part:
@@ -127,7 +154,7 @@ def restore(
         if path in arrays and (arrays[path].shape, arrays[path].dtype) != (leaf.shape, leaf.dtype)
     ]
     if wrong:
-        raise InputError(f"{folder / f'{step:010d}'}: does not fit this run: {'; '.join(wrong[:8])}")
+        raise InputError(f"{folder / f'{candidate:010d}'}: does not fit this run: {'; '.join(wrong[:8])}")
     return jax.tree.unflatten(jax.tree.structure(template), [arrays[path] for path in wanted]), facts
 
 

@@ -22,6 +22,7 @@ from jaxnets.parameters import paths
 from jaxnets.runs import checkpoint
 from jaxnets.runs.environment import environment
 from jaxnets.runs.json_files import from_dict, from_json, plain, to_json
+from jaxnets.runs.saving import Saving
 from jaxnets.training.chunk import run_keys
 from jaxnets.training.plan import Plan, RunState, Skipped
 
@@ -35,12 +36,14 @@ class RunConfig:
         config: every field of the recipe's Config.
         seeds: one for each member that is trained.
         population: how several are trained: one after the other in each step ("map"), or together ("vmap").
+        saving: when the state is saved, and which saved states are kept.
     """
 
     recipe: str
     config: Mapping[str, Any]
     seeds: tuple[int, ...] = (0,)
     population: str = "map"
+    saving: Saving = Saving()
 
     @property
     def seed(self) -> int | tuple[int, ...]:
@@ -52,10 +55,14 @@ class Run:
     """One run's folder.
 
     It holds config.json, spec.json, environment.json, metrics.jsonl, checkpoints, curves.png and result.json.
+
+    Args:
+        path: of the folder.
+        step: the saved state that is meant; the newest if absent.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, step: int | None = None):
+        self.path, self.step = path, step
         self.checkpoints = path / "checkpoints"
 
     @staticmethod
@@ -116,11 +123,13 @@ class Run:
 
     @staticmethod
     def open(path: Path) -> "Run":
-        """Return the run that a folder holds.
+        """Return the run that a folder holds, or whose saved state it holds (``RUN/checkpoints/0000000500``).
 
         Raises:
             InputError: if it holds none.
         """
+        if path.parent.name == "checkpoints" and path.name.isdigit() and path.is_dir():
+            return Run(Run.open(path.parent.parent).path, int(path.name))
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: holds no run (there is no config.json)")
         return Run(path)
@@ -180,7 +189,7 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint keeps beside its arrays: what was asked for, of what data, and where it ran."""
-        return {"config": plain(self.config), "spec": plain(self.spec), "environment": _place()}
+        return {"config": _asked(self.config), "spec": plain(self.spec), "environment": _place()}
 
     def changes(self, facts: Mapping[str, Any]) -> list[str]:
         """Return what is other than a checkpoint's facts say, each with both sides."""
@@ -188,10 +197,10 @@ class Run:
         return [change for name in now if name in facts for change in _differences(name, facts[name], now[name])]
 
     def train_state(self, learner: Learner) -> TrainState:
-        """Return the newest state (once the run has ended, the one that was kept)."""
+        """Return the state that is meant, or the newest (once the run has ended, the one that was kept)."""
         init_key, _ = jax.eval_shape(run_keys, np.asarray(self.config.seed, np.int32))
         shape = jax.eval_shape(learner.init, init_key)
-        return checkpoint.restore(self.checkpoints, shape, part="train")[0]
+        return checkpoint.restore(self.checkpoints, shape, part="train", step=self.step)[0]
 
     def restored(self, plan: Plan) -> tuple[RunState, dict[str, Any]]:
         """Return the newest state, and the facts beside it."""
@@ -215,8 +224,8 @@ class Run:
             state = state.replace(best=state.best.replace(waited=np.zeros_like(state.best.waited)))
         to_json(self.path / "config.json", config)
         (self.path / "result.json").unlink(missing_ok=True)
-        again = {**self.facts(), **facts, "reason": "", "config": plain(config)}  # it ran where it ran
-        checkpoint.save(self.checkpoints, step, state, again, newest=True)
+        again = {**self.facts(), **facts, "reason": "", "config": _asked(config)}  # it ran where it ran
+        checkpoint.save(self.checkpoints, step, state, again, newest=True, also=list)
 
     def cut_history(self, step: int) -> None:
         """Leave out the rows after ``step``, which the resumed run writes again."""
@@ -224,6 +233,11 @@ class Run:
         partial = self.path / ".metrics.jsonl.part"
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
         partial.replace(self.path / "metrics.jsonl")
+
+
+def _asked(config: RunConfig) -> dict[str, Any]:
+    """Return what decides a run's bits."""
+    return {name: value for name, value in plain(config).items() if name != "saving"}
 
 
 def _is_row(row: Any) -> bool:

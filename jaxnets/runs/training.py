@@ -1,7 +1,6 @@
 """Training in a run's folder: every evaluation logged, states saved, the result measured and written."""
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxnets.runs.console import warn
 from jaxnets.runs.environment import peak_memory
 from jaxnets.runs.folder import Run
 from jaxnets.runs.json_files import plain, to_json
+from jaxnets.runs.saving import Saver
 from jaxnets.runs.signals import Interrupted, noted_signals
 from jaxnets.training.evaluation import evaluate
 from jaxnets.training.events import Elapsed, Event, follow
@@ -23,8 +23,6 @@ from jaxnets.training.plan import Plan
 from jaxnets.training.progress import Display
 
 Finish = Callable[[TrainState], tuple[Mapping[str, Sequence[float]], Mapping[str, float], Mapping[str, str]]]
-
-SAVE_SECONDS = 60.0  # between two checkpoints, about: what kill -9 may cost
 
 
 def train(
@@ -55,7 +53,7 @@ def train(
         Interrupted: after SIGINT, SIGTERM or SIGHUP, once the state is saved.
         InputError: if nothing can be saved, or ``exact`` cannot be held.
     """
-    event, given = None, {}
+    event, given, facts = None, {}, None
     if resume:
         step = 0
         if checkpoint.steps(run.checkpoints):
@@ -67,7 +65,10 @@ def train(
                 event = Event("end", state, step, plan.num_steps, {}, *elapsed, reason=facts["reason"])
         run.cut_history(step)
     with noted_signals() as received:
-        event = event or _follow(run, follow(plan, **given), display, watch, received)
+        if event is None:
+            saver = Saver(run.checkpoints, run.config.saving, plan, run.facts(), facts)
+            with saver:
+                event = _follow(run, follow(plan, **given, stops=saver.stops), display, watch, received, saver)
     plots.save_curves(run.path / "curves.png", {run.config.recipe: run.history()})
     result = _result(plan, test, event)
     to_json(run.path / "result.json", result)  # without baselines: what follows may take long, or fail
@@ -97,9 +98,10 @@ def _follow(
     display: Display,
     watch: Callable[[TrainState, int], None],
     received: Sequence[int],
+    saver: Saver,
 ) -> Event:
-    """Show and log the events, save now and then and at the end, and return the last."""
-    saved, event = time.monotonic(), None
+    """Show and log the events, have their states saved, and return the last."""
+    event = None
     with (run.path / "metrics.jsonl").open("a") as log:
         for event in events:
             display.show(event)
@@ -110,11 +112,7 @@ def _follow(
             if event.kind in ("compiling", "skipped"):  # an evaluation may be due at the step that it stands at
                 continue
             interrupted = bool(received)
-            if interrupted or event.kind == "end" or time.monotonic() - saved > SAVE_SECONDS:
-                elapsed = event.seconds, event.compile_seconds, event.wait_seconds
-                facts = {"elapsed": elapsed, "reason": event.reason, **run.facts()}
-                checkpoint.save(run.checkpoints, event.step, event.run_state, facts)
-                saved = time.monotonic()
+            saver.see(event, last=interrupted or event.kind == "end")
             if interrupted and event.kind != "end":
                 raise Interrupted(received[0], event.step)
     assert event is not None

@@ -128,6 +128,7 @@ def follow(
     resume: RunState | None = None,
     elapsed: Elapsed = Elapsed(),
     on_device: bool | None = None,
+    stops: Sequence[int] = (),
 ) -> Iterator[Event]:
     """Train as planned, and yield events as ``events`` does.
 
@@ -136,6 +137,7 @@ def follow(
         resume: the ``run_state`` to go on from.
         elapsed: how long the run took before.
         on_device: as in ``events``.
+        stops: there is an event at each multiple of so many steps, too.
     """
     use_compile_cache()
     feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order)
@@ -145,7 +147,7 @@ def follow(
     yield loop.event("compiled")
     reason = loop.stop_reason()
     while not reason:
-        until = loop.step - loop.step % plan.every + plan.every
+        until = min(loop.step - loop.step % every + every for every in (plan.every, *stops))
         for note in loop.advance(until if plan.num_steps is None else min(until, plan.num_steps)):
             yield loop.event("skipped", reason=note)
         row = loop.metrics(values_of(loop.run.sums), "train/")
