@@ -20,10 +20,10 @@ from .learners.autoencoding import variational as variational
 from .learners.sequences import autoregressive as autoregressive
 from .learners.sequences import sequence_to_sequence as sequence_to_sequence
 from .learners.supervised import supervised as supervised
+from .linen import linen_network as linen_network
 from .metrics import Metric as Metric
 from .network import Coded as Coded
 from .network import Network as Network
-from .network import linen_network as linen_network
 from .network import network as network
 from .network import reshaped as reshaped
 from .network import standardized as standardized

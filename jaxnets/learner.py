@@ -110,6 +110,18 @@ class Learner(NamedTuple):
     descent: Descent | None = None
 
 
+def inputs_of(batch: Batch) -> Any:
+    """Return the inputs of a batch or a data set: an array or, of several parts ("inputs/a", "inputs/b"), a dict."""
+    return gathered(batch)["inputs"]
+
+
+def gathered(batch: Batch) -> dict[str, Any]:
+    """Return the arrays of a batch or a data set, its inputs of several parts ("inputs/a", "inputs/b") as one dict."""
+    whole = {name: array for name, array in batch.items() if not name.startswith("inputs/")}
+    parts = {name.removeprefix("inputs/"): array for name, array in batch.items() if name.startswith("inputs/")}
+    return {"inputs": parts} | whole if parts else whole
+
+
 def following(descent: Descent) -> Step:
     """Return the step that computes a gradient and updates by it."""
 

@@ -1,20 +1,19 @@
-"""A model as two pure functions: the one place where Flax modules are split and merged."""
+"""A model as two pure functions: the one place where Flax' NNX modules are split and merged."""
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen, nnx, struct
+from flax import nnx, struct
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.parameters import path_name, paths
+from jaxnets.modes import WATCH, CallWith, arguments, freezing_part, held, rest, switches
+from jaxnets.parameters import paths
 
 Key = jax.Array
 PyTree = Any
@@ -46,35 +45,38 @@ class Network(NamedTuple):
     check: Callable[[np.ndarray], None] = lambda inputs: None
 
 
-def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Network:
+def network(build: Callable[..., nnx.Module], *args: Any, call_with: CallWith | None = None, **kwargs: Any) -> Network:
     """Return the module that ``build(*args, **kwargs, rngs=...)`` makes, as a pure ``Network``.
 
     Args:
         build: an ``nnx.Module`` class, the user's own too, or a function that returns a module.
         *args: handed to ``build``.
+        call_with: ``call_with(train)``, the keywords that the module is called with, trained or not. By default those
+            of ``train``, ``training``, ``is_training``, ``deterministic``, ``use_running_average``, ``inference``,
+            ``enable_dropout`` that it takes say which of the two it is.
         **kwargs: handed to ``build``.
 
     Returns:
-        The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable
-        (such as batch statistics) but random-number streams: those are made anew from ``key`` at each call, whether
-        the module takes ``rngs`` when called or keeps them inside. Its ``check`` is the module's, if it has one. What
-        the module's ``__call__`` takes of ``train``, ``training``, ``is_training``, ``deterministic`` and
-        ``use_running_average`` says whether it is trained. Parameters go by their names, whatever their order.
+        The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable or
+        array (such as batch statistics, a table of positions) but random-number streams: those are made anew from
+        ``key`` at each call, whether the module takes ``rngs`` when called or keeps them inside. Its ``check`` is the
+        module's, if it has one. Both go by their names, whatever their order. ``inputs`` of several parts go to a
+        module's arguments: a dict by their names, if it has them all, a tuple by position.
 
     Raises:
-        InputError: by ``apply``, if parameters are missing or left over; it lists them.
+        InputError: if the module takes a keyword that looks as if it said whether it is trained, and is none of those;
+            by ``apply``, if parameters are missing or left over; it lists them.
         ValueError: by ``apply``, if ``train`` is set for a module that keeps random streams and ``key`` is missing.
     """
 
     def create(key: Key) -> nnx.Module:
-        return build(*args, **kwargs, rngs=nnx.Rngs(key))
+        return _with_arrays(build(*args, **kwargs, rngs=nnx.Rngs(key)))
 
-    abstract = nnx.eval_shape(lambda: create(jax.random.key(0)))
-    graph, named, streams, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
-    named, streams = nnx.to_pure_dict(named), nnx.to_pure_dict(streams)
-    switches = _switches(type(abstract))
+    abstract, graph, (named, streams, named_state) = _shaped(create)
+    kind = type(abstract)
+    mode = switches(kind, call_with)
     # nnx.Sequential hands keywords on to the layers that take them; in its newer versions it names none itself.
-    takes_rngs = isinstance(abstract, nnx.Sequential) or _accepts(type(abstract).__call__, "rngs")
+    takes_rngs = isinstance(abstract, nnx.Sequential) or "rngs" in inspect.signature(kind.__call__).parameters
 
     @jax.jit
     def init(key: Key) -> tuple[PyTree, PyTree]:
@@ -85,63 +87,27 @@ def network(build: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> Netw
         params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
     ) -> tuple[Any, PyTree]:
         if train and key is None and jax.tree.leaves(streams):
-            raise ValueError(f"key=None, but {type(abstract).__name__} draws random numbers in training; pass a key")
+            raise ValueError(f"key=None, but {kind.__name__} draws random numbers in training; pass a key")
         params, model_state = jax.tree.map(jnp.asarray, (params, model_state))  # NumPy arrays would be written in place
-        params, frozen = _held(_by_name(params, named))
+        params, frozen = held(_by_name(params, named, "parameters"))
+        model_state = _by_name(model_state, named_state, "model's state")
         module = nnx.merge(graph, params, model_state, _fresh_streams(streams, key))
         if train:
             module.train()
             if frozen is not None:
-                _rest(module, params, frozen)
+                rest(module, params, frozen)
         else:
             module.eval()
-        if watch := _WATCH.get():
+        if watch := WATCH.get():
             watch(module)
-        rngs = {"rngs": None if key is None else nnx.Rngs(key)} if takes_rngs else {}
-        outputs = module(inputs, **rngs, **{name: train == on for name, on in switches.items()})
+        given, keywords = arguments(kind, inputs)
+        if takes_rngs:
+            keywords["rngs"] = None if key is None else nnx.Rngs(key)
+        outputs = module(*given, **keywords, **mode(train))
         *_, new_state = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
         return outputs, nnx.to_pure_dict(new_state)
 
     return Network(init, apply, getattr(abstract, "check", lambda inputs: None))
-
-
-def linen_network(module: linen.Module, example: PyTree) -> Network:
-    """Return a Flax Linen module as a pure ``Network``.
-
-    Args:
-        module: the module. If its ``__call__`` takes ``train``, ``training``, ``is_training``, ``deterministic`` or
-            ``use_running_average``, it is told which of the two it is. Its random streams of any name have keys.
-        example: inputs of the right shape and dtype (arrays or ``jax.ShapeDtypeStruct``), from which Linen infers the
-            shapes of the parameters.
-    """
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
-
-    switches = _switches(type(module))
-
-    def mode(train: bool) -> dict[str, Any]:
-        return {name: train == on for name, on in switches.items()}
-
-    @jax.jit
-    def init(key: Key) -> tuple[PyTree, PyTree]:
-        model_state = dict(module.init(key, zeros, **mode(train=False)))
-        return model_state.pop("params", {}), model_state
-
-    def apply(
-        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Any, PyTree]:
-        params, frozen = _held(params)
-        train = train and not (frozen and all(map(frozen, paths(params))))
-        outputs, changed = module.apply(
-            {"params": params, **model_state},
-            inputs,
-            # Streams of other names are drawn, by Linen's rule, from "params".
-            rngs={} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)},
-            mutable=list(model_state) if train else [],
-            **mode(train),
-        )
-        return outputs, {**model_state, **changed}
-
-    return Network(init, apply)
 
 
 def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) -> Network:
@@ -212,98 +178,63 @@ def named(name: str, network: Network) -> Network:
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
     ) -> tuple[Any, PyTree]:
-        if (frozen := _FROZEN.get()) is None:
-            return network.apply(params, model_state, inputs, train=train, key=key)
-        with freezing(lambda path: frozen(f"{name}/{path}")):
+        with freezing_part(name):
             return network.apply(params, model_state, inputs, train=train, key=key)
 
     return network._replace(apply=apply)
 
 
-_FROZEN: ContextVar[Callable[[str], bool] | None] = ContextVar("frozen", default=None)
+def _shaped(create: Callable[[Key], nnx.Module]) -> tuple[nnx.Module, Any, list[PyTree]]:
+    """Return the module with shapes for arrays, and what it is made of: its graph, parameters, streams and state."""
+    graphs = []
+
+    def split(key: Key) -> list[Any]:
+        graph, *states = nnx.split(create(key), nnx.Param, nnx.RngState, ...)
+        graphs.append(graph)
+        return states
+
+    states = jax.eval_shape(split, jax.random.key(0))
+    return nnx.merge(graphs[0], *states), graphs[0], list(map(nnx.to_pure_dict, states))
 
 
-@contextmanager
-def freezing(frozen: Callable[[str], bool]) -> Iterator[None]:
-    """Hold parameters fixed where networks are applied inside this context, while it is traced.
+def _with_arrays(module: nnx.Module) -> nnx.Module:
+    """Return the module, its arrays that are no variables taken for data, as outside of a trace.
 
-    They get no gradient, and modules all of whose parameters are fixed are in evaluation mode: their dropout is off,
-    and their batch statistics are used as they are. (Of a Linen module, the latter only if all of it is fixed.)
-
-    Args:
-        frozen: says of a parameter's path whether it is fixed.
+    Inside of one, Flax knows them only as variables, and would keep a tracer as if it were a setting.
     """
-    token = _FROZEN.set(frozen)
-    try:
-        yield
-    finally:
-        _FROZEN.reset(token)
+    for _, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.Pytree):
+            for name, value in list(vars(node).items()):
+                if isinstance(value, jax.Array):
+                    setattr(node, name, nnx.data(value))
+    return module
 
 
-def _held(params: PyTree) -> tuple[PyTree, Callable[[str], bool] | None]:
-    """Return the params, fixed ones without a gradient, and what says which those are."""
-    if (frozen := _FROZEN.get()) is None:
-        return params, None
-
-    def hold(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        return lax.stop_gradient(leaf) if frozen(path_name(path)) else leaf
-
-    return jax.tree_util.tree_map_with_path(hold, params), frozen
-
-
-def _rest(module: nnx.Module, params: PyTree, frozen: Callable[[str], bool]) -> None:
-    """Put the modules all of whose parameters are fixed into evaluation mode."""
-    names = list(paths(params))
-    for path, child in nnx.iter_modules(module):
-        prefix = "".join(f"{part}/" for part in path)
-        own = [name for name in names if name.startswith(prefix)]
-        if own and all(map(frozen, own)):
-            child.eval()
-
-
-_WATCH: ContextVar[Callable[[nnx.Module], None] | None] = ContextVar("watch", default=None)
-
-
-@contextmanager
-def watching(watch: Callable[[nnx.Module], None]) -> Iterator[None]:
-    """Call ``watch(module)`` on each module that ``apply`` merges inside this context, before it is called."""
-    token = _WATCH.set(watch)
-    try:
-        yield
-    finally:
-        _WATCH.reset(token)
-
-
-def _accepts(function: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(function).parameters
-
-
-def _switches(kind: type) -> dict[str, bool]:
-    """Return the keywords by which a module is told that it is trained, each with its value when it is."""
-    known = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
-    return {name: on for name, on in known.items() if _accepts(kind.__call__, name)}
-
-
-def _by_name(params: PyTree, wanted: PyTree) -> PyTree:
-    """Return the parameters in the structure that a module has, each by its name."""
+def _by_name(tree: PyTree, wanted: PyTree, what: str) -> PyTree:
+    """Return arrays in the structure that a module has, each by its name."""
     structure = jax.tree.structure(wanted)
-    if jax.tree.structure(params) == structure:
-        return params
-    given, names = paths(params), list(paths(wanted))
+    if jax.tree.structure(tree) == structure:
+        return tree
+    given, names = paths(tree), list(paths(wanted))
     missing, left_over = [name for name in names if name not in given], [name for name in given if name not in names]
     if missing or left_over:
         lists = [f"{what} {', '.join(found[:8])}" for what, found in (("lack", missing), ("have", left_over)) if found]
-        raise InputError(f"the parameters {' and '.join(lists)}{', which the module has not' * bool(left_over)}")
+        raise InputError(f"the {what} {' and '.join(lists)}{', which the module has not' * bool(left_over)}")
     return structure.unflatten([given[name] for name in names])
 
 
 def _fresh_streams(streams: Mapping[str, Any], key: Key | None) -> PyTree:
-    """Return values for a module's random streams: each its own key, folded from ``key``, and a count of zero."""
+    """Return values for a module's random streams: each its own key, folded from ``key``, and a count of zero.
+
+    A stream of stacked layers has a key for each.
+    """
     leaves, structure = jax.tree.flatten(streams)
     key = jax.random.key(0) if key is None else key
-    return structure.unflatten(
-        jax.random.fold_in(key, i)
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else jnp.zeros(leaf.shape, leaf.dtype)
-        for i, leaf in enumerate(leaves)
-    )
+
+    def fresh(i: int, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        own = jax.random.fold_in(key, i)
+        return jax.random.split(own, leaf.shape) if leaf.shape else own
+
+    return structure.unflatten([fresh(i, leaf) for i, leaf in enumerate(leaves)])

@@ -8,7 +8,8 @@ import numpy as np
 from flax import nnx
 
 from jaxnets.learner import Learner
-from jaxnets.network import Network, PyTree, num_parameters, watching
+from jaxnets.modes import watching
+from jaxnets.network import Network, PyTree, num_parameters
 
 
 class Layer(NamedTuple):

@@ -12,7 +12,7 @@ import jaxnets
 
 ROOT = Path(jaxnets.__file__).parent
 # The files at the top that are the contract; each folder, and cli.py, is a part of its own.
-CONTRACT = {"network", "learner", "losses", "metrics", "parameters", "summary"}
+CONTRACT = {"network", "linen", "modes", "learner", "losses", "metrics", "parameters", "summary"}
 # Each part, and the parts that it may import, downwards only; "errors" is open to all.
 ARROWS = {
     "nn": set(),

@@ -69,10 +69,11 @@ class Data(Mapping[str, np.ndarray]):
     """Arrays of equally many examples, by name: ``Data(inputs=x, labels=y)``.
 
     float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers, those of one data
-    set: ``like`` gives another its. Columns of a table of pandas keep their names. By an array named "lengths", [N],
-    rows of like length make up the batches of training; "weights", [N], say how much each counts, and a "mask", [N],
-    which do. Memory-mapped arrays of up to 32 bits a number, in the machine's byte order, stay in their files, though
-    not in ``take`` and ``split``.
+    set: ``like`` gives another its. Columns of a table of pandas keep their names. Inputs of several parts are a dict,
+    ``Data(inputs={"a": a, "b": b})``, kept as "inputs/a" and "inputs/b". By an array named "lengths", [N], rows of like
+    length make up the batches of training; "weights", [N], say how much each counts, and a "mask", [N], which do.
+    Memory-mapped arrays of up to 32 bits a number, in the machine's byte order, stay in their files, though not in
+    ``take`` and ``split``.
 
     Args:
         classes: names of the classes of "labels", in the order of their numbers; of text labels the sorted names.
@@ -92,6 +93,7 @@ class Data(Mapping[str, np.ndarray]):
         known: Mapping[str, Mapping[str, Any]] | None = None,
         **arrays: Any,
     ):
+        arrays = _flat(arrays)
         for name, array in arrays.items():
             if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
                 raise InputError(f"{name}: {np.ma.count_masked(array)} numbers are masked; fill or remove them first")
@@ -115,7 +117,11 @@ class Data(Mapping[str, np.ndarray]):
         self.known = known
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Return the named array, [N, ...]."""
+        """Return the named array, [N, ...]; of one that has several parts, a dict of them."""
+        if name not in self._columns:
+            parts: Any = {key.removeprefix(f"{name}/"): a for key, a in self.items() if key.startswith(f"{name}/")}
+            if parts:
+                return parts
         return self._columns[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -239,6 +245,14 @@ def classes_of(data: Data | Spec) -> tuple[str, ...]:
     if isinstance(data, Data):
         return data.classes
     return data.columns["labels"].classes if "labels" in data.columns else ()
+
+
+def _flat(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays, those of several parts as one for each part."""
+    flat: dict[str, Any] = {}
+    for name, array in arrays.items():
+        flat |= {f"{name}/{part}": a for part, a in array.items()} if isinstance(array, Mapping) else {name: array}
+    return flat
 
 
 def features_of(data: Data | Spec, name: str) -> tuple[str, ...]:

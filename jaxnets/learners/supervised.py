@@ -11,7 +11,20 @@ import optax
 
 from jaxnets import losses
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Descent, Gradient, Initial, Learner, Sums, TrainState, begin, check_key, following
+from jaxnets.learner import (
+    Batch,
+    Descent,
+    Gradient,
+    Initial,
+    Learner,
+    Sums,
+    TrainState,
+    begin,
+    check_key,
+    following,
+    gathered,
+    inputs_of,
+)
 from jaxnets.learners.arrays import COUNTING, check_counting, check_names, counted
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import Metric, mean_of, per_example
@@ -26,8 +39,9 @@ def supervised(
 ) -> Learner:
     """Return the learner that fits ``network`` to labels: one loss, one gradient, one update a step.
 
-    Batches hold "inputs", "labels" and, optionally, "mask" (which rows count, 0 or 1) and "weights" (how much each row
-    counts, from 0 up). The mean over the rows of weight times loss is minimised; metrics are weighted means.
+    Batches hold "inputs" (or, of several parts, "inputs/a", "inputs/b", a dict for the network), "labels" and,
+    optionally, "mask" (which rows count, 0 or 1) and "weights" (how much each row counts, from 0 up). The mean over the
+    rows of weight times loss is minimised; metrics are weighted means.
 
     Args:
         network: the model.
@@ -51,7 +65,7 @@ def supervised(
     def objective(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key
     ) -> tuple[jax.Array, tuple[PyTree, Sums, jax.Array]]:
-        outputs, model_state = network.apply(params, model_state, batch["inputs"], train=True, key=key)
+        outputs, model_state = network.apply(params, model_state, inputs_of(batch), train=True, key=key)
         outputs, weights = _at_least_float32(outputs), row_weights(batch)
         values = loss(outputs, batch["labels"])
         sums = {"loss": mean_of(values, weights)} | _measured(in_training, outputs, batch["labels"], weights)
@@ -70,7 +84,7 @@ def supervised(
         return _at_least_float32(network.apply(state.params, state.model_state, inputs)[0])
 
     def evaluate(state: TrainState, batch: Batch) -> Sums:
-        return _measured(measured, predict(state, batch["inputs"]), batch["labels"], row_weights(batch))
+        return _measured(measured, predict(state, inputs_of(batch)), batch["labels"], row_weights(batch))
 
     @lru_cache(maxsize=8)
     def outputs_of(structure: Any, leaves: tuple[tuple[tuple[int, ...], Any], ...]) -> Any:
@@ -78,9 +92,10 @@ def supervised(
         batch = structure.unflatten([jax.ShapeDtypeStruct((2, *shape), dtype) for shape, dtype in leaves])
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
         jax.eval_shape(evaluate, state, batch)
-        return jax.eval_shape(predict, state, batch["inputs"])
+        return jax.eval_shape(predict, state, inputs_of(batch))
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
+        arrays = gathered(arrays)
         check_names(arrays, ("inputs", "labels"), COUNTING)
         check_counting(arrays)
         network.check(arrays["inputs"])

@@ -117,8 +117,11 @@ def evaluate(
 def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int | None = None) -> Any:
     """Return the learner's outputs for inputs [N, ...]: [N, ...], or [members, N, ...] for a population.
 
-    Inputs and outputs may each be several arrays, in a pytree such as ``Coded`` or ``Autoencoded``.
+    Inputs and outputs may each be several arrays, in a pytree such as a dict, ``Coded`` or ``Autoencoded``; a list is
+    one array.
     """
+    if isinstance(inputs, list):
+        inputs = np.asarray(inputs)
     leaves, structure = jax.tree.flatten(inputs)
     arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
     number = len(arrays["0"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxnets.learner import Batch, Learner, TrainState, check_single, with_training
+from jaxnets.learner import Batch, Learner, TrainState, check_single, inputs_of, with_training
 from jaxnets.network import Key
 
 Augment = Callable[[Key, jax.Array], jax.Array]
@@ -18,7 +18,7 @@ def augmented(learner: Learner, augment: Augment) -> Learner:
         def train(state: TrainState, batch: Batch, key: Key) -> Any:
             check_single(state, "augmented")
             augment_key, key = jax.random.split(key)
-            return function(state, {**batch, "inputs": augment(augment_key, batch["inputs"])}, key)
+            return function(state, {**batch, "inputs": augment(augment_key, inputs_of(batch))}, key)
 
         return train
 

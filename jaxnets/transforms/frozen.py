@@ -7,7 +7,8 @@ import jax
 
 from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, check_single, started, with_training
-from jaxnets.network import Key, PyTree, freezing
+from jaxnets.modes import freezing
+from jaxnets.network import Key, PyTree
 from jaxnets.parameters import matches, matching
 
 
