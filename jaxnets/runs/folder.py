@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ from jaxnets.runs.json_files import from_dict, from_json, plain, to_json
 from jaxnets.runs.saving import Saving
 from jaxnets.training.chunk import run_keys
 from jaxnets.training.plan import Plan, RunState, Skipped
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Say of an error of the system, such as a full disk, that a run's folder cannot be written."""
+    try:
+        yield
+    except BrokenPipeError:  # of what is printed
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error}; what was saved before is unharmed") from error
 
 
 @dataclass(frozen=True)
@@ -89,21 +100,21 @@ class Run:
         Raises:
             InputError: if another process holds it, which is named, or it cannot be made.
         """
-        try:
+        with written(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written: {error}") from error
+            lock = (self.path / ".lock").open("ab+", buffering=0)
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 lock.seek(0)
-                holder = lock.read() or "another process"
+                holder = lock.read().decode(errors="replace") or "another process"
                 raise InputError(f"{self.path}: {holder} trains in it; wait until it has ended, or stop it") from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
+            except OSError as error:  # a file system without locks
+                raise InputError(f"{self.path}: cannot be locked: {error}; name an --out on a local disk") from error
+            with suppress(OSError):  # on a full disk the holder has no name
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
 
     def create(self, config: RunConfig, splits: Splits) -> None:
@@ -113,13 +124,11 @@ class Run:
             InputError: if it cannot be written, or the folder has come to hold a run meanwhile.
         """
         Run.unused(self.path, config.recipe)
-        try:
+        with written(self.path):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             to_json(self.path / "spec.json", splits.train.spec)
             to_json(self.path / "environment.json", environment() | {"data": splits.fingerprint})
             to_json(self.path / "config.json", config)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written: {error}") from error
 
     @staticmethod
     def open(path: Path) -> "Run":
@@ -222,8 +231,9 @@ class Run:
         step = int(np.ravel(np.max(state.train.step))[0])  # before the last, where the best were kept
         if state.best is not None:  # patience begins anew
             state = state.replace(best=state.best.replace(waited=np.zeros_like(state.best.waited)))
-        to_json(self.path / "config.json", config)
-        (self.path / "result.json").unlink(missing_ok=True)
+        with written(self.path):
+            to_json(self.path / "config.json", config)
+            (self.path / "result.json").unlink(missing_ok=True)
         again = {**self.facts(), **facts, "reason": "", "config": _asked(config)}  # it ran where it ran
         checkpoint.save(self.checkpoints, step, state, again, newest=True, also=list)
 
@@ -231,8 +241,9 @@ class Run:
         """Leave out the rows after ``step``, which the resumed run writes again."""
         rows = [row for row in self.history() if row["step"] <= step]
         partial = self.path / ".metrics.jsonl.part"
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        partial.replace(self.path / "metrics.jsonl")
+        with written(self.path):
+            partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            partial.replace(self.path / "metrics.jsonl")
 
 
 def _asked(config: RunConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jaxnets.network import num_parameters
 from jaxnets.runs import checkpoint, plots
 from jaxnets.runs.console import warn
 from jaxnets.runs.environment import peak_memory
-from jaxnets.runs.folder import Run
+from jaxnets.runs.folder import Run, written
 from jaxnets.runs.json_files import plain, to_json
 from jaxnets.runs.saving import Saver
 from jaxnets.runs.signals import Interrupted, noted_signals
@@ -69,12 +69,14 @@ def train(
             saver = Saver(run.checkpoints, run.config.saving, plan, run.facts(), facts)
             with saver:
                 event = _follow(run, follow(plan, **given, stops=saver.stops), display, watch, received, saver)
-    plots.save_curves(run.path / "curves.png", {run.config.recipe: run.history()})
-    result = _result(plan, test, event)
-    to_json(run.path / "result.json", result)  # without baselines: what follows may take long, or fail
-    metrics, result["baselines"], result["about"] = ({}, {}, {}) if diverged(result) else finish(event.run_state.train)
-    result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
-    to_json(run.path / "result.json", result)
+    with written(run.path):
+        plots.save_curves(run.path / "curves.png", {run.config.recipe: run.history()})
+        result = _result(plan, test, event)
+        to_json(run.path / "result.json", result)  # without baselines: what follows may take long, or fail
+        made = ({}, {}, {}) if diverged(result) else finish(event.run_state.train)
+        metrics, result["baselines"], result["about"] = made
+        result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
+        to_json(run.path / "result.json", result)
     return result
 
 
@@ -102,7 +104,7 @@ def _follow(
 ) -> Event:
     """Show and log the events, have their states saved, and return the last."""
     event = None
-    with (run.path / "metrics.jsonl").open("a") as log:
+    with written(run.path), (run.path / "metrics.jsonl").open("a") as log:
         for event in events:
             display.show(event)
             if event.kind == "evaluation":
