@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -190,9 +191,11 @@ def test_nothing_is_saved_between_a_bad_step_and_the_evaluation_after_it(splits,
         jn.Event("skipped", state, 10, 40, reason="left out step 10"),
         jn.Event("evaluation", state, 10, 40, {"step": 10}),
     ]
+    saved = []
+    saver = SimpleNamespace(see=lambda event, last: saved.append(event.kind))
     with pytest.raises(Interrupted):
-        train.__globals__["_follow"](run, iter(happened), QUIET, lambda state, step: None, [2])
-    assert [row["step"] for row in run.history()] == [10]
+        train.__globals__["_follow"](run, iter(happened), QUIET, lambda state, step: None, [2], saver)
+    assert saved == ["evaluation"] and [row["step"] for row in run.history()] == [10]
 
 
 def test_killed_before_the_first_checkpoint(splits, unbroken, tmp_path):
