@@ -45,6 +45,15 @@ class Column:
     tokenizer: str = ""
     step: str = ""
 
+    def __post_init__(self):
+        """Check what a file may say that is not so."""
+        try:
+            good = np.dtype(self.dtype).kind in "biuf" and min(self.shape, default=0) >= 0
+        except (TypeError, ValueError, SyntaxError):
+            good = False
+        if not good:
+            raise InputError(f"a column of dtype {self.dtype!r} and shape {self.shape}: there are no such arrays")
+
     @property
     def example(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype of one example, as JAX takes them."""
