@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same_bits, quick, small_learner
+from helpers import assert_same_bits, fails, quick, small_learner
 
 import jaxnets as jn
 from jaxnets import cli
@@ -291,3 +291,30 @@ def test_a_process_that_is_stopped_says_how_to_go_on(number, tmp_path, capsys):
     assert without_time(ends[0].history()) == without_time(ends[1].history())
     digests = {checkpoint.digest(checkpoint.read(run.checkpoints, 4000)[0]) for run in ends}
     assert len(digests) == 1
+
+
+SERIES = ["--history", "12", "--horizon", "3", "--season", "6", "--batch-size", "16", "--duration", "20"]
+
+
+@pytest.mark.slow
+def test_data_that_were_here_are_found_from_elsewhere_and_moved_ones_by_their_new_name(tmp_path, monkeypatch, capsys):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir(), elsewhere.mkdir()
+    values = np.random.default_rng(0).normal(size=300)
+    (here / "series.csv").write_text("time,a\n" + "".join(f"{i},{value:.4f}\n" for i, value in enumerate(values)))
+    monkeypatch.chdir(here)
+    assert cli.main(["train", "forecast-linear", "--data", "series.csv", *SERIES, "--out", "run"]) == 0
+    (here / "run" / "result.json").unlink()
+    monkeypatch.chdir(elsewhere)
+    assert cli.main(["resume", str(here / "run"), "--exact"]) == 0
+    (here / "series.csv").rename(elsewhere / "moved.csv")
+    (elsewhere / "other.csv").write_text((elsewhere / "moved.csv").read_text().replace("\n5,", "\n5,1"))
+    for command in ("evaluate", "resume"):
+        (here / "run" / "result.json").unlink(missing_ok=True)
+        message = f"its data were {here}/series.csv, which is no longer there; say where: --data PATH"
+        assert message in fails(capsys, command, here / "run")
+        assert "are not those that the run began with" in fails(capsys, command, here / "run", "--data", "other.csv")
+        exact = ["--exact"] * (command == "resume")
+        assert cli.main([command, str(here / "run"), "--data", "moved.csv", *exact]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", str(here / "run")]) == 0

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from jaxnets import recipes
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
-from jaxnets.options import TrainingConfig
+from jaxnets.options import DataConfig, TrainingConfig, with_data
 from jaxnets.recipes.recipe import Recipe, find
 from jaxnets.runs import report
 from jaxnets.runs.console import console
@@ -89,6 +89,30 @@ def open_run(path: Path, file: Path | None) -> Opened:
     """Return the run in a folder, with its learner and its task."""
     run, recipe = open_recipe(path, file)
     return built(run, run.config, recipe, run.spec)
+
+
+def data_again(run: Run, recipe: Recipe, moved: str | None) -> tuple[Recipe, Splits]:
+    """Return the recipe, with the place of its data, and the data that the run began with.
+
+    Args:
+        run: the run.
+        recipe: its recipe, with its own config.
+        moved: where its data are now; where they were, if absent.
+
+    Raises:
+        InputError: if they are not there, or are others.
+    """
+    groups = [group for group in vars(recipe.config).values() if isinstance(group, DataConfig)]
+    if moved is not None:
+        if not groups:
+            raise InputError(f"data={moved!r} changes nothing: {recipe.name} has no --data")
+        there = with_data(recipe.config, lambda group: replace(group, data=moved, data_dir=None).absolute())
+        recipe = recipe._replace(config=there)
+    elif gone := [group.data for group in groups if Path(group.data).is_absolute() and not Path(group.data).exists()]:
+        raise InputError(f"{run.path}: its data were {gone[0]}, which is no longer there; say where: --data PATH")
+    splits = recipe.load(recipe.config)
+    run.check_data(splits)
+    return recipe, splits
 
 
 def planned(opened: Opened, splits: Splits) -> Plan:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from jaxnets.commands.opening import RecipeFile, RunFolder, built, open_recipe, planned, run_to_the_end
+from jaxnets.commands.opening import RecipeFile, RunFolder, built, data_again, open_recipe, planned, run_to_the_end
 from jaxnets.errors import InputError
 from jaxnets.options import TrainingConfig
 from jaxnets.runs import report
@@ -17,6 +17,7 @@ def resume(
     recipe: RecipeFile = None,
     duration: str | None = None,
     patience: int | None = None,
+    data: str | None = None,
     exact: bool = False,
 ) -> int:
     """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
@@ -27,6 +28,7 @@ def resume(
         duration: train longer than was asked for at first: the whole run's new length (1500, 40ep). Schedules are then
             those of the longer run.
         patience: with --duration: the longer run's patience, for one that stopped early.
+        data: where the run's data are now, if they have moved; other data are refused.
         exact: refuse to go on where the bits may be others than an unbroken run's: with another config, other versions
             or another number of cores.
     """
@@ -39,12 +41,12 @@ def resume(
     if duration is not None:
         training = _longer(folder, found.config.training, duration, patience)
         found = found._replace(config=replace(found.config, training=training))
-        config = replace(config, config=plain(found.config))
     elif folder.result:
         console.print(f"{run} has ended: {folder.result['stop_reason']}; --duration trains longer")
         return 0
-    splits = found.load(found.config)
-    folder.check_data(splits)
+    found, splits = data_again(folder, found, data)
+    if duration is not None or data is not None:
+        config = replace(config, config=plain(found.config))
     opened = built(folder, config, found, folder.spec)
     report.describe(found.name, opened.learner, opened.task.example(opened.spec), splits, config)
     plan = planned(opened, splits)
@@ -59,6 +61,8 @@ def resume(
     with folder.held():
         if duration is not None:
             folder.lengthen(config, plan)
+        elif data is not None:
+            folder.rewrite(config)
         return run_to_the_end(opened, plan, splits, resume=True, exact=exact)
 
 

@@ -9,7 +9,7 @@ from jaxnets.commands.opening import built, planned, run_to_the_end
 from jaxnets.data import check_alike
 from jaxnets.errors import InputError
 from jaxnets.learner import check_minimizes
-from jaxnets.options import ImageAugmentation
+from jaxnets.options import DataConfig, ImageAugmentation, with_data
 from jaxnets.options.conditions import changed
 from jaxnets.recipes.recipe import Recipe
 from jaxnets.runs import report
@@ -59,6 +59,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
             raise InputError(f"{', '.join(refused)} changes nothing with --overfit-one-batch; leave one of them out")
         return _overfit(recipe, options.seed)
     run = Run.unused(options.out, recipe.name)
+    recipe = recipe._replace(config=with_data(recipe.config, DataConfig.absolute))  # it may be resumed from elsewhere
     seeds = tuple(range(options.seed, options.seed + options.seeds))
     way = options.population or fitting_way()
     config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving)

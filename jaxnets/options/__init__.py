@@ -10,6 +10,7 @@ from jaxnets.options.data import (
     SeriesData,
     TextData,
     TranslationData,
+    with_data,
 )
 from jaxnets.options.generation import GenerateOptions
 from jaxnets.options.metrics import ClassMetrics
@@ -45,4 +46,5 @@ __all__ = [
     "make_optimizer",
     "only",
     "optimizer_for",
+    "with_data",
 ]

@@ -1,8 +1,9 @@
 """Where a recipe's data come from: a named data set, or a user's own files. One group of flags for each kind."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,6 +22,18 @@ class DataConfig:
     """a named data set, or the path of one's own"""
     data_dir: Path | None = None
     """where a named data set's files are; else JAXNETS_DATA, else the cache folder, into which they are fetched"""
+
+    def absolute(self) -> Self:
+        """Return the same, with the path of files here as it can be found from elsewhere."""
+        here = self.data not in named.NAMED and Path(self.data).exists()
+        data = str(Path(self.data).absolute()) if here else self.data
+        return replace(self, data=data, data_dir=self.data_dir and self.data_dir.absolute())
+
+
+def with_data(config: Any, change: Callable[[DataConfig], DataConfig]) -> Any:
+    """Return a recipe's config with its groups of data flags changed; one that has none is returned as it is."""
+    groups = {name: value for name, value in vars(config).items() if isinstance(value, DataConfig)}
+    return replace(config, **{name: change(value) for name, value in groups.items()})
 
 
 @dataclass(frozen=True)

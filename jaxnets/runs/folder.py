@@ -221,6 +221,11 @@ class Run:
         """Steps that the newest checkpoint has taken."""
         return max(checkpoint.steps(self.checkpoints), default=0)
 
+    def rewrite(self, config: RunConfig) -> None:
+        """Write down what the run is asked to do from now on."""
+        with written(self.path):
+            to_json(self.path / "config.json", config)
+
     def lengthen(self, config: RunConfig, plan: Plan) -> None:
         """Have a run go on, when it is resumed, until the end of a longer plan, from the weights that were kept.
 
@@ -231,8 +236,8 @@ class Run:
         step = int(np.ravel(np.max(state.train.step))[0])  # before the last, where the best were kept
         if state.best is not None:  # patience begins anew
             state = state.replace(best=state.best.replace(waited=np.zeros_like(state.best.waited)))
+        self.rewrite(config)
         with written(self.path):
-            to_json(self.path / "config.json", config)
             (self.path / "result.json").unlink(missing_ok=True)
         again = {**self.facts(), **facts, "reason": "", "config": _asked(config)}  # it ran where it ran
         checkpoint.save(self.checkpoints, step, state, again, newest=True, also=list)
@@ -268,7 +273,8 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         names: Sequence[str] = list(dict.fromkeys([*before, *now]))
         return [found for key in names for found in _differences(f"{name}.{key}", before.get(key), now.get(key))]
-    return [] if before == now else [f"{name} was {_short(before)} and is {_short(now)}"]
+    same = before == now or name.endswith((".data", ".data_dir"))  # the data themselves are compared, not their place
+    return [] if same else [f"{name} was {_short(before)} and is {_short(now)}"]
 
 
 def _short(value: Any) -> str:
