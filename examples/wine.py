@@ -1,6 +1,7 @@
 """A recipe of one's own: jaxnets train examples/wine.py --hidden 64 64 --seeds 5."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sklearn.datasets import load_wine
 
@@ -27,8 +28,9 @@ class Config:
 
 def load(config: Config) -> Splits:
     """Return the data: 60% to train, 20% to choose by, 20% to test."""
-    inputs, labels = load_wine(return_X_y=True)
-    rest, test = jn.Data(inputs=inputs, labels=labels).split(0.2)
+    wine: Any = load_wine()
+    known = {"inputs": {"features": tuple(wine.feature_names)}}
+    rest, test = jn.Data(inputs=wine.data, labels=wine.target, known=known).split(0.2)
     train, validation = rest.split(0.25)
     return Splits(train, validation, test)
 

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from helpers import fails, quick
 from PIL import Image
+from sklearn.datasets import load_wine
 
 from jaxnets import cli
 from jaxnets.recipes.recipe import find
@@ -111,6 +113,11 @@ class TestTrain:
         assert json.loads(capsys.readouterr().out)["test/accuracy"]["mean"] > 0.8
         assert "name its file: --recipe FILE" in fails(capsys, "evaluate", out)
         (tmp_path / "new.csv").write_text(",".join("abcdefghijklm") + "\n" + ",".join(["13.2"] * 13) + "\n")
+        printed = fails(capsys, "predict", out, tmp_path / "new.csv", f"--recipe={recipe}")
+        assert "new.csv: the columns lack alcohol, malic_acid," in printed and "in any order" in printed
+        wine: Any = load_wine()
+        names = wine.feature_names[::-1]
+        (tmp_path / "new.csv").write_text(",".join(names) + "\n" + ",".join(["13.2"] * 13) + "\n")
         assert cli.main(["predict", out, str(tmp_path / "new.csv"), f"--recipe={recipe}"]) == 0
         assert "probability" in capsys.readouterr().out
 

@@ -143,6 +143,16 @@ def test_npz(tmp_path, names):
         data.npz_splits(tmp_path / "other.npz")
 
 
+def test_npz_with_weights_and_what_nothing_reads(tmp_path):
+    arrays = {"inputs": np.zeros((20, 5, 5), np.uint8), "labels": np.arange(20) % 2}
+    np.savez(tmp_path / "a.npz", weights=np.arange(20), **arrays)
+    train, _, test = data.npz_splits(tmp_path / "a.npz")
+    assert sorted([*train["weights"], *test["weights"]]) == list(range(20))
+    np.savez(tmp_path / "b.npz", sample_weight=np.arange(20), **arrays)
+    with pytest.raises(InputError, match="holds sample_weight, which nothing reads beside inputs; leave it out"):
+        data.npz_splits(tmp_path / "b.npz")
+
+
 def test_npz_with_text_labels(tmp_path):
     images = np.zeros((6, 5, 5), np.uint8)
     arrays = {"inputs": images, "labels": list("abcabc"), "test_inputs": images[:2], "test_labels": ["c", "b"]}

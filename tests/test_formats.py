@@ -92,6 +92,19 @@ class TestCsv:
         (tmp_path / "a.csv").write_text("x,y\n1,0.5\n2,1\n")
         assert read_csv(tmp_path / "a.csv")["labels"].dtype == np.float32
 
+    def test_columns_and_classes_are_those_of_the_training_data(self, tmp_path):
+        (tmp_path / "a.csv").write_text("x,y,kind\n1,2,cat\n3,4,dog\n5,6,eel\n")
+        (tmp_path / "b.csv").write_text("kind,y,weight,x\neel,2,0.5,1\ndog,4,2,3\n")
+        train = read_csv(tmp_path / "a.csv", label="kind")
+        assert train.spec["inputs"].features == ("x", "y")
+        test = read_csv(tmp_path / "b.csv", label="kind", weights="weight", like=train.spec)
+        assert test["inputs"].tolist() == [[1, 2], [3, 4]] and test["labels"].tolist() == [2, 1]
+        assert test["weights"].tolist() == [0.5, 2]
+        with pytest.raises(
+            InputError, match=r"b.csv: inputs: the columns have weight, which the model was not trained"
+        ):
+            read_csv(tmp_path / "b.csv", label="kind", like=train)
+
     @pytest.mark.parametrize(
         ("content", "message"),
         [
@@ -124,7 +137,7 @@ class TestCsv:
 
 
 class TestInputs:
-    grey = Column((3, 4, 1), "uint8", low=0, high=16)
+    grey = Column((3, 4, 1), "uint8", low=0, high=16, white=16.0)
     rows = Column((2,), "float32", low=0, high=1)
 
     def test_an_image_is_resized_and_scaled(self, tmp_path):
@@ -152,6 +165,59 @@ class TestInputs:
         for one in ((3, 4), (12,)):
             np.save(tmp_path / "a.npy", np.zeros(one))
             assert read_inputs(tmp_path / "a.npy", self.grey).shape == (1, 3, 4, 1)
+
+    def test_bytes_are_bytes(self, tmp_path):
+        """The same pixels as .png and as .npy are the same inputs, whatever the training data happened to hold."""
+        pixels = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+        colour = Column((3, 4, 3), "uint8", low=3, high=250)
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        np.save(tmp_path / "a.npy", pixels)
+        for name in ("a.png", "a.npy"):
+            np.testing.assert_array_equal(read_inputs(tmp_path / name, colour)[0], pixels)
+
+    @pytest.mark.parametrize(
+        ("column", "most", "message"),
+        [
+            (grey, 17, "pixels from 0 to 17, but the model was trained on 0 to 16; bring them to that range"),
+            (
+                Column((3, 4, 1), "uint8", low=0, high=16),
+                255,
+                "pixels from 0 to 255, but the model was trained on 0 to 16",
+            ),
+            (
+                Column((3, 4, 1), "float32", low=0, high=1),
+                255,
+                "pixels from 0 to 255, but the model was trained on 0 to 1",
+            ),
+        ],
+    )
+    def test_pixels_in_other_units(self, column, most, message, tmp_path):
+        np.save(tmp_path / "a.npy", np.linspace(0, most, 12).round().reshape(3, 4, 1))
+        with pytest.raises(InputError, match=message):
+            read_inputs(tmp_path / "a.npy", column)
+
+    @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (3, 32, 32), (64, 48, 1), (1, 2, 3072), (2, 32, 96)])
+    def test_other_shapes_of_as_many_numbers(self, shape, tmp_path):
+        np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(InputError, match=r"the model takes examples of shape \(32, 32, 3\), or flat"):
+            read_inputs(tmp_path / "a.npy", Column((32, 32, 3), "uint8", low=0, high=255))
+
+    def test_an_image_for_a_model_of_numbers_whose_white_is_not_known(self, tmp_path):
+        Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")
+        with pytest.raises(InputError, match=r"float32 from 0 to 1, and which of them stands for white is not known"):
+            read_inputs(tmp_path / "a.png", Column((3, 4, 1), "float32", low=0, high=1))
+
+    def test_columns_go_by_their_names(self, tmp_path):
+        named = Column((2,), "float32", low=0, high=1, features=("x", "y"))
+        (tmp_path / "a.csv").write_text("y, x\n1,2\n")
+        assert read_inputs(tmp_path / "a.csv", named).tolist() == [[2, 1]]
+        for header, message in (
+            ("y,z", r"a.csv: the columns lack x and have z, which the model was not trained on; it takes x, y, in any"),
+            ("x,label", "lack y and have label"),
+        ):
+            (tmp_path / "a.csv").write_text(f"{header}\n1,2\n")
+            with pytest.raises(InputError, match=message):
+                read_inputs(tmp_path / "a.csv", named)
 
     @pytest.mark.parametrize("value", [0.5, -1, 300])
     def test_numbers_that_the_model_does_not_take(self, value, tmp_path):

@@ -10,12 +10,12 @@ from jaxnets.data.formats import (
     check_table,
     read_csv,
     read_idx,
-    read_inputs,
     read_table,
     read_text,
     write_table,
 )
 from jaxnets.data.images import image_splits
+from jaxnets.data.inputs import read_inputs
 from jaxnets.data.named import NAMED, digits, find, load, mnist
 from jaxnets.data.names import class_weights
 from jaxnets.data.numpy_files import read_npy, read_npz

@@ -30,6 +30,7 @@ class Column:
         mean: of each feature (last axis), for numbers that are not classes.
         std: standard deviation of each feature, likewise.
         features: names of the features, where they have names.
+        white: the number of a white pixel, where the data set's description says so; bytes are 0 to 255 otherwise.
         tokenizer: how text becomes these numbers, where parts of words were learned: JSON of ``tokenizers``.
         step: what is between two rows of a series, as text, such as "1 h"; "" where that is not known.
     """
@@ -42,6 +43,7 @@ class Column:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
+    white: float | None = None
     tokenizer: str = ""
     step: str = ""
 

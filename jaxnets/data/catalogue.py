@@ -68,7 +68,7 @@ def _held_out(data: str, parts: dict[str, Data], validation: float | None) -> di
 def _with_range(part: Data, limits: Mapping[str, float]) -> Data:
     """Return the same data, which know the range of the pixels of all parts if they know none yet."""
     known = {**part.known, "inputs": {**limits, **part.known.get("inputs", {})}}
-    return Data(inputs=part["inputs"], labels=part["labels"], classes=part.classes, known=known)
+    return Data(classes=part.classes, known=known, **part)
 
 
 def check_pixels(spec: Spec) -> None:
@@ -98,4 +98,4 @@ def _as_images(part: Data) -> Data:
             f"labels of {labels.dtype} from {labels.min()} to {labels.max()} are no classes; "
             "use whole numbers from 0, or text"
         )
-    return Data(inputs=inputs, labels=labels, classes=part.classes, known=part.known)
+    return part.replaced(inputs=inputs)

@@ -1,16 +1,14 @@
-"""File formats: IDX, npz, npy, CSV and images, each read with one kind of error that names the file."""
+"""File formats: IDX, text and CSV, each read with one kind of error that names the file."""
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 
-from jaxnets.data.arrays import Column, Data
-from jaxnets.data.decoding import IMAGES, decode_image
-from jaxnets.data.numpy_files import read_npy, read_npz
+from jaxnets.data.arrays import Data, Spec
+from jaxnets.data.names import spelled
 from jaxnets.data.separated import Sheet, read_sheet
 from jaxnets.data.unpacking import decoded, reading, unpacked
 from jaxnets.errors import InputError
@@ -68,21 +66,25 @@ def read_text(path: Path) -> str:
     return reading(path, "UTF-8 text", parse)
 
 
-def read_csv(path: Path, label: str | None = None) -> Data:
+def read_csv(
+    path: Path, label: str | None = None, *, weights: str | None = None, like: Data | Spec | None = None
+) -> Data:
     """Return a CSV file with a header line as ``Data``: "labels" are one column, "inputs" the features in the others.
 
     Args:
         path: the file.
         label: the column of the labels, text or numbers; the last one if absent.
+        weights: the column that says how much each row counts, if there is one.
+        like: the training data, or their spec: columns are found by its names, and classes numbered as there.
 
     Raises:
-        InputError: if the file is missing or empty, lines differ in length, a feature is not a number, or a label is
-            empty.
+        InputError: if the file is missing or empty, lines differ in length, a feature is not a number, a label is
+            empty, or a column or a class is not as in ``like``.
     """
     sheet = read_sheet(path)
     label = sheet.header[-1] if label is None else label
-    sheet.check_names(label)
-    stripped = [unicodedata.normalize("NFC", text.strip()) for text in sheet.column(label)]
+    sheet.check_names(label, *([] if weights is None else [weights]))
+    stripped = [spelled(text) for text in sheet.column(label)]
     texts = sheet.padded(label, np.array(stripped, sheet.blocks[0].dtype))
     if (empty := texts == "").any():
         raise InputError(f"{sheet.at(label, int(empty.argmax()))}: the label is empty; remove the row")
@@ -91,7 +93,15 @@ def read_csv(path: Path, label: str | None = None) -> Data:
         labels = texts
     elif (labels == np.round(labels)).all():
         labels = labels.astype(np.int64)
-    return Data(inputs=_features(sheet, [name for name in sheet.header if name != label]), labels=labels)
+    names = [name for name in sheet.header if name not in (label, weights)]
+    arrays = {"inputs": features(sheet, names), "labels": labels}
+    if weights is not None:
+        arrays["weights"] = features(sheet, [weights])[:, 0]
+    data = Data(known={"inputs": {"features": tuple(map(spelled, names))}}, **arrays)
+    try:
+        return data if like is None else data.like(like)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def read_table(path: Path) -> tuple[list[str], np.ndarray]:
@@ -104,7 +114,7 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
     return sheet.header, np.concatenate(sheet.blocks)
 
 
-def _features(sheet: Sheet, names: Sequence[str]) -> np.ndarray:
+def features(sheet: Sheet, names: Sequence[str]) -> np.ndarray:
     """Return the columns as features [N, names]; what is no number is an error that says where it is."""
     sheet.check_names()
     sheet.check_named(names)
@@ -116,49 +126,6 @@ def _features(sheet: Sheet, names: Sequence[str]) -> np.ndarray:
             raise InputError(sheet.no_number(name, texts))
         features[:, to] = numbers
     return features
-
-
-def read_inputs(path: Path, column: Column, *, invert: bool = False) -> np.ndarray:
-    """Return what a file holds as inputs for a model, [N, *column.shape] of ``column.dtype``.
-
-    An image becomes one example: grey or RGB as the model needs, resized, its brightness scaled to the data's range.
-    An npy or CSV file holds one example, or one a row; so does an npz file, under "inputs" or as its only array.
-
-    Args:
-        path: a .npy, .npz, .csv or image file.
-        column: what the model was trained on.
-        invert: swap dark and bright in an image, for a model that was trained on white ink over black.
-
-    Raises:
-        InputError: if the file cannot be read, is of another type, or its shape or numbers do not suit.
-    """
-    if path.suffix.lower() in IMAGES:
-        return _image_inputs(path, column, invert)[None]
-    match path.suffix.lower():
-        case ".npy":
-            array = read_npy(path)
-        case ".npz":
-            arrays = read_npz(path)
-            if "inputs" not in arrays and len(arrays) != 1:
-                raise InputError(f"{path}: holds {sorted(arrays)}; name the one to use 'inputs'")
-            array = arrays.get("inputs", next(iter(arrays.values())))
-        case ".csv":
-            sheet = read_sheet(path)
-            array = _features(sheet, sheet.header)
-        case suffix:
-            raise InputError(f"{path}: a {suffix or 'nameless'} file is not read; give .npy, .npz, .csv or an image")
-    size = int(np.prod(column.shape))
-    if array.size == 0 or array.size % size or (array.size != size and array.size // size != len(array)):
-        raise InputError(f"{path}: an array of shape {array.shape}; the model takes examples of shape {column.shape}")
-    given = Data(inputs=array.reshape(-1, *column.shape))["inputs"]
-    with np.errstate(invalid="ignore"):
-        inputs = given.astype(column.dtype)
-    if (inputs != given).any():
-        raise InputError(
-            f"{path}: numbers from {given.min():g} to {given.max():g} do not fit {column.dtype}; the model was trained "
-            f"on {column.low:g} to {column.high:g}: bring them to that range"
-        )
-    return inputs
 
 
 def check_table(path: Path) -> None:
@@ -182,12 +149,3 @@ def write_table(path: Path, rows: np.ndarray, header: Sequence[str]) -> None:
             np.savez(path, inputs=rows)
         case _:
             np.savetxt(path, rows, delimiter=",", header=",".join(header), comments="", fmt="%.9g")
-
-
-def _image_inputs(path: Path, column: Column, invert: bool) -> np.ndarray:
-    if len(column.shape) != 3 or column.shape[-1] not in (1, 3):
-        raise InputError(f"{path}: an image, but the model takes examples of shape {column.shape}")
-    height, width, channels = column.shape
-    values = decode_image(str(path), path.read_bytes, (height, width), channels).astype(np.float32) / 255.0
-    values = column.low + (1.0 - values if invert else values) * (column.high - column.low)
-    return (np.round(values) if np.dtype(column.dtype).kind in "iu" else values).astype(column.dtype)

@@ -89,7 +89,8 @@ def digits() -> Splits:
     from sklearn.datasets import load_digits  # noqa: PLC0415  (slow to import)
 
     pixels, labels = load_digits(return_X_y=True)
-    data = Data(inputs=pixels.reshape(-1, 8, 8, 1).astype(np.uint8), labels=labels)
+    known = {"inputs": {"white": 16.0}}
+    data = Data(inputs=pixels.reshape(-1, 8, 8, 1).astype(np.uint8), labels=labels, known=known)
     train, test = data.split(0.2, seed=0)
     return Splits(train, test=test)
 

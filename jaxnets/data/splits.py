@@ -1,12 +1,15 @@
 """The parts of a data set, and two files that hold them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from jaxnets.data.arrays import Data
 from jaxnets.data.fetching import zipped_or_not
 from jaxnets.data.formats import read_idx
+from jaxnets.data.names import class_weights
 from jaxnets.data.numpy_files import read_npz
 from jaxnets.data.orders import MakeOrder, usual
 from jaxnets.errors import InputError
@@ -29,6 +32,11 @@ class Splits:
         for name, data in (("validation", self.validation), ("test", self.test)):
             if data is not None:
                 object.__setattr__(self, name, data.like(self.train))
+
+    def balanced(self) -> "Splits":
+        """Return the same with ``class_weights`` of the training rows, times the weights that they have."""
+        weights = class_weights(self.train["labels"]) * self.train.get("weights", np.float32(1))
+        return replace(self, train=self.train.replaced(weights=weights))
 
     def __iter__(self) -> Iterator[Data | None]:
         """Yield the three parts."""
@@ -63,24 +71,32 @@ def idx_folder(folder: Path) -> Splits:
 def npz_splits(path: Path) -> Splits:
     """Return the parts of an npz file: "inputs" and "labels", and, optionally, "test_inputs" and "test_labels".
 
-    Keras' names (x_train, y_train, x_test, y_test) do as well. Without test arrays a stratified 20% is held out.
+    "weights" (and "test_weights") say how much each row counts. Keras' names (x_train, y_train, x_test, y_test) do as
+    well. Without test arrays a stratified 20% is held out.
 
     Raises:
-        InputError: if the file is broken or the names are others.
+        InputError: if the file is broken, the names are others, or it holds an array that nothing reads.
     """
     arrays = read_npz(path)
     for names in (("inputs", "labels", "test_inputs", "test_labels"), ("x_train", "y_train", "x_test", "y_test")):
         x, y, test_x, test_y = (arrays.get(name) for name in names)
         if x is None or y is None:
             continue
-        train = Data(inputs=x, labels=y)
+        if unread := sorted(set(arrays) - {*names, "weights", "test_weights"}):
+            raise InputError(f"{path}: holds {', '.join(unread)}, which nothing reads beside {names[0]}; leave it out")
+        train = _part(x, y, arrays.get("weights"))
         if (test_x is None) != (test_y is None):
             raise InputError(f"{path}: holds one of {names[2]} and {names[3]}; give both, or neither")
         if test_x is None or test_y is None:
             rest, held_out = train.split(0.2, seed=0)
             return Splits(rest, test=held_out)
-        return Splits(train, test=Data(inputs=test_x, labels=test_y, classes=train.classes or None))
+        return Splits(train, test=_part(test_x, test_y, arrays.get("test_weights")))
     raise InputError(f"{path}: holds {sorted(arrays)}; name the arrays inputs and labels (or x_train and y_train)")
+
+
+def _part(inputs: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> Data:
+    data = Data(inputs=inputs, labels=labels)
+    return data if weights is None else data.replaced(weights=weights)
 
 
 def _idx_file(folder: Path, name: str) -> Path:

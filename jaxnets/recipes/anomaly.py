@@ -68,6 +68,7 @@ def load(config: Config) -> Splits:
         "inputs": {
             "shape": splits.train["inputs"].shape[1:],
             "high": splits.train.spec["inputs"].high,
+            "white": splits.train.spec["inputs"].white,
             "classes": tuple(splits.train.classes[number] for number in numbers),  # of which each detector is
         }
     }

@@ -56,6 +56,8 @@ class Config:
     """how training images are changed"""
     label_smoothing: float = 0.0
     """part of each label that is spread over all classes, in the losses reported as well"""
+    class_weights: Literal["alike", "balanced"] = "alike"
+    """balanced: rare classes weigh more in training, so that all classes count as much; else all rows do"""
     metrics: ClassMetrics = ClassMetrics()
     """what is measured"""
     arithmetic: Arithmetic = Arithmetic()
@@ -122,7 +124,8 @@ PRESETS = {
 
 def load(config: Config) -> Splits:
     """Return the images and their classes."""
-    return config.images.load()
+    splits = config.images.load()
+    return splits.balanced() if config.class_weights == "balanced" else splits
 
 
 def build(config: Config, spec: Spec) -> Learner:

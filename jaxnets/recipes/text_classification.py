@@ -52,6 +52,8 @@ class Config:
     """probability that a feature is dropped in training"""
     word_dropout: float = 0.0
     """augmentation: the share of words that are made unknown in training"""
+    class_weights: Literal["alike", "balanced"] = "alike"
+    """balanced: rare classes weigh more in training, so that all classes count as much; else all rows do"""
     metrics: ClassMetrics = ClassMetrics()
     """what is measured"""
     training: TrainingConfig = TrainingConfig()
@@ -95,7 +97,8 @@ def load(config: Config) -> Splits:
         return Data(inputs=words, labels=found.labels, classes=names, known={"inputs": {"classes": vocabulary}})
 
     found = {part: encoded(part, sentences) for part, sentences in parts.items()}
-    return Splits(found["train"], found.get("validation"), found["test"])
+    splits = Splits(found["train"], found.get("validation"), found["test"])
+    return splits.balanced() if config.class_weights == "balanced" else splits
 
 
 def build(config: Config, spec: Spec) -> Learner:
