@@ -85,6 +85,13 @@ def test_the_data_that_a_forecast_starts_from_are_checked(folder, capsys):
     assert "column 'passengers' misses 1 of 181 values" in fails(capsys, "train", "forecast-gru", "--data", path)
 
 
+def test_rows_that_are_not_as_far_apart_as_those_trained_on_are_refused(folder, capsys):
+    days = "".join(f"2020-01-{day:02d},{day},{day}\n" for day in range(1, 31))
+    (folder / "days.csv").write_text(f"month,passengers,debt\n{days}")
+    error = fails(capsys, "predict", folder / "run", folder / "days.csv")
+    assert "days.csv: its rows are 1 D apart, those that the model was trained on 1 months" in error
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -166,6 +166,18 @@ def test_a_hostile_file_is_one_error_that_names_it(name, content, read, message,
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(("before", "after"), [(b"uint8", b"ui8"), (b"uint8", b"O"), (b"4,", b"0,"), (b"4,", b"-4,")])
+def test_a_spec_of_arrays_that_cannot_be_is_refused(before, after, tmp_path):
+    (tmp_path / "spec.json").write_bytes(fuzzing.json_of(fuzzing.SPEC).replace(before, after))
+    with pytest.raises(InputError, match="there are no such arrays"):
+        _ = Run(tmp_path).spec
+
+
+def test_a_result_that_is_none_is_as_if_it_was_not_there(tmp_path):
+    (tmp_path / "result.json").write_text("1")
+    assert Run(tmp_path).result is None
+
+
 def test_an_npz_with_a_name_twice_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x.npy", NPY)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from jaxnets.data import tokens
 from jaxnets.errors import InputError
+from jaxnets.options import TextData
 
 TREEBANK = "it is n't kubrick 's best , is it ?"
 
@@ -76,3 +77,8 @@ def test_labelled_sentences(tmp_path):
     path.write_bytes(b"\xff\xfe\x00a")
     with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
         tokens.labelled_sentences(path)
+
+
+def test_ends_of_lines_are_no_two_characters(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\n")
+    assert TextData(str(tmp_path / "a.txt")).load() == "one\ntwo\n"

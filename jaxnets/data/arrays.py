@@ -50,7 +50,7 @@ class Column:
     def __post_init__(self):
         """Check what a file may say that is not so."""
         try:
-            good = np.dtype(self.dtype).kind in "biuf" and min(self.shape, default=0) >= 0
+            good = np.dtype(self.dtype).kind in "biuf" and min(self.shape, default=1) >= 1
         except (TypeError, ValueError, SyntaxError):
             good = False
         if not good:

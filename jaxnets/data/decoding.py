@@ -54,5 +54,5 @@ def decode_image(
         raise
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file") from None
-    except (*BROKEN, Image.DecompressionBombError) as error:
+    except (*BROKEN, AssertionError, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: cannot be read as an image: {error}") from error

@@ -158,7 +158,7 @@ class Run:
         """What came of it; None if it has not ended, or was stopped while it was measured."""
         path = self.path / "result.json"
         result = from_json(path) if path.exists() else {}
-        return result if "baselines" in result else None
+        return result if isinstance(result, dict) and "baselines" in result else None
 
     def history(self) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl; a last line that was cut off is left out.
