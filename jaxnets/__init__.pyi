@@ -27,6 +27,8 @@ from .network import Network as Network
 from .network import network as network
 from .network import reshaped as reshaped
 from .network import standardized as standardized
+from .opened import OpenedRun as OpenedRun
+from .opened import open_run as open_run
 from .summary import summarize as summarize
 from .training.chunk import chunk as chunk
 from .training.chunk import no_metrics as no_metrics

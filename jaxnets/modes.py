@@ -57,7 +57,7 @@ def arguments(kind: type, inputs: PyTree) -> tuple[tuple[Any, ...], dict[str, An
     """Return inputs as a module's call takes them, by position and by keyword.
 
     A dict whose names are all arguments of the call goes to those, a tuple of as many as it needs by position, and all
-    else is one argument, the first.
+    else is one argument, the first, be it one by keyword.
     """
     _, *taken = inspect.signature(kind.__call__).parameters.values()
     if isinstance(inputs, dict) and inputs and set(inputs) <= {parameter.name for parameter in taken}:
@@ -65,6 +65,8 @@ def arguments(kind: type, inputs: PyTree) -> tuple[tuple[Any, ...], dict[str, An
     needed = [p for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if type(inputs) is tuple and len(inputs) == len([p for p in needed if p.name not in _KNOWN]) > 1:
         return inputs, {}
+    if taken and all(p.kind is p.KEYWORD_ONLY for p in taken):
+        return (), {next(p.name for p in taken if p.name not in _KNOWN and p.name != "rngs"): inputs}
     return (inputs,), {}
 
 

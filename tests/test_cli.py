@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import fails, quick
+from helpers import assert_same_bits, fails, quick
 from PIL import Image
 from sklearn.datasets import load_wine
 
+import jaxnets as jn
 from jaxnets import cli
+from jaxnets.errors import InputError
 from jaxnets.recipes.recipe import find
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +28,17 @@ def trained(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "two"
     assert cli.main(["train", "digits-mlp", "--duration", "10ep", "--seeds", "2", "--out", str(out)]) == 0
     return out
+
+
+def test_a_run_is_opened_in_python(trained, capsys):
+    run = jn.open_run(trained)
+    inputs = np.zeros((3, *run.spec["inputs"].shape), np.uint8)
+    logits = run.predict(inputs)
+    assert logits.shape == (2, 3, 10) and run.seeds == (0, 1) and run.config.training.duration == "10ep"
+    assert int(run.state.step[0]) == run.result["steps"]
+    assert_same_bits(logits, jn.predict(run.learner, run.state, inputs))
+    with pytest.raises(InputError, match="no run"):
+        jn.open_run(trained / "nothing")
 
 
 class TestTrain:

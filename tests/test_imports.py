@@ -30,6 +30,7 @@ ARROWS = {
     "recipes": {"contract", "data", "learners", "models", "options", "tasks", "transforms"},
     "bench": {"contract", "data", "inference", "learners", "models", "nn", "runs", "training", "transforms"},
     "commands": {"bench", "contract", "data", "options", "recipes", "runs", "tasks", "training", "transforms"},
+    "opened": {"commands", "contract", "data", "training"},
     "cli": {"options", "recipes"},  # and each command when it is asked for
 }
 

@@ -139,6 +139,13 @@ def test_inputs_of_several_parts_go_to_the_arguments_of_their_names():
     assert (state.params["Dense_0"]["kernel"] != learner.init(jn.run_keys(0)[0]).params["Dense_0"]["kernel"]).any()
 
 
+def test_a_list_is_predicted_as_an_array():
+    learner = jn.supervised(jn.network(jn.models.MLP, 4, (), 3), jn.losses.softmax_cross_entropy, adam(1e-2))
+    state = learner.init(jax.random.key(0))
+    rows = np.arange(8.0, dtype=np.float32).reshape(2, 4)
+    assert_same_bits(jn.predict(learner, state, rows.tolist()), jn.predict(learner, state, rows))
+
+
 def test_inputs_of_several_parts_go_by_position_in_a_tuple_and_as_one_where_a_module_takes_one():
     class Differ(nnx.Module):
         def __init__(self, *, rngs: nnx.Rngs): ...
@@ -186,3 +193,28 @@ def test_a_cache_of_linen_changes_in_evaluation_where_it_is_named():
         for _ in range(2):
             _, state = network.apply(params, state, X)
         assert state["cache"]["seen"] == seen
+
+
+def test_weights_that_are_plain_arrays_alone_are_refused():
+    """They would be state, and nothing would be learned, without a word."""
+
+    class Bare(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs):
+            self.kernel = jax.random.normal(rngs.params(), (6, 3))
+
+        def __call__(self, x):
+            return x.astype(jnp.float32) @ self.kernel
+
+    learner = jn.supervised(jn.network(Bare), jn.losses.softmax_cross_entropy, adam(1e-2))
+    with pytest.raises(InputError, match=r"no parameters to learn.*nnx\.Param"):
+        learner.check(CLASSIFIED)
+
+
+def test_an_input_by_keyword_alone_is_given():
+    class Named(linen.Module):
+        @linen.compact
+        def __call__(self, *, inputs, train):
+            return 2 * inputs if train else inputs
+
+    network = jn.linen_network(Named(), X)
+    assert (network.apply({}, {}, X)[0] == X).all() and (network.apply({}, {}, X, train=True)[0] == 2 * X).all()

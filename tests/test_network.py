@@ -79,8 +79,9 @@ def test_init_is_a_function_of_the_key():
 
 def test_the_initialiser_can_be_chosen():
     network = jn.network(MLP, 4, (8,), 3, kernel_init=nnx.initializers.orthogonal())
-    kernel = network.init(jax.random.key(0))[0]["hidden"][0]["layer"]["kernel"]
-    np.testing.assert_allclose(kernel @ kernel.T, np.eye(4), atol=1e-5)
+    params, _ = network.init(jax.random.key(0))
+    for kernel in (params["hidden"][0]["layer"]["kernel"], params["out"]["kernel"].T):
+        np.testing.assert_allclose(kernel @ kernel.T, np.eye(len(kernel)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["train", "training", "is_training", "deterministic", "use_running_average"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import assert_same_bits, quick
+from jax import export
 from jax.test_util import check_grads
 
 import jaxnets as jn
@@ -230,3 +231,14 @@ def test_against_torch(name, packed, ways):
         np.testing.assert_allclose(ours["bias"], biases[0].grad, atol=1e-4)
         if "state_bias" in ours:
             np.testing.assert_allclose(ours["state_bias"], biases[1].grad, atol=1e-4)
+
+
+def test_a_network_can_be_exported_for_batches_of_any_size():
+    network = jn.network(RNN, 2, (4,), 3, pool="last")
+    params, model_state = network.init(jax.random.key(0))
+    (size,) = export.symbolic_shape("b,")
+    forward = jax.jit(lambda inputs: network.apply(params, model_state, inputs)[0])
+    exported = export.export(forward)(jax.ShapeDtypeStruct((size, 5, 2), jnp.float32))
+    for rows in (1, 20):
+        inputs = np.random.default_rng(0).normal(size=(rows, 5, 2)).astype(np.float32)
+        np.testing.assert_allclose(exported.call(inputs), forward(inputs), rtol=1e-5, atol=1e-6)

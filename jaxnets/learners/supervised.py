@@ -91,6 +91,8 @@ def supervised(
         """Return the outputs' shapes for two examples of such arrays, for one would broadcast against any shape."""
         batch = structure.unflatten([jax.ShapeDtypeStruct((2, *shape), dtype) for shape, dtype in leaves])
         state = jax.eval_shape(lambda: init(jax.random.key(0)))
+        if not jax.tree.leaves(state.params):
+            raise InputError("the network has no parameters to learn; weights of an NNX module are held in nnx.Param")
         jax.eval_shape(evaluate, state, batch)
         return jax.eval_shape(predict, state, inputs_of(batch))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.nn.initializers import he_normal, lecun_normal
 
 from jaxnets.errors import InputError
 from jaxnets.models.blocks import Activation, Block, Norm, check_widths
@@ -26,7 +27,8 @@ class MLP(nnx.Module):
         activation: the non-linearity.
         norm: "batch" or "layer" normalisation after each hidden layer, or none.
         dropout: probability that a hidden unit is dropped in training.
-        kernel_init: initialiser of the weights; the default draws with variance 2 / fan-in (He et al., 2015).
+        kernel_init: initialiser of all weights; by default hidden layers draw with variance 2 / fan-in (He et al.,
+            2015), the output with 1 / fan-in (LeCun et al., 1998).
         dtype: of the computation; parameters stay float32.
         rngs: where initial values come from.
 
@@ -43,7 +45,7 @@ class MLP(nnx.Module):
         activation: Activation = nnx.relu,
         norm: Norm = None,
         dropout: float = 0.0,
-        kernel_init: nnx.Initializer = nnx.initializers.he_normal(),
+        kernel_init: nnx.Initializer | None = None,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
@@ -53,11 +55,12 @@ class MLP(nnx.Module):
         self.in_features = in_features
         self.hidden = nnx.List()
         for fan_in, fan_out in itertools.pairwise(widths):
-            options = {"use_bias": norm != "batch", "kernel_init": kernel_init, "dtype": dtype}
+            options = {"use_bias": norm != "batch", "kernel_init": kernel_init or he_normal(), "dtype": dtype}
             linear = nnx.Linear(fan_in, fan_out, **options, rngs=rngs)
             self.hidden.append(Block(linear, norm, activation, dtype=dtype, rngs=rngs))
         self.dropout = dropout_layer(dropout)
-        self.out = nnx.Linear(widths[-1], out_features, dtype=dtype, rngs=rngs)
+        init = kernel_init or lecun_normal()
+        self.out = nnx.Linear(widths[-1], out_features, kernel_init=init, dtype=dtype, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Return the outputs, [B, out_features]; ``rngs`` is what dropout draws from."""

@@ -120,7 +120,7 @@ class Recurrent(nnx.Module):
         carry = self.initial(inputs.shape[0]) if carry is None else carry
         kernel, state_kernel, bias = (p[...].astype(self.dtype) for p in (self.kernel, self.state_kernel, self.bias))
         state_bias = None if self.state_bias is None else self.state_bias[...].astype(self.dtype)
-        outside = jax.default_backend() != "cpu" or inputs.shape[0] <= _MOST_ROWS_OUTSIDE
+        outside = jax.default_backend() != "cpu" or _is_few(inputs.shape[0])
 
         def project(x: jax.Array) -> jax.Array:
             return _plus(x.astype(self.dtype) @ kernel, bias)
@@ -156,6 +156,11 @@ class Recurrent(nnx.Module):
         if carry is not None and [part.shape for part in carry] != wanted:
             shapes = [part.shape for part in carry]
             raise InputError(f"a state of shapes {shapes} for inputs of shape {inputs.shape}; it needs {wanted}")
+
+
+def _is_few(rows: Any) -> bool:
+    """Return whether a batch is small; one of a size that is not known yet (a symbol, in an export) is not."""
+    return isinstance(rows, int) and rows <= _MOST_ROWS_OUTSIDE
 
 
 def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
