@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from jaxnets.modes import CallWith, arguments, held, switches
+from jaxnets.errors import InputError
+from jaxnets.modes import BATCH_OF_ONE, CallWith, arguments, held, switches
 from jaxnets.network import Key, Network, PyTree
 from jaxnets.parameters import paths
 
@@ -38,6 +39,8 @@ def linen_network(
     ) -> tuple[Any, PyTree]:
         params, frozen = held(params)
         train = train and not (frozen and all(map(frozen, paths(params))))
+        if train and "batch_stats" in model_state and any(x.shape[:1] == (1,) for x in jax.tree.leaves(inputs)):
+            raise InputError(f"{type(module).__name__}: {BATCH_OF_ONE}")
         given, named = arguments(type(module), inputs)
         outputs, changed = module.apply(
             {"params": params, **model_state},

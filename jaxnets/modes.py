@@ -121,6 +121,24 @@ def rest(module: nnx.Module, params: PyTree, frozen: Callable[[str], bool]) -> N
             child.eval()
 
 
+def check_batch(module: nnx.Module, inputs: PyTree) -> None:
+    """Check that no batch normalisation of a module that is trained is over a batch of one.
+
+    Raises:
+        InputError: if one is; what is one value less its mean is 0, whatever it was.
+    """
+    if all(leaf.shape[:1] != (1,) for leaf in jax.tree.leaves(inputs)):
+        return
+    for path, child in nnx.iter_modules(module):
+        if isinstance(child, nnx.BatchNorm) and not child.use_running_average and child.axis_name is None:
+            raise InputError(f"{'/'.join(map(str, path)) or 'the module'}: {BATCH_OF_ONE}")
+
+
+BATCH_OF_ONE = (
+    "a batch normalisation trained on one example at a time, which makes 0 of it; use batches, and parts of them "
+    "(--accumulate), of 2 or more, or layer normalisation"
+)
+
 WATCH: ContextVar[Callable[[nnx.Module], None] | None] = ContextVar("watch", default=None)
 
 

@@ -12,7 +12,7 @@ from flax import nnx, struct
 from jax import lax
 
 from jaxnets.errors import InputError
-from jaxnets.modes import WATCH, CallWith, arguments, freezing_part, held, rest, switches
+from jaxnets.modes import WATCH, CallWith, arguments, check_batch, freezing_part, held, rest, switches
 from jaxnets.parameters import paths
 
 Key = jax.Array
@@ -96,6 +96,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, call_with: CallWith | 
             module.train()
             if frozen is not None:
                 rest(module, params, frozen)
+            check_batch(module, inputs)
         else:
             module.eval()
         if watch := WATCH.get():

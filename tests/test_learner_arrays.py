@@ -9,6 +9,7 @@ import pytest
 import jaxnets as jn
 from jaxnets import Data, InputError
 from jaxnets.losses import accuracy, binary_accuracy
+from jaxnets.training.plan import check
 
 X, CLASSES = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 3
 ONES, ONE_HOT = np.ones(12), np.eye(3)[CLASSES]
@@ -97,3 +98,18 @@ def test_accuracy_of_one_hot_labels():
     assert float(accuracy(logits, jnp.asarray(ONE_HOT).argmax(-1)).mean()) == pytest.approx(wanted)
     yes = ((X[:, :3] > 0) == (ONE_HOT > 0)).mean()
     assert float(binary_accuracy(logits, jnp.asarray(ONE_HOT)).mean()) == pytest.approx(yes)
+
+
+def normalised(parts=1, norm="batch"):
+    network = jn.network(jn.models.MLP, 4, (8,), 3, norm=norm)
+    tried = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1))
+    return jn.accumulated(tried, parts) if parts > 1 else tried
+
+
+@pytest.mark.parametrize(("parts", "batch_size"), [(1, 1), (4, 4)])
+def test_batch_normalisation_over_one_value_is_refused(parts, batch_size):
+    data = Data(inputs=X, labels=CLASSES)
+    with pytest.raises(InputError, match=r"hidden/0/norm.*: a batch normalisation trained on one example at a time"):
+        check(normalised(parts), data, batch_size=batch_size)
+    check(normalised(parts), data, batch_size=2 * batch_size)
+    check(normalised(parts, "layer"), data, batch_size=batch_size)

@@ -23,9 +23,9 @@ def test_schedules():
     cosine = rates(schedule="cosine")
     np.testing.assert_allclose(cosine, 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100)), atol=1e-8)
     warm = rates(schedule="cosine", warmup=10)
-    np.testing.assert_allclose(warm[:11], np.arange(11) / 100, atol=1e-7)
+    np.testing.assert_allclose(warm[:10], np.arange(1, 11) / 100, atol=1e-7)  # the first step has a rate, too
     np.testing.assert_allclose(warm[10:], 0.05 * (1 + np.cos(np.pi * np.arange(90) / 90)), atol=1e-8)
-    assert rates(schedule="constant", warmup=10)[9:].tolist() == pytest.approx([0.09] + [0.1] * 90)
+    assert rates(schedule="constant", warmup=10)[8:].tolist() == pytest.approx([0.09] + [0.1] * 91)
     cycle = rates(schedule="one-cycle")
     assert cycle.argmax() == 30 and cycle.max() == pytest.approx(0.1) and cycle[0] < 0.01 and cycle[-1] < 1e-3
     test = rates(schedule="range-test")

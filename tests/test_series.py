@@ -204,3 +204,13 @@ def test_the_number_of_windows_of_the_usual_split():
 def test_splits_that_are_refused(split, message):
     with pytest.raises(InputError, match=message):
         split_series(series(range(20)), 3, 4, split)
+
+
+def test_a_constant_column_that_is_no_round_number_is_only_centred():
+    """Of 0.1 over and over, rounding makes a deviation of 1e-17, by which nothing is to be divided."""
+    values = np.column_stack([np.full(30, 0.1), np.arange(30.0)])
+    values[25:, 0] = 0.3
+    train, _, test = split_series(series(range(30), values), 3, 2, (0.7, 0.15, 0.15))
+    assert values[:21, 0].std() > 0 and train.spec["inputs"].std[0] == 1
+    assert not train["inputs"][:, :, 0].any() and test is not None
+    np.testing.assert_allclose(test["labels"][-1, :, 0], 0.2, rtol=1e-6)

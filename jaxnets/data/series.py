@@ -110,8 +110,8 @@ def split_series(series: Series, history: int, horizon: int, split: tuple[float,
                 f"horizon={horizon} need {needed}; give more rows, or a smaller --history and --horizon"
             )
     seen = series.values[: ends[0]]
-    mean, std = seen.mean(0), seen.std(0)
-    std = np.where(std > 0, std, 1.0)
+    constant = seen.max(0) == seen.min(0)  # rounding gives such a column a deviation above 0
+    mean, std = np.where(constant, seen[0], seen.mean(0)), np.where(constant, 1.0, seen.std(0))
     known: dict[str, Any] = {
         name: {"features": series.names, "mean": tuple(mean.tolist()), "std": tuple(std.tolist()), "step": series.step}
         for name in ("inputs", "labels")

@@ -29,7 +29,7 @@ class OptimizerConfig:
     schedule: Literal["constant", "cosine", "one-cycle", "range-test"] = "cosine"
     """how the learning rate moves: constant, cosine down to 0, one-cycle (up, then down), or range-test (up)"""
     warmup: int = only(0, schedule=("constant", "cosine"))
-    """steps in which the learning rate rises from 0 (constant and cosine)"""
+    """steps in which the learning rate rises, the first of them 1 / warmup of the highest (constant and cosine)"""
     momentum: float = only(0.9, optimizer=("momentum", "nesterov", "adam", "adamw", "muon"))
     """momentum of momentum, nesterov and muon; the first moment's decay (beta 1) of adam and adamw"""
     adam_rate: float | None = only(None, optimizer=("muon",))
@@ -39,7 +39,8 @@ class OptimizerConfig:
     clip_norm: float | None = None
     """scale gradients down to this global norm where they exceed it"""
     accumulate: int = 1
-    """parts that a batch is cut into, one after another, to save memory; the gradients are averaged"""
+    """parts that a batch is cut into, one after another, to save memory; gradients are averaged, and batch statistics
+    are those of a part"""
     average: float = 0.0
     """decay of a moving average (EMA) of the weights, which evaluation and prediction then use; 0 is none"""
 
@@ -138,7 +139,11 @@ def make_schedule(config: OptimizerConfig, num_steps: int | None) -> optax.Sched
             after = optax.constant_schedule(peak)
     if not config.warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, config.warmup), after], [config.warmup])
+
+    def rise(step: Any) -> Any:
+        return peak * (step + 1) / config.warmup
+
+    return optax.join_schedules([rise, after], [config.warmup])
 
 
 def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.GradientTransformation:
