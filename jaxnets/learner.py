@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,7 +13,7 @@ from flax import struct
 from jaxnets.errors import InputError
 from jaxnets.metrics import Metric
 from jaxnets.network import Key, PyTree
-from jaxnets.parameters import begun
+from jaxnets.parameters import begun, paths
 
 Batch = Mapping[str, Any]  # arrays by name, of JAX or NumPy
 Sums = dict[str, PyTree]  # what metrics have measured, by name
@@ -96,6 +97,7 @@ class Learner(NamedTuple):
         evaluate: ``evaluate(state, batch) -> sums``, over the rows that ``batch["mask"]`` leaves in.
         predict: ``predict(state, inputs) -> outputs``, with the weights that are meant for use.
         check: ``check(arrays)``, raises an ``InputError`` if a data set's arrays do not suit, before anything compiles.
+        check_inputs: ``check_inputs(inputs)``, likewise of inputs to predict from.
         metrics: what is computed of the sums, by name, and which values are better. Sums of other names are of a
             ``Mean``. A falling "loss" means learning, unless its ``better`` says otherwise.
         descent: the two halves of ``step``, if it follows one gradient and no transformation has changed the whole.
@@ -108,6 +110,7 @@ class Learner(NamedTuple):
     check: Callable[[Mapping[str, np.ndarray]], None] = lambda arrays: None
     metrics: Mapping[str, Metric] = {}
     descent: Descent | None = None
+    check_inputs: Callable[[Any], None] = lambda inputs: None
 
 
 def inputs_of(batch: Batch) -> Any:
@@ -194,6 +197,38 @@ def check_minimizes(learner: Learner, what: str) -> None:
     """
     if "loss" in learner.metrics and learner.metrics["loss"].better is None:
         raise InputError(f"{what} waits for a falling loss, which a game of two players does not have")
+
+
+@lru_cache(maxsize=32)
+def _shapes(init: Init, members: tuple[int, ...]) -> TrainState:
+    """Return the shapes of a learner's state, or of a population's."""
+
+    def make() -> TrainState:
+        key = jax.random.key(0)
+        return init(jax.random.split(key, *members) if members else key)
+
+    return jax.eval_shape(make)
+
+
+def check_state(learner: Learner, state: Any) -> None:
+    """Check that a state is one of this learner's, by names and shapes of parameters and model state.
+
+    Raises:
+        InputError: if it is not; it lists what is missing, left over or of another shape.
+    """
+    if not isinstance(state, TrainState):
+        raise InputError(f"the state is of {type(state).__name__}; give a TrainState, such as fit(...).state")
+    wanted = _shapes(learner.init, np.shape(state.step))
+    if missing := sorted(set(wanted.extra) - set(state.extra)):
+        raise InputError(
+            f"the state lacks {', '.join(missing)}, which this learner keeps; give a state of this learner"
+        )
+    for given, right in ((state.params, wanted.params), (state.model_state, wanted.model_state)):
+        found, names = ({name: np.shape(leaf) for name, leaf in paths(tree).items()} for tree in (given, right))
+        if found != names:
+            odd = sorted(name for name in {*found, *names} if found.get(name) != names.get(name))
+            lists = ", ".join(f"{name} {found.get(name, 'missing')} for {names.get(name, 'none')}" for name in odd[:4])
+            raise InputError(f"the state is not of this learner: {lists}; give a state of this learner")
 
 
 def check_single(state: TrainState, name: str) -> None:

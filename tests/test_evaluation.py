@@ -5,6 +5,7 @@ import sys
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 from helpers import small_learner
 
@@ -85,3 +86,39 @@ def test_a_batch_of_nothing(batch_size, blobs):
     ):
         with pytest.raises(jn.InputError, match=f"batch_size={batch_size} must be 1 or more"):
             call()
+
+
+class TestChecks:
+    network = jn.network(jn.models.RNN, 5, (4,), 3, embedding=3)
+    learner = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1))
+    data = jn.Data(inputs=[[0, 4], [1, 2]], labels=[[0, 2], [1, 1]])
+
+    @pytest.mark.parametrize(("token", "values"), [(5, "0 to 5"), (-1, "-1 to 2")])
+    def test_tokens_beyond_the_vocabulary(self, token, values):
+        state = self.learner.init(jax.random.key(0))
+        wrong = np.array([[0, 1], [2, token]])
+        for call in (
+            lambda: jn.predict(self.learner, state, wrong),
+            lambda: jn.evaluate(self.learner, state, {"inputs": wrong, "labels": np.array([0, 1])}),
+        ):
+            with pytest.raises(jn.InputError, match=f"tokens range from {values}, outside the vocabulary's 0..4"):
+                call()
+
+    def test_labels_out_of_range(self):
+        state = self.learner.init(jax.random.key(0))
+        with pytest.raises(jn.InputError, match=r"labels range from 0 to 3, outside 0\.\.2"):
+            jn.evaluate(self.learner, state, jn.Data(inputs=[[0, 4], [1, 2]], labels=[[0, 3], [0, 1]]))
+
+    def test_a_state_of_another_learner(self, blobs):
+        other = small_learner()
+        state = other.init(jax.random.key(0))
+        for call in (
+            lambda state: jn.predict(self.learner, state, self.data["inputs"]),
+            lambda state: jn.evaluate(self.learner, state, self.data),
+        ):
+            with pytest.raises(jn.InputError, match=r"the state is not of this learner: .*missing for \("):
+                call(state)
+            with pytest.raises(jn.InputError, match="the state is of dict; give a TrainState"):
+                call(state.params)
+        with pytest.raises(jn.InputError, match="the state lacks average, which this learner keeps"):
+            jn.evaluate(jn.averaged(other, 0.9), state, blobs)

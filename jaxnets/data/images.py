@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxnets.data.arrays import Data
 from jaxnets.data.decoding import IMAGES, decode_image
+from jaxnets.data.names import spelled
 from jaxnets.data.splits import Splits
 from jaxnets.data.unpacking import most_unpacked, reading
 from jaxnets.errors import InputError
@@ -190,7 +191,7 @@ def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Par
         if has_splits and file[top].lower() not in SPLITS:
             raise InputError(f"{path}: {file[top]!r} beside {sorted(layout & set(SPLITS))} is none of {list(SPLITS)}")
         split = SPLITS[file[top].lower()] if has_splits else "train"
-        members.setdefault(split, {}).setdefault("/".join(file[top + has_splits : -1]), []).append(file)
+        members.setdefault(split, {}).setdefault("/".join(map(spelled, file[top + has_splits : -1])), []).append(file)
     filled = {file[:-1] for file in files}
     for folder in sorted(tree.folders):
         if len(folder) == depth - 1 and folder not in filled and is_image((*folder, "x.png")):

@@ -109,7 +109,7 @@ def supervised(
             metric.check(outputs, labels)
 
     descent = Descent(gradient, update)
-    return Learner(init, following(descent), evaluate, predict, check, measured, descent)
+    return Learner(init, following(descent), evaluate, predict, check, measured, descent, network.check)
 
 
 def _as_metric(metric: Metric | Loss) -> Metric:

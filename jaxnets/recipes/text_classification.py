@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, tokens
+from jaxnets.data.names import spelled
 from jaxnets.data.tokens import Sentences
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner
@@ -87,7 +88,7 @@ def load(config: Config) -> Splits:
     """Return the sentences as words' numbers; vocabulary and classes are those of the training data."""
     parts = config.sentences.load()
     vocabulary = tokens.word_vocabulary(parts["train"].texts, config.min_count)
-    names = tuple(sorted(set(parts["train"].labels)))
+    names = tuple(sorted(set(map(spelled, parts["train"].labels))))
 
     def encoded(part: str, found: Sentences) -> Data:
         try:

@@ -11,8 +11,9 @@ from jax import lax
 
 from jaxnets.data import padded_batches
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, Sums, TrainState
+from jaxnets.learner import Learner, Sums, TrainState, check_state
 from jaxnets.metrics import add_up, compute
+from jaxnets.network import Coded
 from jaxnets.training.compiling import jit
 from jaxnets.transforms.population import apart
 
@@ -108,7 +109,13 @@ def evaluate(
         data: named arrays, [N, ...].
         batch_size: examples at a time; the last batch is padded and masked, so that one program serves all. By default
             32 on CPU, 256 elsewhere.
+
+    Raises:
+        InputError: if the data do not suit the learner, or the state is not one of its states.
     """
+    next(groups(data, batch_size))  # there are examples
+    check_state(learner, state)
+    learner.check(data)
     call = _evaluation(learner.evaluate)
     sums = add_up([jax.device_get(call(state, *group)) for group in groups(data, batch_size)])
     return compute(learner.metrics, sums, axes=np.ndim(state.step))
@@ -119,6 +126,9 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
 
     Inputs and outputs may each be several arrays, in a pytree such as a dict, ``Coded`` or ``Autoencoded``; a list is
     one array.
+
+    Raises:
+        InputError: if the inputs do not suit the learner, or the state is not one of its states.
     """
     if isinstance(inputs, list):
         inputs = np.asarray(inputs)
@@ -127,6 +137,9 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     number = len(arrays["0"])
     if number == 0:
         raise InputError("no inputs to predict; give at least one example, [1, ...]")
+    check_state(learner, state)
+    if not isinstance(inputs, Coded):
+        learner.check_inputs(inputs)
     call = _prediction(learner.predict)
     parts = [
         jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
