@@ -126,6 +126,25 @@ def test_checkpoints_of_before_there_were_checksums_are_read(tmp_path):
     assert_same_bits(loaded(tmp_path, 3), STATES[3])
 
 
+# A checkpoint as the first schema with checksums wrote it, byte by byte: later versions read it.
+ARRAYS = b'8\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}  \0\0\0\0\0\0\x80?'
+MANIFEST = (
+    '{"body": {"schema": 1, "step": 3, "state": "state-0d6c9f036e2d9944.safetensors", "sha256": '
+    '"0d6c9f036e2d9944cb0687f646b029c5e97639832b1469dc481d9da549527a7f", "facts": {"reason": ""}}, "sha256": '
+    '"5c0ddf1bd0fdbde7f896067e2f156c9c8f8e09e1849c2ed05fb2941425c45141"}'
+)
+
+
+def test_checkpoints_of_the_first_schema_are_read(tmp_path):
+    target = tmp_path / f"{3:010d}"
+    target.mkdir()
+    (target / "state-0d6c9f036e2d9944.safetensors").write_bytes(ARRAYS)
+    (target / "manifest.json").write_text(MANIFEST)
+    arrays, facts = checkpoint.read(tmp_path, 3)
+    assert_same_bits(arrays, {"a": np.arange(2, dtype=np.float32)})
+    assert facts == {"reason": "", "step": 3}
+
+
 def test_a_checkpoint_of_a_newer_version_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SCHEMA", 2)
     saved(tmp_path, 3)
