@@ -37,8 +37,8 @@ FAMILIES = {
     " --duration 60 --evaluate-every 25",
     "gpt": "shakespeare-gpt --data {data}/text.txt --window 16 --num-layers 1 --model-dim 16 --num-heads 2"
     " --duration 60 --evaluate-every 25",
-    "translation": "translate --data {data} --num-layers 1 --model-dim 16 --num-heads 2 --vocabulary 300 --num-beams 1"
-    " --batch-size 16 --warmup 5 --duration 40 --evaluate-every 15",
+    "translation": "translate --data {data} --num-layers 1 --model-dim 16 --num-heads 2 --vocabulary 300"
+    " --max-tokens 16 --num-beams 1 --batch-size 16 --warmup 5 --duration 40 --evaluate-every 15",
     "vae": "mnist-vae --data digits --hidden 16 --code 4 --importance-samples 2 --duration 60 --evaluate-every 25",
     "gan": "mnist-gan --data digits --features 4 8 --hidden 16 --duration 40 --evaluate-every 15",
     "forecasting": "forecast-gru --data {data}/series.csv --history 24 --horizon 6 --season 12 --hidden 8"
