@@ -38,7 +38,7 @@ FAMILIES = {
     "gpt": "shakespeare-gpt --data {data}/text.txt --window 16 --num-layers 1 --model-dim 16 --num-heads 2"
     " --duration 60 --evaluate-every 25",
     "translation": "translate --data {data} --num-layers 1 --model-dim 16 --num-heads 2 --vocabulary 300"
-    " --max-tokens 16 --num-beams 1 --batch-size 16 --warmup 5 --duration 40 --evaluate-every 15",
+    " --max-tokens 24 --num-beams 1 --batch-size 16 --warmup 5 --duration 40 --evaluate-every 15",
     "vae": "mnist-vae --data digits --hidden 16 --code 4 --importance-samples 2 --duration 60 --evaluate-every 25",
     "gan": "mnist-gan --data digits --features 4 8 --hidden 16 --duration 40 --evaluate-every 15",
     "forecasting": "forecast-gru --data {data}/series.csv --history 24 --horizon 6 --season 12 --hidden 8"
@@ -80,7 +80,7 @@ def write_data(folder: Path) -> None:
     (folder / "text.txt").write_text("".join(draw.choice(list("abcdefgh \n"), 5000)))
     words = ["".join(draw.choice(list("abcdefghij"), 5)) for _ in range(400)]
     for part, number in (("train", 200), ("val", 40), ("test", 20)):
-        lines = [" ".join(draw.choice(words, draw.integers(1, 9))) for _ in range(number)]
+        lines = [" ".join(draw.choice(words, draw.integers(1, 4))) for _ in range(number)]
         for language, side in (("en", lines), ("de", lines[::-1])):
             (folder / f"{part}.{language}").write_text("\n".join(side) + "\n")
     rows = [f"{i},{a:.4f},{b:.4f}" for i, (a, b) in enumerate(draw.normal(size=(500, 2)))]
