@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jaxnets.errors import InputError, nearest
+from jaxnets.errors import InputError, nearest, short
 
 
 class Command(NamedTuple):
@@ -56,9 +56,11 @@ jaxnets COMMAND --help tells more; so does jaxnets train RECIPE --help."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status.
 
-    0 is success, 1 a check that failed, 2 a wrong argument or file, 130 an interruption, 141 output that nobody reads.
+    0 is success, 1 a check that failed, 2 a wrong argument or file, 70 a fault of jaxnets itself, 130 an interruption,
+    141 output that nobody reads.
     """
-    name, *args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    given = list(sys.argv[1:] if argv is None else argv)
+    name, *args = given or ["--help"]
     if name in ("-h", "--help"):
         print(USAGE.format(commands="\n".join(f"  {name:<10}{command.about}" for name, command in COMMANDS.items())))
         return 0
@@ -66,19 +68,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxnets {version('jaxnets')}")
         return 0
     try:
+        if cut := next((word for word in given if "\0" in word), None):
+            raise InputError(f"{short(cut)} holds a character of number 0, which no argument may; leave it out")
         if name not in COMMANDS:
             raise InputError(f"there is no command {name!r}{nearest(name, COMMANDS)}; jaxnets --help lists them")
         status = _run(name, args)
         sys.stdout.flush()
         return status
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read what is printed has left: ``jaxnets train digits-cnn --help | head``
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except (Exception, KeyboardInterrupt) as error:
+        return _status_of(error, given)
+
+
+def _status_of(error: BaseException, given: Sequence[str]) -> int:
+    """Say what went wrong, and return the exit status."""
+    match error:
+        case InputError():
+            message, status = f"error: {error}", 2
+        case KeyboardInterrupt():
+            return 130
+        case BrokenPipeError():  # whoever read what is printed has left: ``jaxnets train digits-cnn --help | head``
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        case OSError():  # a path that cannot be: too long, not permitted, on a full disk
+            message, status = f"error: {_said_of_a_path(error)}", 2
+        case _ if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            message, status = f"error: the memory does not suffice; use less of what is large: {error}", 2
+        case _:
+            from jaxnets.commands.faults import report  # noqa: PLC0415  (needed only then)
+
+            message, status = report(error, given), 70
+    print(message, file=sys.stderr)
+    return status
+
+
+def _said_of_a_path(error: OSError) -> str:
+    if error.filename is None:
+        return str(error)
+    return f"{short(str(error.filename))}: {error.strerror}; name another path, or make room for it"
 
 
 def function(name: str) -> Callable[..., int]:
@@ -166,10 +192,17 @@ def _registry() -> Any:
         return PrimitiveConstructorSpec(
             nargs=tuple(sorted(counts)) if isinstance(counts, set) and len(counts) > 1 else spec.nargs,
             metavar=spec.metavar,
-            instance_from_str=lambda words: None if words == ["None"] else spec.instance_from_str(words),
+            instance_from_str=lambda words: None if words == ["None"] else _counted(spec, words),
             is_instance=lambda value: value is None or spec.is_instance(value),
             str_from_instance=lambda value: ["None"] if value is None else spec.str_from_instance(value),
             choices=spec.choices and (*spec.choices, "None"),
         )
 
     return registry
+
+
+def _counted(spec: Any, words: Sequence[str]) -> Any:
+    """Return the value that words stand for, which must be as many as an option takes."""
+    if isinstance(spec.nargs, int) and len(words) != spec.nargs:
+        raise ValueError(f"give {spec.nargs} values, {spec.metavar}, not {len(words)}: {' '.join(words)}")
+    return spec.instance_from_str(words)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_kind, short
 from jaxnets.metrics import Metric
-from jaxnets.network import Key, PyTree
+from jaxnets.network import Key, Network, PyTree
 from jaxnets.parameters import begun, paths
 
 Batch = Mapping[str, Any]  # arrays by name, of JAX or NumPy
@@ -179,12 +179,30 @@ def begin(params: PyTree, model_state: PyTree, initial: Initial | None) -> tuple
     return begun(params, initial.params), begun(model_state, initial.model_state, "model_state")
 
 
+def check_network(name: str, value: Any) -> None:
+    """Raise an ``InputError`` unless it is a network; a module alone is a part of one."""
+    check_kind(name, value, Network, "give a jaxnets.Network, such as jaxnets.network(Module, ...)")
+
+
+def check_learner(learner: Any) -> None:
+    """Raise an ``InputError`` unless it is a learner; a network alone does not say how it learns."""
+    check_kind("learner", learner, Learner, "give a jaxnets.Learner, such as supervised(network, loss, tx)")
+
+
+def check_tx(name: str, tx: Any) -> None:
+    """Raise an ``InputError`` unless it is an Optax optimizer."""
+    if not callable(getattr(tx, "init", None)) or not callable(getattr(tx, "update", None)):
+        raise InputError(f"{name}={short(tx)} is no optimizer; give an Optax transformation, such as optax.adam(1e-3)")
+
+
 def check_key(key: Key) -> None:
     """Check that a learner of one is given one key.
 
     Raises:
-        InputError: if it is given several.
+        InputError: if it is given several, or none.
     """
+    if not hasattr(key, "dtype"):
+        raise InputError(f"key={short(key)} is no random key; give jax.random.key(0)")
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim:
         raise InputError(f"{key.shape[0]} seeds for a learner of one; train population(learner, {key.shape[0]})")
 
@@ -216,8 +234,7 @@ def check_state(learner: Learner, state: Any) -> None:
     Raises:
         InputError: if it is not; it lists what is missing, left over or of another shape.
     """
-    if not isinstance(state, TrainState):
-        raise InputError(f"the state is of {type(state).__name__}; give a TrainState, such as fit(...).state")
+    check_kind("state", state, TrainState, "give a TrainState, such as fit(...).state or learner.init(key)")
     wanted = _shapes(learner.init, np.shape(state.step))
     if missing := sorted(set(wanted.extra) - set(state.extra)):
         raise InputError(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_arrays, check_kind
 from jaxnets.modes import BATCH_OF_ONE, CallWith, arguments, held, switches
 from jaxnets.network import Key, Network, PyTree
 from jaxnets.parameters import paths
@@ -25,6 +25,8 @@ def linen_network(
         mutable: collections of the model's state that change in evaluation too, such as a "cache" of keys and values.
         call_with: as in ``network``.
     """
+    check_kind("module", module, linen.Module, "give a flax.linen module, such as nn.Dense(3)")
+    check_arrays("example", jax.tree.leaves(example), "give inputs, [B, ...], or a jax.ShapeDtypeStruct of them")
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
     mode = switches(type(module), call_with)
 

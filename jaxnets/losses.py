@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_number, short
 
 Loss = Callable[[Any, jax.Array], jax.Array]
 
@@ -33,6 +33,8 @@ def mae(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 def huber(outputs: jax.Array, targets: jax.Array, delta: float = 1.0) -> jax.Array:
     """Return half the squared errors, from ``delta`` on growing linearly (Huber, 1964), [...] and [...] -> [...]."""
+    if not isinstance(delta, Tracer):
+        check_number("delta", delta, 0, np.inf, "a number greater than 0", low_too=False)
     _same_shape("huber", outputs, targets)
     return optax.huber_loss(outputs, targets.astype(outputs.dtype), delta=delta)
 
@@ -44,8 +46,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
     loss it is ``partial(softmax_cross_entropy, label_smoothing=0.1)``.
     """
     _class_labels("softmax_cross_entropy", logits, labels)
-    if not 0 <= label_smoothing < 1:
-        raise InputError(f"{label_smoothing=} must be in [0, 1), such as 0.1")
+    check_number("label_smoothing", label_smoothing, 0, 1, "in [0, 1), such as 0.1")
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if not label_smoothing:
         return loss
@@ -89,6 +90,7 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     The prediction is the largest of [..., C] logits; for binary logits, of the labels' own shape, it is their sign. A
     prediction of NaN is never right. One-hot labels are refused, where their values are known.
     """
+    _check_arrays("accuracy", logits, labels)
     if logits.shape == labels.shape:
         check_not_one_hot(labels)
         return binary_accuracy(logits, labels)
@@ -202,7 +204,14 @@ def _shape_of_values(
     return getattr(jax.eval_shape(function, *structure.unflatten(many)), "shape", ())
 
 
+def _check_arrays(name: str, *arrays: Any) -> None:
+    for array in arrays:
+        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+            raise InputError(f"{name}: outputs and labels must be arrays, not {short(array)}; jnp.asarray makes one")
+
+
 def _same_shape(name: str, outputs: jax.Array, targets: jax.Array) -> None:
+    _check_arrays(name, outputs, targets)
     if outputs.shape != targets.shape:
         raise InputError(
             f"{name}: outputs of shape {outputs.shape} against labels of shape {targets.shape}; give both one shape"
@@ -210,6 +219,7 @@ def _same_shape(name: str, outputs: jax.Array, targets: jax.Array) -> None:
 
 
 def _class_labels(name: str, logits: jax.Array, labels: jax.Array) -> None:
+    _check_arrays(name, logits, labels)
     if logits.shape[:-1] != labels.shape:
         raise InputError(
             f"{name}: logits of shape {logits.shape} need labels of shape {logits.shape[:-1]}, not {labels.shape}"

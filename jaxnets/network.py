@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx, struct
 from jax import lax
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_callable, check_kind, check_widths, numbers, short
 from jaxnets.modes import WATCH, CallWith, arguments, check_batch, freezing_part, held, rest, switches
 from jaxnets.parameters import paths
 
@@ -68,6 +68,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, call_with: CallWith | 
             by ``apply``, if parameters are missing or left over; it lists them.
         ValueError: by ``apply``, if ``train`` is set for a module that keeps random streams and ``key`` is missing.
     """
+    check_callable("build", build, "give an nnx.Module class, or a function that returns a module")
 
     def create(key: Key) -> nnx.Module:
         return _with_arrays(build(*args, **kwargs, rngs=nnx.Rngs(key)))
@@ -122,13 +123,19 @@ def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) 
         mean: of each feature (the inputs' last axis), or one for all; from the training split alone.
         std: standard deviations, likewise; a feature that never varies (0) is only centred.
     """
-    shift = np.asarray(mean, np.float32)
-    scale = np.asarray([1.0 / value if value > 0 else 1.0 for value in std], np.float32)
+    check_kind("network", network, Network, "give a jaxnets.Network")
+    means, deviations = numbers("mean", mean), numbers("std", std)
+    if (len(means) != len(deviations) and 1 not in (len(means), len(deviations))) or min(deviations) < 0:
+        raise InputError(f"mean={short(means)}, std={short(deviations)}: give one of each a feature, std 0 or more")
+    size, shift = max(len(means), len(deviations)), np.asarray(means, np.float32)
+    scale = np.asarray([1.0 / value if value > 0 else 1.0 for value in deviations], np.float32)
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: jax.Array, *, train: bool = False, key: Key | None = None
     ) -> tuple[Any, PyTree]:
         inputs = jnp.asarray(inputs, jnp.float32)
+        if inputs.shape[-1:] != (size,) and size > 1:
+            raise InputError(f"standardized() by {size} means got inputs of shape {inputs.shape}; give [..., {size}]")
         alike = (1,) * (inputs.ndim - 1) + (-1,)
         inputs = (inputs - shift.reshape(alike)) * scale.reshape(alike)
         return network.apply(params, model_state, inputs, train=train, key=key)
@@ -138,6 +145,8 @@ def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) 
 
 def reshaped(network: Network, shape: Sequence[int]) -> Network:
     """Return the network with outputs [B, ...] as [B, *shape]: such as dense layers that make images."""
+    check_kind("network", network, Network, "give a jaxnets.Network")
+    check_widths("shape", shape)
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.errors import InputError, nearest
+from jaxnets.errors import InputError, check_kind, nearest
 
 PyTree = Any
 
@@ -29,7 +29,24 @@ def matches(pattern: str, path: str) -> bool:
     ``*`` stands for any part of a name, ``?`` for one character, and ``**`` for any names, at least one at the end:
     "encoder/**" is all of the encoder, "**/bias" every bias, "head/*/kernel" the kernels of the head's layers.
     """
+    check_kind("pattern", pattern, str, "give a text, such as 'encoder/**'")
+    check_kind("path", path, str, "give a parameter's path, such as 'encoder/0/kernel'")
     return re.fullmatch(_expression(pattern), path) is not None
+
+
+def listed(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return the patterns, which are texts in a list.
+
+    Raises:
+        InputError: if they are not.
+    """
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        example = patterns if isinstance(patterns, str) else "encoder/**"
+        raise InputError(f"{patterns=} must be a list of patterns, such as [{example!r}]")
+    found = tuple(patterns)
+    for pattern in found:
+        check_kind(f"pattern {pattern!r}", pattern, str, "give a text, such as 'encoder/**'")
+    return found
 
 
 def matching(tree: PyTree, patterns: Iterable[str]) -> PyTree:
@@ -38,7 +55,7 @@ def matching(tree: PyTree, patterns: Iterable[str]) -> PyTree:
     Raises:
         InputError: if a pattern matches nothing; it names paths that are near.
     """
-    expressions = [(pattern, re.compile(_expression(pattern))) for pattern in patterns]
+    expressions = [(pattern, re.compile(_expression(pattern))) for pattern in listed(patterns)]
     names = list(paths(tree))
     for pattern, expression in expressions:
         if not any(expression.fullmatch(name) for name in names):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxnets.errors import check_arrays, check_kind
 from jaxnets.learner import Learner
 from jaxnets.modes import watching
 from jaxnets.network import Network, PyTree, num_parameters
@@ -43,7 +44,12 @@ def summarize(model: Network | Learner, example: Any) -> Summary:
     Returns:
         Layers and totals. FLOPs are those of the forward pass for one example, two for each multiply-add of matrix
         products and convolutions; element-wise work is left out, as is customary.
+
+    Raises:
+        InputError: if the model is neither, or the example has no shape and dtype.
     """
+    check_kind("model", model, (Network, Learner), "give a network or a learner")
+    check_arrays("example", jax.tree.leaves(example), "give data.spec['inputs'].example")
     batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example)
     calls: list[Layer] = []
 

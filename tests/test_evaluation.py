@@ -84,7 +84,7 @@ def test_a_batch_of_nothing(batch_size, blobs):
         lambda: jn.evaluate(learner, state, blobs, batch_size=batch_size),
         lambda: jn.predict(learner, state, blobs["inputs"], batch_size=batch_size),
     ):
-        with pytest.raises(jn.InputError, match=f"batch_size={batch_size} must be 1 or more"):
+        with pytest.raises(jn.InputError, match=f"batch_size={batch_size} must be a whole number of 1 or more"):
             call()
 
 

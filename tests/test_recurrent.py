@@ -139,7 +139,7 @@ def test_truncation_leaves_the_first_stretch_its_first_state():
 def test_refuses():
     one, x = layer("lstm"), sequences()
     for message, call in {
-        "truncate=0 must be 1 or more steps": lambda: layer("rnn", truncate=0),
+        "truncate=0 must be a whole number of 1 or more, steps": lambda: layer("rnn", truncate=0),
         r"got inputs of shape \(4, 7, 2\), not \[B, T, 3\]": lambda: one(x[..., :2]),
         r"mask of shape \(4, 1\) for inputs of shape \(4, 7, 3\); give \[B, T\]": lambda: one(x, mask=jnp.ones((4, 1))),
         r"a state of shapes \[\(2, 4\), \(2, 4\)\]": lambda: one(x, state("lstm", batch=2)),

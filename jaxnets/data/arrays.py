@@ -1,5 +1,6 @@
 """Named arrays, and what is known of them before anything compiles."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets.data.given import as_array, as_known, as_names, as_rows, check_split
 from jaxnets.data.names import are_numbers, class_numbers, column_order, numbered, spelled, text_of
 from jaxnets.data.numbers import checked, moments
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_number, check_whole
 
 # Integer labels above this are numbers, unless their classes are named.
 _MOST_CLASSES = 10_000
@@ -108,11 +110,8 @@ class Data(Mapping[str, np.ndarray]):
         for name, array in arrays.items():
             if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
                 raise InputError(f"{name}: {np.ma.count_masked(array)} numbers are masked; fill or remove them first")
-        known = {name: dict(facts) for name, facts in (known or {}).items()}
-        for name, array in arrays.items():
-            if hasattr(array, "columns") and hasattr(array, "to_numpy"):  # a table of pandas or its like
-                known[name] = {"features": tuple(map(spelled, array.columns))} | known.get(name, {})
-        columns = {name: np.asarray(array) for name, array in arrays.items()}
+        known = as_known(known, [field.name for field in dataclasses.fields(Column)], arrays)
+        columns = {name: as_array(name, array) for name, array in arrays.items()}
         if not columns:
             raise InputError("the data have no arrays; give at least inputs=")
         lengths = {name: len(array) if array.ndim else 0 for name, array in columns.items()}
@@ -121,6 +120,7 @@ class Data(Mapping[str, np.ndarray]):
         if not all(array.ndim and array.size for array in columns.values()):
             shapes = {name: array.shape for name, array in columns.items()}
             raise InputError(f"the data are empty: arrays of shapes {shapes}; give at least one example")
+        classes = as_names(classes)
         if "labels" in columns and (text := text_of(columns["labels"])) is not None:
             columns["labels"], classes = numbered(text, classes)
         self._columns = {name: checked(name, array) for name, array in columns.items()}
@@ -173,7 +173,13 @@ class Data(Mapping[str, np.ndarray]):
         return digest.hexdigest()
 
     def take(self, rows: np.ndarray | slice) -> "Data":
-        """Return these rows, with the same classes."""
+        """Return these rows, with the same classes.
+
+        Raises:
+            InputError: if they are no list of rows that there are, or none.
+        """
+        if not isinstance(rows, slice):
+            rows = as_rows(rows, self.num_examples)
         rows_of = {name: array[rows] for name, array in self.items()}
         return Data(classes=self.classes or None, known=self.known, **rows_of)
 
@@ -217,12 +223,12 @@ class Data(Mapping[str, np.ndarray]):
 
         labels = self.get("labels")
         stratify = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
-        try:
-            rest, held_out = train_test_split(
-                np.arange(self.num_examples), test_size=fraction, random_state=seed, stratify=stratify
-            )
-        except ValueError as error:
-            raise InputError(f"cannot hold out {fraction=} of {self.num_examples} examples: {error}") from error
+        check_number("fraction", fraction, 0, 1, "in (0, 1), such as 0.2", low_too=False)
+        check_whole("seed", seed, 0)
+        check_split(fraction, self.num_examples, stratify, self.classes)
+        rest, held_out = train_test_split(
+            np.arange(self.num_examples), test_size=fraction, random_state=seed, stratify=stratify
+        )
         return self.take(np.asarray(rest)), self.take(np.asarray(held_out))
 
     def _class_names(self, classes: Sequence[str] | None) -> tuple[str, ...]:

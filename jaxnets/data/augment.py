@@ -3,20 +3,24 @@
 Images are [B, H, W, C]; pixels from outside an image are 0. Sequences are [B, T, ...].
 """
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_callable, check_number, check_whole
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def chain(*augments: Augment) -> Augment:
     """Return the augmentation that applies all of these, one after another, each with a key of its own."""
+    for augment in augments:
+        check_callable("augment", augment, "give one of augment(key, inputs), such as augment.flip()")
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
         for i, augment in enumerate(augments):
@@ -31,6 +35,8 @@ def shift(pixels: int) -> Augment:
     _at_least(0, pixels=pixels)
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        if pixels >= min(sides := _sides("shift", images)):
+            raise InputError(f"shift={pixels} moves images of {sides[0]} x {sides[1]} pixels out of sight; use less")
         offsets = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
         padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
         return jax.vmap(lambda image, at: lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:]))(
@@ -53,6 +59,7 @@ def rotate(degrees: float) -> Augment:
         return jax.vmap(lambda plane: map_coordinates(plane, [at_y, at_x], order=1), -1, -1)(image)
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        _sides("rotate", images)
         angles = jnp.deg2rad(jax.random.uniform(key, images.shape[:1], minval=-degrees, maxval=degrees))
         turned = jax.vmap(turn)(images.astype(jnp.float32), angles)
         return (jnp.round(turned) if jnp.issubdtype(images.dtype, jnp.integer) else turned).astype(images.dtype)
@@ -64,6 +71,7 @@ def flip() -> Augment:
     """Return the augmentation that mirrors each image left to right, one time in two."""
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        _sides("flip", images)
         mirrored = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
         return jnp.where(mirrored, images[:, :, ::-1], images)
 
@@ -78,7 +86,9 @@ def cutout(size: int) -> Augment:
     _at_least(1, size=size)
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
-        batch, height, width, _ = images.shape
+        batch, (height, width) = len(images), _sides("cutout", images)
+        if size >= 2 * max(height, width):
+            raise InputError(f"cutout={size} blanks all of images of {height} x {width} pixels; use less")
         y_key, x_key = jax.random.split(key)
 
         def blank(key: jax.Array, length: int) -> jax.Array:
@@ -117,10 +127,19 @@ def binarize(high: float = 255.0) -> Augment:
     return apply
 
 
-def _at_least(least: float, **argument: float) -> None:
+def _at_least(least: int, **argument: Any) -> None:
     for name, value in argument.items():
-        if value < least:
-            raise InputError(f"{name}={value} must be {least} or more")
+        if name in ("degrees", "deviation", "high"):
+            check_number(name, value, least, math.inf, f"{least} or more")
+        else:
+            check_whole(name, value, least)
+
+
+def _sides(name: str, images: Any) -> tuple[int, ...]:
+    """Return the height and width of images."""
+    if images.ndim != 4:
+        raise InputError(f"{name}() got inputs of shape {images.shape}; it is of images, [B, H, W, C]")
+    return images.shape[1:3]
 
 
 def crop(length: int) -> Augment:
@@ -142,8 +161,9 @@ def token_dropout(rate: float, token: int, padding: int) -> Augment:
 
     Word dropout (Iyyer et al., 2015).
     """
-    if not 0 <= rate < 1:
-        raise InputError(f"{rate=} must be in [0, 1)")
+    check_number("rate", rate, 0, 1, "in [0, 1)")
+    check_whole("token", token, 0)
+    check_whole("padding", padding, 0)
 
     def apply(key: jax.Array, tokens: jax.Array) -> jax.Array:
         hit = jax.random.bernoulli(key, rate, tokens.shape) & (tokens != padding)

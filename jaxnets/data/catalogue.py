@@ -49,6 +49,8 @@ def labelled_images(
     parts = _held_out(data, parts, validation)
     inputs = [part["inputs"] for part in parts.values()]
     limits = {"low": min(array.min() for array in inputs).item(), "high": max(array.max() for array in inputs).item()}
+    if limits["low"] == limits["high"]:
+        raise InputError(f"{data}: all pixels of all images are {limits['low']:g}: nothing is to be seen")
     parts = {name: _with_range(part, limits) for name, part in parts.items()}
     return Splits(parts["train"], parts.get("validation"), parts.get("test"))
 

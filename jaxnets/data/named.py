@@ -204,7 +204,7 @@ def load(name: str, data_dir: Path | None = None, **options: Any) -> Any:
         InputError: if there is no such data set, or it cannot be had.
     """
     if name not in NAMED:
-        raise InputError(f"there is no data set {name!r}{nearest(name, NAMED)}; there are {', '.join(NAMED)}")
+        raise InputError(f"there is no data set {name!r}{nearest(str(name), NAMED)}; there are {', '.join(NAMED)}")
     if NAMED[name].comes_along:
         if data_dir is not None:
             raise InputError(f"data_dir={data_dir}: {name} comes with a dependency, and no files are looked for")
@@ -225,6 +225,8 @@ def find(kind: str, data: str, data_dir: Path | None, files: str) -> Path | None
         InputError: if it is neither, is a data set of another kind, or ``data_dir`` is given for a path.
     """
     of_kind = [name for name, named in NAMED.items() if named.kind == kind]
+    if not data:
+        raise InputError(f"data={data!r} is empty; give {', '.join(of_kind)}, or the path of {files}")
     if data in of_kind:
         return None
     if data in NAMED:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_whole, short
 
 
 class Order(Protocol):
@@ -52,7 +52,10 @@ def weighted(shares: Sequence[float] | np.ndarray) -> MakeOrder:
     Raises:
         InputError: by what is returned, if the shares are not one for each row, 0 or more, and not all 0.
     """
-    given = np.asarray(shares, np.float64)
+    try:
+        given = np.asarray(shares, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"shares={short(shares)} must be a list of numbers, one for each row") from error
 
     def make(data: Mapping[str, np.ndarray], batch_size: int, seed: int) -> Order:
         if given.shape != (_length(data),) or not np.isfinite(given).all() or given.min() < 0 or not given.any():
@@ -88,11 +91,13 @@ def classes_and_examples(num_classes: int, num_examples: int) -> MakeOrder:
     Raises:
         InputError: by what is returned, if that is not so, or there are fewer classes.
     """
+    check_whole("num_classes", num_classes)
+    check_whole("num_examples", num_examples)
 
     def make(data: Mapping[str, np.ndarray], batch_size: int, seed: int) -> Order:
         groups = _groups(_labels(data))
         size = num_classes * num_examples
-        if min(num_classes, num_examples) < 1 or len(groups) < num_classes or batch_size % size:
+        if len(groups) < num_classes or batch_size % size:
             raise InputError(
                 f"{num_classes=} with {num_examples=} each: the data have {len(groups)} classes, and {batch_size=} "
                 f"must be a multiple of {size}"
@@ -120,11 +125,13 @@ def episodes(ways: int, shots: int, queries: int) -> MakeOrder:
         InputError: by what is returned, if the batch size is no multiple of ``ways * (shots + queries)``, or there are
             not so many classes with so many rows.
     """
+    for name, number in (("ways", ways), ("shots", shots), ("queries", queries)):
+        check_whole(name, number)
 
     def make(data: Mapping[str, np.ndarray], batch_size: int, seed: int) -> Order:
         size, each = ways * (shots + queries), shots + queries
         groups = [group for group in _groups(_labels(data)) if len(group) >= each]
-        if min(ways, shots, queries) < 1 or len(groups) < ways or batch_size % size:
+        if len(groups) < ways or batch_size % size:
             raise InputError(
                 f"episodes of {ways=}, {shots=}, {queries=}: the data have {len(groups)} classes of {each} rows or "
                 f"more, and {batch_size=} must be a multiple of {size}"

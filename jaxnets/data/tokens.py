@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnets.data.formats import read_text
 from jaxnets.errors import InputError
+from jaxnets.memory import check_fits
 
 PADDING, UNKNOWN = 0, 1  # the first two words of every vocabulary of words
 _SPECIAL = ("<padding>", "<unknown>")
@@ -52,7 +53,8 @@ def windows(tokens: np.ndarray, length: int) -> np.ndarray:
         InputError: if there are fewer tokens than one stretch needs.
     """
     if len(tokens) < 2 * length:
-        raise InputError(f"{len(tokens)} tokens are too few for windows of {length}; use {len(tokens) // 2} or less")
+        remedy = f"use {len(tokens) // 2} or less" if len(tokens) > 1 else "give more text, or hold out less"
+        raise InputError(f"{len(tokens)} tokens are too few for windows of {length}; {remedy}")
     return np.lib.stride_tricks.sliding_window_view(tokens, 2 * length)[::length]
 
 
@@ -99,6 +101,8 @@ def encode_words(sentences: Sequence[str], vocabulary: Sequence[str], length: in
     Raises:
         InputError: if a sentence has no words, or more than ``length``.
     """
+    remedy = "use a smaller --max-words"
+    check_fits(f"max_words={length} for each of {len(sentences):,} sentences", 4 * length * len(sentences), remedy)
     numbers = {word: number for number, word in enumerate(vocabulary)}
     tokens = np.full((len(sentences), length), PADDING, np.int32)
     for row, sentence in enumerate(sentences):

@@ -1,17 +1,20 @@
 """Generation: sequences drawn from a learner element by element, or searched for, in one compiled loop."""
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from jaxnets.errors import InputError
-from jaxnets.learner import Learner, TrainState
+from jaxnets.errors import InputError, check_callable, check_number, check_whole, short
+from jaxnets.learner import Learner, TrainState, check_key, check_learner, check_state
+from jaxnets.memory import check_fits
 from jaxnets.models import Continued, Seen, SourceTarget
 from jaxnets.network import Key, PyTree
 
@@ -42,8 +45,11 @@ def generate(
     Raises:
         InputError: if the prompt is empty or the length is not positive.
     """
+    prompt = _as_prompt(prompt)
     _check_prompt(learner, state, prompt, length)
+    check_key(key)
     draw = draw or categorical()
+    check_callable("draw", draw, "give one of draw(key, outputs), such as generation.categorical(0.8)")
     draw = draw if isinstance(draw, Partial) else Partial(draw)  # a pytree: its numbers are arguments of the program
     return _generated(learner.predict, length, draw, state, prompt, key)
 
@@ -99,11 +105,13 @@ def beam_search(
         num_beams: K; 1, with no length penalty, is greedy.
         length_penalty: 0 is none, which favours short sequences.
     """
-    size = _check_prompt(learner, state, prompt, length)
-    if not 0 <= end < size:
+    prompt = _as_prompt(prompt)
+    check_whole("end", end, 0, remedy="the token that finishes a sequence")
+    check_whole("num_beams", num_beams)
+    check_number("length_penalty", length_penalty, 0, float("inf"), "0 (none) or more")
+    size = _check_prompt(learner, state, prompt, length, num_beams)
+    if end >= size:
         raise InputError(f"{end=} is no token of 0..{size - 1}")
-    if num_beams < 1 or not 0 <= length_penalty < float("inf"):
-        raise InputError(f"{num_beams=} must be 1 or more, {length_penalty=} 0 or more")
     return _searched(learner.predict, length, num_beams, state, prompt, end, length_penalty)
 
 
@@ -185,15 +193,42 @@ def _best(number: int, sequences: jax.Array, scores: jax.Array) -> tuple[jax.Arr
     return _rows(sequences, rows), scores
 
 
+def _as_prompt(prompt: Any) -> Any:
+    """Return the prompt as arrays.
+
+    Raises:
+        InputError: if it is no array of numbers, such as sequences of unlike lengths.
+    """
+    if isinstance(prompt, SourceTarget):
+        return SourceTarget(_as_prompt(prompt.source), _as_prompt(prompt.target))
+    if isinstance(prompt, jax.Array):
+        return prompt
+    try:
+        found = np.asarray(prompt)
+    except ValueError as error:
+        raise InputError(f"prompts of unlike lengths are no array; draw from each alone, [1, P]: {error}") from error
+    if found.dtype.kind not in "biuf":
+        raise InputError(f"prompt={short(prompt)} is {found.dtype}, not numbers; give tokens [B, P], or numbers")
+    return jnp.asarray(found)
+
+
 def _written(prompt: jax.Array | SourceTarget) -> jax.Array:
     return prompt.target if isinstance(prompt, SourceTarget) else prompt
 
 
-def _check_prompt(learner: Learner, state: TrainState, prompt: jax.Array | SourceTarget, length: int) -> int:
+def _check_prompt(
+    learner: Learner, state: TrainState, prompt: jax.Array | SourceTarget, length: int, num_beams: int = 1
+) -> int:
     """Check what is to be continued, tokens too, and return how many outputs each element has."""
-    shape = _written(prompt).shape
-    if len(shape) < 2 or shape[1] < 1 or length < 1:
+    check_learner(learner)
+    check_state(learner, state)
+    check_whole("length", length, most=2**63, remedy="elements to draw")
+    shape, itemsize = _written(prompt).shape, _written(prompt).dtype.itemsize
+    if len(shape) < 2 or min(shape[:2]) < 1:
         raise InputError(f"a prompt of shape {shape} and {length=}: give [B, P, ...] and 1 or more of each")
+    size = 2 * shape[0] * num_beams * math.prod(shape[2:]) * length * itemsize  # as drawn, and in order
+    check_fits(f"{length=}", size, "draw less at a time, from fewer prompts")
+    check_whole("length", length)
     size = int(_num_outputs(learner.predict, state, prompt))
     for part in jax.tree.leaves(prompt):
         if part.ndim == 2 and not isinstance(part, Tracer):
@@ -218,8 +253,9 @@ def categorical(temperature: float = 1.0, *, top_k: int | None = None, top_p: fl
             Holtzman et al., 2020).
     """
     _check_temperature(temperature)
-    if (top_k is not None and top_k < 1) or not 0 < top_p <= 1:
-        raise InputError(f"{top_k=} must be 1 or more, and {top_p=} in (0, 1]")
+    if top_k is not None:
+        check_whole("top_k", top_k, remedy="of the likeliest tokens, or None")
+    check_number("top_p", top_p, 0, math.nextafter(1, 2), "in (0, 1]", low_too=False)
     if temperature == 0:
         return _likeliest
     return Partial(_categorical(top_k, top_p < 1), temperature, top_p)
@@ -271,5 +307,5 @@ def _likelier(key: Key, logits: jax.Array) -> jax.Array:
 
 
 def _check_temperature(temperature: float) -> None:
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"{temperature=} must be 0 (always the likeliest) or more; 1 draws as the model was trained")
+    wanted = "0 (always the likeliest) or more; 1 draws as the model was trained"
+    check_number("temperature", temperature, 0, float("inf"), wanted)

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, begin, check_key
+from jaxnets.errors import InputError, check_callable, check_kind, check_whole
+from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, begin, check_key, check_network, check_tx
 from jaxnets.learners.arrays import COUNTING, check_names
 from jaxnets.learners.supervised import row_weights
 from jaxnets.metrics import Metric, mean_of, per_example
@@ -78,8 +78,15 @@ def adversarial(
         num_classes: if not 0, both networks are given the class, "labels" of the batch (Mirza and Osindero, 2014).
         discriminator_steps: the parts that a batch is cut into, one for each of the discriminator's updates in a step.
     """
-    if min(code_dim, discriminator_steps) < 1 or num_classes < 0:
-        raise InputError(f"{code_dim=} and {discriminator_steps=} must be 1 or more, {num_classes=} 0 or more")
+    check_network("generator", generator)
+    check_network("discriminator", discriminator)
+    check_tx("generator_tx", generator_tx)
+    check_tx("discriminator_tx", discriminator_tx)
+    check_kind("game", game, Game, "give NON_SATURATING, HINGE, WASSERSTEIN or another Game")
+    check_callable("target", target, "give a function of the inputs, such as lambda images: images / 127.5 - 1")
+    check_whole("code_dim", code_dim)
+    check_whole("discriminator_steps", discriminator_steps)
+    check_whole("num_classes", num_classes, 0)
     networks = {"generator": named("generator", generator), "discriminator": named("discriminator", discriminator)}
     txs = {"generator": generator_tx, "discriminator": discriminator_tx}
     players = _Players(networks, txs, code_dim, game, target, num_classes, discriminator_steps)

@@ -10,8 +10,8 @@ import optax
 from jax import lax
 
 from jaxnets import losses
-from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Learner, Sums, TrainState, mapped, with_training
+from jaxnets.errors import InputError, check_callable, check_whole
+from jaxnets.learner import Batch, Learner, Sums, TrainState, check_network, mapped, with_training
 from jaxnets.learners.arrays import COUNTING, check_names
 from jaxnets.learners.supervised import row_weights, supervised
 from jaxnets.losses import Loss, check_labels
@@ -54,6 +54,9 @@ def reconstructing(
         corrupt: ``corrupt(key, inputs)``: what the encoder is given in training (Vincent et al., 2008).
         target: what of the inputs is to be reconstructed, such as ``lambda images: images / 255``.
     """
+    _check_parts(encoder, decoder, target)
+    if corrupt is not None:
+        check_callable("corrupt", corrupt, "give one of corrupt(key, inputs), such as jaxnets.data.augment.noise(30)")
     encoder, decoder = named("encoder", encoder), named("decoder", decoder)
     network = _autoencoder(encoder, decoder)
 
@@ -91,6 +94,9 @@ def variational(
         importance_samples: if not 0, evaluation reports as "nll" the negative log-likelihood as well, estimated from so
             many codes an example (Burda et al., 2016): a bound that is the tighter, the more there are.
     """
+    _check_parts(encoder, decoder, target)
+    check_callable("nll", nll, "give one of nll(outputs, targets), such as jaxnets.losses.bernoulli_nll")
+    check_whole("importance_samples", importance_samples, 0)
     encoder, decoder = named("encoder", encoder), named("decoder", decoder)
     parts = _Variational(encoder, decoder, nll)
     network = _autoencoder(encoder._replace(apply=parts.means), decoder)
@@ -111,6 +117,12 @@ def variational(
     return _predicting(
         _with_targets(learner._replace(evaluate=evaluate, check=check, metrics=metrics), target), network
     )
+
+
+def _check_parts(encoder: Any, decoder: Any, target: Any) -> None:
+    check_network("encoder", encoder)
+    check_network("decoder", decoder)
+    check_callable("target", target, "give a function of the inputs, such as lambda images: images / 255")
 
 
 class _Drawn(NamedTuple):

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import InputError
-from jaxnets.learner import Learner, mapped
+from jaxnets.errors import InputError, check_whole
+from jaxnets.learner import Learner, check_learner, mapped
 from jaxnets.learners.arrays import COUNTING, check_names
 from jaxnets.models import SourceTarget
 
@@ -21,6 +21,7 @@ def autoregressive(learner: Learner) -> Learner:
         learner: a ``supervised`` learner whose network gives an output for every element, and never looks ahead (as one
             that is bidirectional does).
     """
+    check_learner(learner)
 
     def shifted(batch: Mapping[str, Any]) -> dict[str, Any]:
         sequences = batch["inputs"]
@@ -47,6 +48,8 @@ def sequence_to_sequence(learner: Learner, padding: int) -> Learner:
         learner: a ``supervised`` learner whose network takes a ``SourceTarget``, such as an ``EncoderDecoder``.
         padding: the token that fills up short sequences.
     """
+    check_learner(learner)
+    check_whole("padding", padding, 0, remedy="the token that fills up short sequences")
 
     def paired(batch: Mapping[str, Any]) -> dict[str, Any]:
         targets = batch["targets"]

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxnets import losses
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_callable, check_kind
 from jaxnets.learner import (
     Batch,
     Descent,
@@ -21,6 +21,8 @@ from jaxnets.learner import (
     TrainState,
     begin,
     check_key,
+    check_network,
+    check_tx,
     following,
     gathered,
     inputs_of,
@@ -49,6 +51,10 @@ def supervised(
         tx: an Optax optimizer.
         metrics: what is reported beside "loss", by name: a ``Metric``, or a function like the loss, whose mean is.
     """
+    check_network("network", network)
+    check_callable("loss", loss, "give one of loss(outputs, labels), such as jaxnets.losses.mse")
+    check_tx("tx", tx)
+    _check_metrics(metrics or {})
     if "loss" in (metrics or {}):
         raise InputError(
             "metrics: 'loss' is what is minimised, and is reported in any case; give the metric another name"
@@ -110,6 +116,15 @@ def supervised(
 
     descent = Descent(gradient, update)
     return Learner(init, following(descent), evaluate, predict, check, measured, descent, network.check)
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Check that metrics have names, and that each is one."""
+    check_kind("metrics", metrics, Mapping, 'give them by name, such as {"accuracy": jaxnets.metrics.accuracy}')
+    for name, metric in metrics.items():
+        check_kind(f"the name {name!r} of a metric", name, str, "give a text")
+        if not isinstance(metric, Metric):
+            check_callable(f"metrics[{name!r}]", metric, "give a Metric, or one of metric(outputs, labels)")
 
 
 def _as_metric(metric: Metric | Loss) -> Metric:

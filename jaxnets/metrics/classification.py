@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import losses
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_whole
 from jaxnets.metrics.metric import Mean, Metric, divide, mean_of, per_example, spread_over
 
 Average = Literal["macro", "micro", "weighted"]
@@ -290,8 +290,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float = 0.0) -> np.nd
 
 
 def _at_least(name: str, argument: str, value: int, least: int) -> None:
-    if value < least:
-        raise InputError(f"{name}: {argument}={value} must be {least} or more")
+    check_whole(f"{name}: {argument}", value, least)
 
 
 def _same_classes(name: str, num_classes: int | None, logits: jax.Array) -> None:

@@ -16,7 +16,10 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         InputError: if the features are not two such arrays, of two samples or more and equally many numbers.
     """
-    a, b = (np.asarray(features, np.float64) for features in (a, b))
+    try:
+        a, b = (np.asarray(features, np.float64) for features in (a, b))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the features are no arrays of numbers; give [N, D] and [M, D]: {error}") from error
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise InputError(f"features of shapes {a.shape} and {b.shape}; give [N, D] and [M, D], two rows or more each")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -10,7 +10,7 @@ from flax import struct
 from jax import lax
 
 from jaxnets import losses
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_callable
 
 PyTree = Any
 Better = Literal["higher", "lower"] | None
@@ -52,6 +52,9 @@ class Metric(NamedTuple):
 
 def per_example(function: Callable[[Any, jax.Array], jax.Array], better: Better = None) -> Metric:
     """Return the metric that is the mean of ``function(outputs, labels)``, values of the labels' leading axes."""
+    check_callable("function", function, "give one of function(outputs, labels), such as jaxnets.losses.mse")
+    if better not in ("higher", "lower", None):
+        raise InputError(f"{better=} must be 'higher', 'lower' or None")
 
     def measure(outputs: Any, labels: jax.Array, weights: jax.Array | None) -> Mean:
         return mean_of(function(outputs, labels), weights)

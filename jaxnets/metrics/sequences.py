@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxnets import losses
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_callable, check_whole
 from jaxnets.metrics.metric import Mean, Metric, divide, per_example, spread_over
 
 _NEVER = 2**30  # more than any number of edits; sums with it stay below 2**31
@@ -49,6 +49,8 @@ def token_error_rate(decode: Callable[[Any], jax.Array] = most_likely, padding: 
         InputError: if tokens and labels [..., U] differ in more than the last axis or are no integers, or there are
             float weights for single tokens.
     """
+    check_callable("token_error_rate: decode", decode, "give a function from outputs to tokens")
+    check_whole("token_error_rate: padding", padding, 0)
 
     def measure(outputs: Any, labels: jax.Array, weights: jax.Array | None) -> Mean:
         tokens, labels, counts = _pairs("token_error_rate", decode(outputs), labels, weights, padding)
@@ -77,8 +79,8 @@ def bleu(padding: int = 0, max_order: int = 4) -> Metric:
     Raises:
         InputError: if ``max_order`` is less than 1, and as ``token_error_rate`` does.
     """
-    if max_order < 1:
-        raise InputError(f"bleu: {max_order=} must be 1 or more; 4 is usual")
+    check_whole("bleu: padding", padding, 0)
+    check_whole("bleu: max_order", max_order, remedy="words of the longest n-gram; 4 is usual")
 
     def measure(outputs: jax.Array, labels: jax.Array, weights: jax.Array | None) -> _NGrams:
         tokens, labels, counts = _pairs("bleu", outputs, labels, weights, padding)

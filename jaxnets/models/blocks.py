@@ -4,20 +4,26 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import jax
-import numpy as np
 from flax import nnx
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_callable, check_whole, check_widths, short
 from jaxnets.nn import Conv
 
 Activation = Callable[[jax.Array], jax.Array]
 Norm = Literal["batch", "layer"] | None
 
 
-def check_widths(name: str, widths: Sequence[Any]) -> None:
-    """Raise an ``InputError`` unless all widths are whole numbers of 1 or more."""
-    if not all(isinstance(width, int | np.integer) and not isinstance(width, bool) and width >= 1 for width in widths):
-        raise InputError(f"{name}={tuple(widths)} must be whole numbers of 1 or more")
+def check_sizes(**sizes: Any) -> None:
+    """Raise an ``InputError`` unless each of these arguments is a whole number of 1 or more."""
+    for name, size in sizes.items():
+        check_whole(name, size, most=2**63)
+
+
+def check_image_shape(name: str, shape: Any) -> None:
+    """Raise an ``InputError`` unless it is the shape of an image, (H, W, C)."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
+        raise InputError(f"{name}={short(shape)} must be height, width and channels of one image, such as (28, 28, 1)")
+    check_widths(name, shape)
 
 
 class Layer(Protocol):
@@ -58,6 +64,7 @@ class Block(nnx.Module):
         norms = {None: None, "batch": nnx.BatchNorm, "layer": nnx.LayerNorm}
         if norm not in norms:
             raise InputError(f"{norm=} is not a normalisation; use 'batch', 'layer' or None")
+        check_callable("activation", activation, "give one, such as nnx.relu")
         self.layer = layer
         make = norms[norm]
         self.norm = nnx.data(make(layer.out_features, dtype=dtype, rngs=rngs, **norm_options) if make else None)

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import jax
 from flax import nnx
 
-from jaxnets.errors import InputError
-from jaxnets.models.blocks import Activation, Block, Norm, SeparableBlock, check_widths
+from jaxnets.errors import InputError, check_widths, short
+from jaxnets.models.blocks import Activation, Block, Norm, SeparableBlock, check_image_shape, check_sizes
 from jaxnets.models.mlp import MLP
 from jaxnets.nn import Conv, max_pool
 
@@ -51,6 +51,10 @@ class CNN(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
+        check_image_shape("input_shape", input_shape)
+        if isinstance(features, str) or not isinstance(features, Sequence):
+            raise InputError(f"features={short(features)} must be a list of channels and 'pool', such as (32, 'pool')")
+        check_sizes(kernel_size=kernel_size)
         height, width, channels = input_shape
         num_pools = features.count("pool")
         if min(height, width) >> num_pools == 0:

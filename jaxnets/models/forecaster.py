@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import InputError
+from jaxnets.models.blocks import check_sizes
 
 
 class Forecaster(nnx.Module):
@@ -44,7 +45,8 @@ class Forecaster(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        if min(history, horizon, patch) < 1 or history % patch:
+        check_sizes(history=history, horizon=horizon, patch=patch)
+        if history % patch:
             raise InputError(f"{history=}, {horizon=} and {patch=} must be 1 or more, and patch divide history")
         self.history, self.horizon, self.patch, self.epsilon = history, horizon, patch, epsilon
         self.backbone = backbone(history // patch, patch, horizon, dtype=dtype, rngs=rngs)

@@ -9,8 +9,8 @@ import jax
 from flax import nnx
 from jax.nn.initializers import he_normal, lecun_normal
 
-from jaxnets.errors import InputError
-from jaxnets.models.blocks import Activation, Block, Norm, check_widths
+from jaxnets.errors import InputError, check_widths
+from jaxnets.models.blocks import Activation, Block, Norm
 from jaxnets.nn import dropout_layer
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import InputError
-from jaxnets.models.blocks import Activation, Block
+from jaxnets.models.blocks import Activation, Block, check_image_shape, check_sizes
 from jaxnets.nn import Conv, dropout_layer, max_pool
 
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # blocks of each stage, by depth
@@ -117,6 +117,8 @@ class ResNet(nnx.Module):
             raise InputError(f"{depth=} is no depth of a ResNet here; use one of {', '.join(map(str, STAGES))}")
         if stem not in ("cifar", "imagenet"):
             raise InputError(f"{stem=} is not a stem; use 'cifar' for small images or 'imagenet'")
+        check_image_shape("input_shape", input_shape)
+        check_sizes(out_features=out_features, width=width)
         options = {"activation": activation, "dtype": dtype, "rngs": rngs}
         self.input_shape = tuple(input_shape)
         self.pooled = stem == "imagenet"

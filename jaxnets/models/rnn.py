@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.errors import InputError
-from jaxnets.models.blocks import check_widths
+from jaxnets.errors import InputError, check_kind, check_whole, check_widths
+from jaxnets.models.blocks import check_sizes
 from jaxnets.models.sequences import Continued, Pool, check_tokens, pooled
 from jaxnets.nn import LSTM, Cell, Recurrent, dropout_layer
 
@@ -54,9 +54,15 @@ class RNN(nnx.Module):
     ):
         if padding is not None and embedding is None:
             raise InputError(f"{padding=} is a token, but without embedding= the inputs are numbers; give both")
+        check_widths("hidden", hidden)
+        check_kind("cell", cell, Cell, "give nn.ELMAN, nn.LSTM, nn.GRU or a Cell of your own")
+        check_sizes(in_features=in_features, out_features=out_features)
+        if embedding is not None:
+            check_sizes(embedding=embedding)
+        if padding is not None:
+            check_whole("padding", padding, 0, remedy="the token that fills up short sequences")
         if not hidden or pool not in (None, "last", "max", "mean"):
             raise InputError(f"{hidden=}, {pool=}: give one width or more, and 'last', 'max', 'mean' or None")
-        check_widths("hidden", hidden)
         self.in_features, self.padding = in_features, padding
         self.pool: Pool | None = pool
         self.embed = nnx.data(None)

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_whole
+from jaxnets.models.blocks import check_sizes
 from jaxnets.models.sequences import Continued, check_tokens, pooled
 from jaxnets.models.transformer_block import TransformerBlock, layer_norm
 from jaxnets.nn import KVCache, Linear, dropout_layer
@@ -85,8 +86,11 @@ class Transformer(nnx.Module):
         rngs: nnx.Rngs,
         **block_options: Any,
     ):
-        if min(in_features, features, num_layers, max_length) < 1:
-            raise InputError(f"{in_features=}, {features=}, {num_layers=} and {max_length=} must all be 1 or more")
+        check_sizes(in_features=in_features, features=features, num_layers=num_layers, num_heads=num_heads)
+        check_whole("num_layers", num_layers, most=10_000)  # each is made, and traced, by itself
+        check_sizes(max_length=max_length, **({} if out_features is None else {"out_features": out_features}))
+        if padding is not None:
+            check_whole("padding", padding, 0, remedy="the token that fills up short sequences")
         if positions not in (None, "rotary", "learned", "sinusoidal") or pool not in (None, "max", "mean", "all"):
             raise InputError(
                 f"{positions=}, {pool=}: use 'rotary', 'learned', 'sinusoidal' or None; 'max', 'mean', 'all' or None"

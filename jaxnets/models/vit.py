@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from jaxnets.errors import InputError
+from jaxnets.models.blocks import check_image_shape, check_sizes
 from jaxnets.models.transformer import Transformer
 
 
@@ -35,8 +36,10 @@ class ViT(nnx.Module):
         rngs: nnx.Rngs,
         **options: Any,
     ):
+        check_image_shape("shape", shape)
+        check_sizes(patch=patch)
         height, width, channels = shape
-        if patch < 1 or height % patch or width % patch:
+        if height % patch or width % patch:
             raise InputError(f"{patch=} does not divide images of {height} x {width} pixels")
         self.shape, self.patch = tuple(shape), patch
         options = {"positions": "learned", "pool": "mean", "max_length": height * width // patch**2} | options

@@ -2,7 +2,7 @@
 
 from flax import nnx
 
-from jaxnets.errors import InputError
+from jaxnets.errors import check_number
 
 
 def dropout_layer(probability: float) -> nnx.Dropout:
@@ -11,6 +11,5 @@ def dropout_layer(probability: float) -> nnx.Dropout:
     Raises:
         InputError: if the probability is not in [0, 1).
     """
-    if not 0 <= probability < 1:
-        raise InputError(f"dropout={probability} must be in [0, 1), such as 0.2")
+    check_number("dropout", probability, 0, 1, "in [0, 1), such as 0.2")
     return nnx.Dropout(probability)

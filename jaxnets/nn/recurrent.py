@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_whole
 
 Carry = tuple[jax.Array, ...]  # the state between two steps, [B, H] each; the first is the output
 
@@ -89,8 +89,8 @@ class Recurrent(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        if truncate is not None and truncate < 1:
-            raise InputError(f"{truncate=} must be 1 or more steps, or None")
+        if truncate is not None:
+            check_whole("truncate", truncate, remedy="steps, or None")
         self.cell, self.features, self.reverse, self.truncate = cell, features, reverse, truncate
         self.dtype = dtype or jnp.float32
         self.kernel = nnx.Param(_for_each_gate(nnx.initializers.glorot_uniform(), cell, in_features, features, rngs))

@@ -174,6 +174,11 @@ class SeriesData(DataConfig):
     """training, validation and test rows, in the order of time: fractions, or counts; 0.7 0.1 0.2 if absent, and for
     etth1 the usual 8640 2880 2880"""
 
+    def __post_init__(self) -> None:
+        """Check that no column is named twice."""
+        if twice := [name for name in self.columns if self.columns.count(name) > 1]:
+            raise InputError(f"columns names {twice[0]!r} twice; name each column once")
+
     def load(self) -> Series:
         """Return the series; its ``split`` is the one to be taken."""
         options: dict[str, Any] = {"time": self.time, "columns": self.columns}

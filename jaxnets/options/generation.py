@@ -31,6 +31,7 @@ class GenerateOptions:
         check_field(self, "length", self.length is None or self.length >= 1, "1 or more")
         if self.out is not None and not self.out.parent.is_dir():
             raise InputError(f"out={self.out}: there is no folder {self.out.parent}")
+        check_field(self, "seed", 0 <= self.seed < 2**31, "from 0 to 2**31 - 1")
         check_field(self, "top_k", self.top_k is None or self.top_k >= 1, "1 or more")
         check_field(self, "top_p", 0 < self.top_p <= 1, "in (0, 1]")
         check_field(self, "temperature", 0 <= self.temperature < math.inf, "0 (always the likeliest) or more")

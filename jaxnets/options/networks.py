@@ -95,6 +95,7 @@ class TransformerConfig:
         """Check the ranges."""
         for name in ("num_layers", "num_heads", "model_dim"):
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
+        check_field(self, "num_layers", self.num_layers <= 10_000, "10000 or less")
         check_field(self, "num_heads", self.model_dim % self.num_heads == 0, f"a divisor of model_dim={self.model_dim}")
 
     @property

@@ -29,7 +29,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         Duration.parse(self.duration)
-        Duration.parse(self.evaluate_every)
+        Duration.parse(self.evaluate_every, "evaluate_every")
         check_field(self, "batch_size", self.batch_size >= 1, "1 or more")
         self.early_stopping  # noqa: B018  (checks its own)
 

@@ -79,9 +79,10 @@ def load(config: Config) -> Splits:
     vocabulary = tokens.characters(text)
     encoded = tokens.encode_characters(text, vocabulary)
     cut = round(len(encoded) * (1 - config.text.validation))
+    windows = tokens.windows(encoded[:cut], config.window)
     held_out, mask = tokens.contexts(encoded, cut, config.window)
     known = {"inputs": {"classes": vocabulary, "shape": (config.window,)}}
-    train = Data(inputs=tokens.windows(encoded[:cut], config.window), known=known)
+    train = Data(inputs=windows, known=known)
     return Splits(train, Data(inputs=held_out, mask=mask, known=known))
 
 

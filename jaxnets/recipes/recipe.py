@@ -18,6 +18,7 @@ and, optionally,
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,7 +97,10 @@ def _from_file(path: Path) -> Recipe:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path}: cannot be imported: {_where(error, path)}{type(error).__name__}: {error}") from error
     missing = [part for part in ("Config", "load", "build") if not hasattr(module, part)]
     if missing:
         raise InputError(f"{path}: no recipe: it defines no {', '.join(missing)}")
@@ -107,3 +111,10 @@ def _from_file(path: Path) -> Recipe:
     if not isinstance(getattr(config, "optimizer", None), OptimizerConfig):
         raise InputError(f"{path}: its Config has no field optimizer: OptimizerConfig")
     return _recipe(path.stem, str(path), config, module)
+
+
+def _where(error: Exception, path: Path) -> str:
+    """Return the line of a file in which an error came up, if it did."""
+    frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line = getattr(error, "lineno", None) or next(reversed(frames), None)
+    return f"line {line}: " if line else ""

@@ -10,6 +10,7 @@ from jaxnets.data import Data, Spec, Splits
 from jaxnets.errors import check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import supervised
+from jaxnets.memory import check_fits
 from jaxnets.metrics import per_example
 from jaxnets.models import CNN
 from jaxnets.network import network, standardized
@@ -73,6 +74,7 @@ def _turned(part: Data, most: float, copies: int, seed: int) -> Data:
     """Return each image so many times, every time turned by an angle of its own."""
     from scipy.ndimage import rotate  # noqa: PLC0415  (slow to import)
 
+    check_fits(f"copies={copies} of {part.num_examples:,} images", 5 * copies * part["inputs"].size, "use fewer copies")
     images = np.repeat(part["inputs"], copies, axis=0)
     degrees = np.random.default_rng(seed).uniform(-most, most, len(images)).astype(np.float32)
     rule = {"reshape": False, "order": 1, "mode": "grid-constant"}  # bilinear, up to the very edge

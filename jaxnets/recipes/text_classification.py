@@ -88,6 +88,8 @@ def load(config: Config) -> Splits:
     """Return the sentences as words' numbers; vocabulary and classes are those of the training data."""
     parts = config.sentences.load()
     vocabulary = tokens.word_vocabulary(parts["train"].texts, config.min_count)
+    if len(vocabulary) == len(tokens.word_vocabulary([])):
+        raise InputError(f"min_count={config.min_count}: no word occurs so often; use less")
     names = tuple(sorted(set(map(spelled, parts["train"].labels))))
 
     def encoded(part: str, found: Sentences) -> Data:

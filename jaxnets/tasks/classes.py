@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.data import Data, Spec, Splits
+from jaxnets.errors import InputError
 from jaxnets.learners.supervised import row_weights
 from jaxnets.metrics import confusion_matrix
 from jaxnets.runs import plots
@@ -28,7 +29,11 @@ def classes(
         read: as a ``Task`` has it; files of inputs if absent.
         options: of ``read``.
     """
-    names = spec["labels"].classes
+    names, labels = spec["labels"].classes, spec["labels"]
+    if labels.low == labels.high:
+        raise InputError(
+            f"all labels are of the class {names[int(labels.low)]!r}: there is nothing to tell apart; give two or more"
+        )
 
     def predict(trained: Trained, examples: Examples) -> np.ndarray:
         return trained.mean(examples.inputs, jax.nn.softmax)

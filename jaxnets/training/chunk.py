@@ -5,10 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxnets.learner import Learner, Step, Sums, TrainState
+from jaxnets.errors import InputError, short
+from jaxnets.learner import Learner, Step, Sums, TrainState, check_learner
 from jaxnets.metrics import add, zeros
 from jaxnets.network import Key
 from jaxnets.transforms.population import OneByOne, one_by_one
@@ -25,6 +28,7 @@ def chunk(learner: Learner) -> Chunk:
     ``num_steps`` is an argument like the others, so one program serves chunks of every length, and the bits are the
     same however a run is cut into chunks.
     """
+    check_learner(learner)
     return _loop(learner.step)
 
 
@@ -81,10 +85,32 @@ def no_metrics(learner: Learner, state: TrainState, columns: Mapping[str, Any], 
 
 
 def run_keys(seed: ArrayLike) -> tuple[Key, Key]:
-    """Return a run's two keys, for initial values and for its steps; of several seeds, keys of the seeds' shape."""
+    """Return a run's two keys, for initial values and for its steps; of several seeds, keys of the seeds' shape.
+
+    Raises:
+        InputError: if a seed is no whole number from 0 to 2**31 - 1; of one that is traced that is not known.
+    """
+    if not isinstance(seed, Tracer):
+        check_seeds(seed)
     seeds = jnp.asarray(seed, jnp.int32)
     both = _for_each(lambda seed: jax.random.split(jax.random.key(seed)), seeds.ndim)(seeds)
     return both[..., 0], both[..., 1]
+
+
+def check_seeds(seed: Any) -> np.ndarray:
+    """Return seeds as an array, int32 of their shape.
+
+    Raises:
+        InputError: if one is no whole number from 0 to 2**31 - 1, or there are none.
+    """
+    try:
+        seeds = np.asarray(seed)
+    except ValueError:  # rows of unlike length
+        seeds = np.empty(0)
+    if seeds.size == 0 or seeds.dtype.kind not in "iu" or seeds.min() < 0 or seeds.max() >= 2**31:
+        wanted = "a whole number from 0 to 2**31 - 1, or one for each member of a population"
+        raise InputError(f"seed={short(seed)} must be {wanted}")
+    return seeds.astype(np.int32)
 
 
 def step_key(key: Key, step: jax.Array) -> Key:

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 
 from jaxnets.data import padded_batches
-from jaxnets.errors import InputError
-from jaxnets.learner import Learner, Sums, TrainState, check_state
+from jaxnets.errors import InputError, check_kind, check_whole
+from jaxnets.learner import Learner, Sums, TrainState, check_learner, check_state
 from jaxnets.metrics import add_up, compute
 from jaxnets.network import Coded
 from jaxnets.training.compiling import jit
@@ -30,8 +30,7 @@ def _size(batch_size: int | None) -> int:
     """
     if batch_size is None:
         return 32 if jax.default_backend() == "cpu" else 256
-    if batch_size < 1:
-        raise InputError(f"{batch_size=} must be 1 or more")
+    check_whole("batch_size", batch_size, remedy="examples at a time")
     return batch_size
 
 
@@ -70,8 +69,12 @@ def groups(
     Raises:
         InputError: if there are no examples, or none in a batch.
     """
+    check_kind("data", data, Mapping, "give named arrays, such as jaxnets.Data(inputs=..., labels=...)")
     data = {name: np.asarray(array) for name, array in data.items()}
-    number = len(next(iter(data.values())))
+    lengths = {name: len(array) if array.ndim else 0 for name, array in data.items()}
+    number = min(lengths.values(), default=0)
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"arrays of unequal length: {lengths}; each needs one row an example")
     if number == 0:
         raise InputError("no examples to evaluate; give at least one, [1, ...]")
     size = _size(batch_size)
@@ -113,6 +116,7 @@ def evaluate(
     Raises:
         InputError: if the data do not suit the learner, or the state is not one of its states.
     """
+    check_learner(learner)
     next(groups(data, batch_size))  # there are examples
     check_state(learner, state)
     learner.check(data)
@@ -130,6 +134,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     Raises:
         InputError: if the inputs do not suit the learner, or the state is not one of its states.
     """
+    check_learner(learner)
     if isinstance(inputs, list):
         inputs = np.asarray(inputs)
     leaves, structure = jax.tree.flatten(inputs)

@@ -12,6 +12,7 @@ import numpy as np
 from jax import monitoring
 
 from jaxnets.data import Data, MakeOrder, usual
+from jaxnets.errors import InputError, check_kind
 from jaxnets.learner import Initial, Learner, started
 from jaxnets.metrics import add_up, compute, values_of
 from jaxnets.training.chunk import chunk, run_keys
@@ -107,6 +108,11 @@ def events(
     Raises:
         InputError: if an argument or the data do not suit, before anything compiles.
     """
+    if resume is not None:
+        check_kind("resume", resume, RunState, "give the run_state of an event")
+    check_kind("elapsed", elapsed, Elapsed, "give Elapsed(seconds, compile_seconds, wait_seconds)")
+    if on_device not in (None, True, False):
+        raise InputError(f"{on_device=} must be True, False or None")
     plan = check(
         learner,
         train,

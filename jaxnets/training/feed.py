@@ -1,7 +1,6 @@
 """The way of the training data to the device: whole, once, or row by row as steps need it."""
 
 import math
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxnets.data import Data, MakeOrder, usual
+from jaxnets.memory import device_memory
 
 # Row numbers, and bytes of rows, that are sent to the device in one go.
 _MOST_ROWS = 1 << 20
@@ -61,7 +61,7 @@ class Feed:
         self._data = data
         self._seeds = seeds
         self._orders = [order(data, batch_size, int(seed)) for seed in seeds.reshape(-1)]
-        self._on_device = data.nbytes <= _device_memory() // 4 if on_device is None else on_device
+        self._on_device = data.nbytes <= min(device_memory(), 1 << 36) // 4 if on_device is None else on_device
         self.examples_a_step = batch_size * seeds.size
         capacity = _MOST_ROWS // self.examples_a_step
         if not self._on_device:
@@ -119,11 +119,3 @@ def _taken(array: np.ndarray, rows: np.ndarray, helpers: ThreadPoolExecutor) -> 
 
     list(helpers.map(take, np.array_split(np.argsort(rows), _READERS)))
     return taken
-
-
-def _device_memory() -> int:
-    """Return the bytes of memory that JAX may use on a device; on CPU what the machine has, 64 GiB at most."""
-    if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
-        return limit
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 34
-    return min(most, 1 << 36)

@@ -10,10 +10,11 @@ import numpy as np
 from flax import struct
 
 from jaxnets.data import Data, MakeOrder, check_alike, usual
-from jaxnets.errors import InputError, nearest
-from jaxnets.learner import Initial, Learner, Sums, TrainState, check_minimizes, started
+from jaxnets.errors import InputError, check_whole, nearest
+from jaxnets.learner import Initial, Learner, Sums, TrainState, check_learner, check_minimizes, started
+from jaxnets.memory import check_fits, num_bytes
 from jaxnets.metrics import Better, Total, directions
-from jaxnets.training.chunk import no_metrics, run_keys
+from jaxnets.training.chunk import check_seeds, no_metrics, run_keys
 from jaxnets.training.duration import Duration
 from jaxnets.training.stopping import Best, EarlyStopping, first_best
 from jaxnets.transforms.population import traced_once
@@ -106,8 +107,8 @@ def check(
     Raises:
         InputError: if something does not suit.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise InputError(f"{batch_size=} must be a whole number of 1 or more")
+    check_learner(learner)
+    check_whole("batch_size", batch_size, most=2**63)
     for name, data in (("train", train), ("validation", validation)):
         if not isinstance(data, Data) and not (name == "validation" and data is None):
             raise InputError(f"{name} is of {type(data).__name__}; give jaxnets.Data(inputs=..., labels=...)")
@@ -117,12 +118,10 @@ def check(
         raise InputError(f"initial is of {type(initial).__name__}; give jaxnets.Initial(params)")
     learner = traced_once(learner)
     length = Duration.parse(duration)
-    every = Duration.parse(evaluate_every).steps(train.num_examples, batch_size)
+    every = Duration.parse(evaluate_every, "evaluate_every").steps(train.num_examples, batch_size)
     if every is None:
         raise InputError(f"{evaluate_every=} must be in steps or epochs: metrics must not depend on the clock")
-    seeds = np.asarray(seed)
-    if seeds.size == 0 or seeds.dtype.kind not in "iu" or seeds.min() < 0 or seeds.max() >= 2**31:
-        raise InputError(f"{seed=} must be a whole number from 0 to 2**31 - 1, or one for each member of a population")
+    seeds = check_seeds(seed)
     if batch_size > train.num_examples:
         raise InputError(
             f"{batch_size=} exceeds the {train.num_examples} training examples; use --batch-size {train.num_examples} "
@@ -138,8 +137,8 @@ def check(
         validation = validation.like(train)
         check_alike(train, validation, "validation")
         learner.check(validation)
-    seeds = seeds.astype(np.int32)
     state = _state_shape(learner, train, batch_size, seeds, initial)
+    _check_memory(state, seeds)
     better = _directions(learner, train, validation, state)
     if early_stopping:
         early_stopping = rule = _directed(early_stopping, better)
@@ -159,6 +158,13 @@ def check(
         state,
         better,
     )
+
+
+def _check_memory(state: RunState, seeds: np.ndarray) -> None:
+    """Check that the state of a run and its gradients fit into memory: the least that a step needs."""
+    of = f" of {seeds.size:,} seeds" if seeds.size > 1 else ""
+    remedy = "make the network smaller" + (", or train fewer seeds" if of else "")
+    check_fits(f"the state{of} with its gradients", num_bytes(state) + num_bytes(state.train.params), remedy)
 
 
 def _check_order(order: MakeOrder, train: Data, batch_size: int) -> None:

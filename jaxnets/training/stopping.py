@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_number, check_whole
 from jaxnets.learner import TrainState
 
 T = TypeVar("T")
@@ -34,10 +34,12 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.patience < 1:
-            raise InputError(f"patience={self.patience} must be 1 or more evaluations")
-        if not 0 <= self.min_delta < np.inf:
-            raise InputError(f"min_delta={self.min_delta} must be 0 or more")
+        check_whole("patience", self.patience, remedy="evaluations without a better value")
+        check_number("min_delta", self.min_delta, 0, np.inf, "0 or more")
+        if not isinstance(self.monitor, str):
+            raise InputError(f"monitor={self.monitor!r} must be the name of a metric, such as 'validation/accuracy'")
+        if self.maximize not in (None, True, False):
+            raise InputError(f"maximize={self.maximize!r} must be True, False, or None for what the metric says")
 
 
 class Best(struct.PyTreeNode):

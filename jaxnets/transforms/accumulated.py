@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Descent, Gradient, Learner, TrainState, check_single, following
+from jaxnets.errors import InputError, check_whole
+from jaxnets.learner import Batch, Descent, Gradient, Learner, TrainState, check_learner, check_single, following
 from jaxnets.network import Key, PyTree
 
 
@@ -24,8 +24,8 @@ def accumulated(learner: Learner, parts: int) -> Learner:
     Raises:
         InputError: if the learner follows more than one gradient, or ``parts`` is less than 1.
     """
-    if parts < 1:
-        raise InputError(f"accumulate={parts} must be 1 or more")
+    check_learner(learner)
+    check_whole("accumulate", parts, remedy="parts of a batch")
     if learner.descent is None:
         raise InputError(
             f"accumulate={parts} is for learners that follow one gradient, before averaged() and population(); "

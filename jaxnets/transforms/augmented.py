@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from jaxnets.learner import Batch, Learner, TrainState, check_single, inputs_of, with_training
+from jaxnets.errors import check_callable
+from jaxnets.learner import Batch, Learner, TrainState, check_learner, check_single, inputs_of, with_training
 from jaxnets.network import Key
 
 Augment = Callable[[Key, jax.Array], jax.Array]
@@ -13,6 +14,8 @@ Augment = Callable[[Key, jax.Array], jax.Array]
 
 def augmented(learner: Learner, augment: Augment) -> Learner:
     """Return a learner whose training batches have ``augment(key, inputs)`` for inputs; ``population`` comes after."""
+    check_learner(learner)
+    check_callable("augment", augment, "give one of augment(key, inputs), such as jaxnets.data.augment.flip()")
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def train(state: TrainState, batch: Batch, key: Key) -> Any:

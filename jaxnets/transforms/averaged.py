@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, check_single, started
+from jaxnets.errors import InputError, check_number
+from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, check_learner, check_single, started
 from jaxnets.network import Key
 
 _NAME = "average"  # in ``TrainState.extra``
@@ -21,8 +21,8 @@ def averaged(learner: Learner, decay: float) -> Learner:
         learner: what is trained, unchanged.
         decay: weight of the old average in each step, in [0, 1); 0.999 remembers about 1,000 steps.
     """
-    if not 0 <= decay < 1:
-        raise InputError(f"{decay=} must be in [0, 1), such as 0.999")
+    check_learner(learner)
+    check_number("decay", decay, 0, 1, "in [0, 1), such as 0.999")
 
     def init(key: Key, initial: Initial | None = None) -> TrainState:
         state = started(learner, key, initial)

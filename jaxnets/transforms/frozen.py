@@ -6,10 +6,20 @@ from typing import Any
 import jax
 
 from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Initial, Learner, Sums, TrainState, check_single, started, with_training
+from jaxnets.learner import (
+    Batch,
+    Initial,
+    Learner,
+    Sums,
+    TrainState,
+    check_learner,
+    check_single,
+    started,
+    with_training,
+)
 from jaxnets.modes import freezing
 from jaxnets.network import Key, PyTree
-from jaxnets.parameters import matches, matching
+from jaxnets.parameters import listed, matches, matching
 
 
 def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
@@ -26,9 +36,8 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
     Raises:
         InputError: by ``init``, if a pattern matches nothing, or all parameters are frozen.
     """
-    if isinstance(patterns, str):
-        raise InputError(f"{patterns=} must be a list of patterns, such as [{patterns!r}]")
-    patterns = tuple(patterns)
+    check_learner(learner)
+    patterns = listed(patterns)
     if not patterns:
         raise InputError("patterns are none, and nothing would be frozen; name some, such as ['encoder/**']")
 

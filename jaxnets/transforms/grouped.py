@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_whole
 from jaxnets.learner import (
     Batch,
     Descent,
@@ -16,6 +16,7 @@ from jaxnets.learner import (
     Sums,
     TrainState,
     check_key,
+    check_learner,
     check_single,
     started,
 )
@@ -33,8 +34,8 @@ def grouped(learner: Learner, size: int) -> Learner:
         learner: what each member does.
         size: how many members.
     """
-    if size < 1:
-        raise InputError(f"a group of {size=} has no members; use 1 or more")
+    check_learner(learner)
+    check_whole("size", size, remedy="members of a group")
 
     def inner(state: TrainState) -> TrainState:
         return state.replace(step=jnp.broadcast_to(state.step, size))

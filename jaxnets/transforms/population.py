@@ -9,8 +9,8 @@ import jax
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from jaxnets.errors import InputError
-from jaxnets.learner import Batch, Initial, Learner, Step, Sums, TrainState, started
+from jaxnets.errors import InputError, check_whole
+from jaxnets.learner import Batch, Initial, Learner, Step, Sums, TrainState, check_learner, started
 from jaxnets.network import Key
 
 
@@ -100,9 +100,9 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
             "vmap" computes them together, which is faster on accelerators, and rounds differently. By default "map" on
             CPU, "vmap" elsewhere.
     """
+    check_learner(learner)
+    check_whole("size", size, remedy="members of a population")
     how = fitting_way() if how is None else how
-    if size < 1:
-        raise InputError(f"a population of {size=} has no members; use 1 or more")
     if how not in ("map", "vmap"):
         raise InputError(f"{how=} must be 'map' or 'vmap'")
 
