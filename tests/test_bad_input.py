@@ -21,6 +21,7 @@ import jaxnets as jn
 from jaxnets import cli
 from jaxnets.commands import faults
 from jaxnets.data import augment
+from jaxnets.data.cache import cache_dir
 from jaxnets.errors import InputError
 from jaxnets.training.duration import Duration
 
@@ -286,6 +287,17 @@ def test_other_commands(capsys, tmp_path):
     assert "File name too long" in fails(capsys, "resume", "a" * 5000)
     assert "give 3 values" in fails(capsys, "train", "forecast-linear", "--split", "inf")
     assert "columns names 'OT' twice" in fails(capsys, "train", "forecast-linear", "--columns", "OT", "OT")
+
+
+def test_without_a_home_folder_the_remedy_is_named(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("JAXNETS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", unknown)
+    with pytest.raises(InputError, match="set JAXNETS_CACHE to a folder"):
+        cache_dir()
 
 
 def test_a_fault_of_ours_is_told_with_the_environment_and_where_to_report(capsys, monkeypatch):

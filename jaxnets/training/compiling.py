@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxnets.data.cache import cache_dir
-from jaxnets.errors import check_callable
+from jaxnets.errors import InputError, check_callable
 
 # jax 0.10 gives every convolution on CPU to a kernel of one thread. Without it (products of matrices and sums stay
 # with that library) a step of a CNN of 32, 64 and 64 channels took 0.57 of the time on 2 cores and 0.94 on one, a
@@ -37,10 +37,10 @@ def use_compile_cache() -> None:
     """
     if os.environ.get("JAXNETS_COMPILE_CACHE") == "0" or getattr(jax.config, "jax_compilation_cache_dir", None):
         return
-    folder = cache_dir() / "compiled"
     try:
+        folder = cache_dir() / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, InputError):
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
