@@ -33,7 +33,7 @@ DATA = jn.Data(inputs=np.random.default_rng(0).normal(size=(30, 4)), labels=np.a
 NETWORK = jn.network(jn.models.MLP, 4, (8,), 3)
 SGD = optax.sgd(0.1)
 LEARNER = jn.supervised(NETWORK, jn.losses.softmax_cross_entropy, SGD, {"accuracy": jn.metrics.accuracy})
-STATE = jn.TrainState(np.zeros((), np.int32), {}, (), {})
+STATE = J.TrainState(np.zeros((), np.int32), {}, (), {})
 PROMPT = np.zeros((1, 2), np.int32)
 IMAGES = jax.ShapeDtypeStruct((2, 4, 4, 1), np.float32)
 KEY = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype)
