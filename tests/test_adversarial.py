@@ -163,7 +163,7 @@ def test_refuses():
         learner.step(state, {"inputs": IMAGES[:6], "mask": np.ones(6)}, jax.random.key(0))
     with pytest.raises(InputError, match=r"makes examples of shape \(8, 8, 1\), but the data's are \(4, 4, 1\)"):
         learner.check({"inputs": IMAGES[:, :4, :4]})
-    with pytest.raises(InputError, match=r"outputs of shape \(1, 2\), not one score each, \(1, 1\)"):
+    with pytest.raises(InputError, match=r"outputs of shape \(2, 2\), not one score each, \(2, 1\)"):
         adversarial(POINT, linear(2, np.zeros((2, 2))), 3, optax.sgd(1.0), optax.sgd(1.0)).check({"inputs": REAL})
     with pytest.raises(InputError, match="give the number of each class"):
         images_learner(num_classes=3).check({"inputs": IMAGES, "labels": LABELS + 0.5})
