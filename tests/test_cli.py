@@ -349,7 +349,7 @@ class TestRefuses:
             np.savez(tmp_path / f"{name}.npz", inputs=np.zeros((20, 8, 8)), labels=labels)
             printed = fails(capsys, "train", "digits-mlp", "--data", tmp_path / f"{name}.npz")
             assert "are no classes; use whole numbers from 0, or text" in printed
-        images = np.zeros((20, 8, 8), np.uint8)
+        images = np.ones((20, 8, 8), np.uint8)
         labels = np.arange(20) % 2
         np.savez(tmp_path / "mixed.npz", inputs=images, labels=labels, test_inputs=images / 16, test_labels=labels)
         assert "test data are" in fails(

@@ -118,7 +118,7 @@ class TestChecks:
         ):
             with pytest.raises(jn.InputError, match=r"the state is not of this learner: .*missing for \("):
                 call(state)
-            with pytest.raises(jn.InputError, match="the state is of dict; give a TrainState"):
+            with pytest.raises(jn.InputError, match="state is of dict; give a TrainState"):
                 call(state.params)
         with pytest.raises(jn.InputError, match="the state lacks average, which this learner keeps"):
             jn.evaluate(jn.averaged(other, 0.9), state, blobs)

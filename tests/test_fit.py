@@ -374,7 +374,7 @@ def test_a_state_given_to_resume_is_not_taken_away(blobs):
     options = {name: value for name, value in OPTIONS.items() if name != "progress"}
     first = next(iter(jn.events(LEARNER, blobs, **options))).run_state
     list(jn.events(LEARNER, blobs, resume=first, **options))
-    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(first))
+    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(first) if isinstance(leaf, jax.Array))
 
 
 def test_any_pair_of_functions_trains(blobs):

@@ -66,7 +66,9 @@ def test_own_validation_part_is_used(name, tmp_path, monkeypatch):
 
 
 def test_cifar10_is_a_choice(monkeypatch):
-    wanted = data.Splits(Data(inputs=np.zeros((500, 32, 32, 3), np.uint8), labels=np.arange(500) % 10))
+    wanted = data.Splits(
+        Data(inputs=np.arange(500 * 3072, dtype=np.uint8).reshape(500, 32, 32, 3), labels=np.arange(500) % 10)
+    )
     monkeypatch.setitem(NAMED, "cifar10", NAMED["cifar10"]._replace(load=lambda folder: wanted))
     splits = recipe.load(CIFAR10)
     assert splits.train.num_examples == 490 and splits.validation.num_examples == 10

@@ -444,12 +444,12 @@ def test_error_rates_of_text():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: metrics.top_k_accuracy(0), "top_k_accuracy: k=0 must be 1 or more"),
-        (lambda: metrics.confusion_matrix(1), "confusion_matrix: num_classes=1 must be 2 or more"),
+        (lambda: metrics.top_k_accuracy(0), "top_k_accuracy: k=0 must be a whole number of 1 or more"),
+        (lambda: metrics.confusion_matrix(1), "confusion_matrix: num_classes=1 must be a whole number of 2 or more"),
         (lambda: metrics.f1(1), "f1: num_classes=1"),
         (lambda: metrics.recall(3, average="binary"), "recall: average='binary' must be one of macro, micro, weighted"),
         (lambda: metrics.auroc(1), "auroc: num_classes=1"),
-        (lambda: metrics.auroc(bins=0), "auroc: bins=0 must be 1 or more"),
+        (lambda: metrics.auroc(bins=0), "auroc: bins=0 must be a whole number of 1 or more"),
         (lambda: metrics.average_precision(bins=0), "average_precision: bins=0"),
         (lambda: metrics.calibration_error(0), "calibration_error: bins=0"),
         (lambda: metrics.bleu(max_order=0), "bleu: max_order=0"),

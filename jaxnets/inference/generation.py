@@ -221,7 +221,6 @@ def _check_prompt(
 ) -> int:
     """Check what is to be continued, tokens too, and return how many outputs each element has."""
     check_learner(learner)
-    check_state(learner, state)
     check_whole("length", length, most=2**63, remedy="elements to draw")
     shape, itemsize = _written(prompt).shape, _written(prompt).dtype.itemsize
     if len(shape) < 2 or min(shape[:2]) < 1:
@@ -229,6 +228,7 @@ def _check_prompt(
     size = 2 * shape[0] * num_beams * math.prod(shape[2:]) * length * itemsize  # as drawn, and in order
     check_fits(f"{length=}", size, "draw less at a time, from fewer prompts")
     check_whole("length", length)
+    check_state(learner, state)
     size = int(_num_outputs(learner.predict, state, prompt))
     for part in jax.tree.leaves(prompt):
         if part.ndim == 2 and not isinstance(part, Tracer):

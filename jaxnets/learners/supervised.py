@@ -109,10 +109,9 @@ def supervised(
         network.check(arrays["inputs"])
         leaves, structure = jax.tree.flatten(dict(arrays))
         outputs = outputs_of(structure, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves))
-        labels = counted(arrays)
-        check_labels(loss, outputs, labels)
+        check_labels(loss, outputs, counted(arrays))
         for metric in measured.values():
-            metric.check(outputs, labels)
+            metric.check(outputs, arrays["labels"])
 
     descent = Descent(gradient, update)
     return Learner(init, following(descent), evaluate, predict, check, measured, descent, network.check)

@@ -135,6 +135,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
         InputError: if the inputs do not suit the learner, or the state is not one of its states.
     """
     check_learner(learner)
+    size = _size(batch_size)
     if isinstance(inputs, list):
         inputs = np.asarray(inputs)
     leaves, structure = jax.tree.flatten(inputs)
@@ -148,7 +149,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
     call = _prediction(learner.predict)
     parts = [
         jax.device_get(call(state, structure.unflatten([batch[name] for name in arrays])))
-        for batch in padded_batches(arrays, min(_size(batch_size), number))
+        for batch in padded_batches(arrays, min(size, number))
     ]
     axis = np.ndim(state.step)
     return jax.tree.map(lambda *parts: np.take(np.concatenate(parts, axis), np.arange(number), axis), *parts)
