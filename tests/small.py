@@ -14,7 +14,7 @@ from jaxnets.errors import InputError
 from jaxnets.recipes.recipe import Recipe, find
 
 PRESETS = [preset for presets in recipes.catalogue().values() for preset in presets]
-FAST = {"digits-mlp", "forecast-linear"}  # in plain pytest; the others are left to CI
+FAST = {"forecast-linear"}  # in plain pytest; the others are left to CI
 RANDOM = np.random.default_rng(0)
 
 

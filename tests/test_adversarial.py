@@ -67,6 +67,7 @@ def linear(size: int, weights: np.ndarray) -> Network:
     )
 
 
+@pytest.mark.slow
 def test_a_conditional_step_is_the_one_by_hand():
     """Scores that depend on point and class, and a generator that makes one point a class (its codes count for 0)."""
     labels = np.array([0, 1, 1, 0, 1, 1, 1, 0])
@@ -84,6 +85,7 @@ def test_a_conditional_step_is_the_one_by_hand():
     np.testing.assert_allclose(state.params["generator"]["w"][3:], points, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_penalty_is_of_points_between_real_and_generated_ones():
     """With score s |x|^2 / 2, real points at 0 and generated ones at b, slopes are s |b| t, t uniform in 0 to 1."""
     s = 0.8

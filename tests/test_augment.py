@@ -23,6 +23,7 @@ ALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
 def test_shape_and_dtype_are_kept_and_the_key_decides(name, dtype):

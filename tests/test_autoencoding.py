@@ -32,6 +32,7 @@ def small_vae(code: int = 3, **options) -> jn.Learner:
 
 
 class TestReconstructing:
+    @pytest.mark.slow
     def test_the_loss_is_that_of_the_clean_inputs(self):
         encoder, decoder = networks()
         learner = reconstructing(

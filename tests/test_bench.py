@@ -94,6 +94,7 @@ def test_all_play_alike(peer, monkeypatch):
     np.testing.assert_allclose(ours(), theirs(), rtol=case.tolerance)
 
 
+@pytest.mark.slow
 def test_pytorch_plays_with_the_same_networks():
     """The game draws its own codes in each library; so the networks are compared on the same ones."""
     pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
@@ -113,6 +114,7 @@ def test_pytorch_plays_with_the_same_networks():
     np.testing.assert_allclose(scores[:, 0], judged.detach(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_all_write_the_same(monkeypatch):
     for name, value in {"BATCH_SIZE": 2, "PROMPT": 4, "LENGTH": 20, "SIZES": (32, 2, 4)}.items():
         monkeypatch.setattr(writing, name, value)
@@ -120,6 +122,7 @@ def test_all_write_the_same(monkeypatch):
     assert ours() == theirs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", ["by-hand", "torch"])
 @pytest.mark.parametrize("kind", files.KINDS)
 def test_all_read_the_same(kind, peer, monkeypatch):
@@ -227,6 +230,7 @@ def test_command(tmp_path, capsys):
     assert (tmp_path / "a.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_picture_of_nothing_and_of_much(tmp_path):
     row = {"ratio": 2.0, "low": 1.0, "high": 3.0, "note": "", "flops": 1e9, "bytes": 1e7, "ours_seconds": 0.01}
     rows = [row | {"case": case, "peer": peer} for case in ("mlp", "cnn") for peer in ("torch", "keras")]

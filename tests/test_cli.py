@@ -245,6 +245,7 @@ class TestAfterwards:
 
 
 class TestLonger:
+    @pytest.mark.slow
     @pytest.mark.parametrize("patience", quick([["--patience", "1", "--min-delta", "9"], []]))
     def test_a_run_that_has_ended_can_be_trained_longer(self, patience, tmp_path, capsys):
         """With a constant schedule it has the bits of a run that was as long at once."""

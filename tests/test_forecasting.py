@@ -42,6 +42,7 @@ def predicted(capsys, *arguments: object) -> list[dict]:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_errors_stand_beside_those_of_baselines(folder):
     result = json.loads((folder / "run" / "result.json").read_text())
     baselines = {f"test/{metric}_of_{name}" for metric in ("mse", "mae") for name in ("seasonal_naive", "linear")}

@@ -140,6 +140,7 @@ def test_members_are_judged_each_by_itself(how):
     assert told[-1].reason == "completed 20 steps; 4 bad steps were left out (seed 0, 6)"
 
 
+@pytest.mark.slow
 def test_a_member_that_is_given_up_leaves_the_others_alone():
     bad = range(6, 19)  # of seed 0 all steps from the seventh on, of seed 12 the first and the last
     told = seen(data(*bad), jn.population(learner(), 2, "map"), seed=[0, 12])

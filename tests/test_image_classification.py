@@ -74,6 +74,7 @@ def test_cifar10_is_a_choice(monkeypatch):
     assert splits.train.num_examples == 490 and splits.validation.num_examples == 10
 
 
+@pytest.mark.slow
 def test_a_run_on_a_folder_predicts_images(tmp_path, capsys):
     write(tmp_path / "shades", *(f"dark/{i}.png" for i in range(40)), *(f"light/{200 + i}.png" for i in range(40)))
     out = str(tmp_path / "run")

@@ -70,6 +70,7 @@ class TestAutoencoding:
         own = got["metrics"]["test/mse"]["values"]
         np.testing.assert_allclose(got["metrics"]["test/mse_over_pca"]["values"], np.array(own) / expected, rtol=1e-5)
 
+    @pytest.mark.slow
     def test_encode_writes_codes(self, trained, tmp_path, capsys):
         images = digits().test["inputs"][:3]
         np.save(tmp_path / "a.npy", images)
@@ -183,6 +184,7 @@ class TestAnomaly:
         assert got["metrics"]["test/auroc_of_worst_class"]["mean"] <= got["metrics"]["test/auroc"]["mean"]
         assert is_a_picture(trained["anomaly"] / "anomalies.png")
 
+    @pytest.mark.slow
     def test_predict_scores_by_each_detector(self, trained, tmp_path, capsys):
         np.save(tmp_path / "a.npy", digits().test["inputs"][:2])
         run = trained["anomaly"]

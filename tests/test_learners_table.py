@@ -425,6 +425,7 @@ def test_bfloat16_leaves_losses_and_weights_in_float32(trial):
     assert dtypes(state) == dtypes(trial.state) and set(dtypes(sums)) <= SUMS
 
 
+@pytest.mark.slow
 def test_a_state_keeps_its_dtypes_in_64_bits(trial):
     usual = dtypes(trial.run[6].train)
     with jax.enable_x64(True):

@@ -109,6 +109,7 @@ def test_multiclass_hinge():
     np.testing.assert_allclose(got.mean(), wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "labels"),
     [

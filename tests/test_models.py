@@ -112,6 +112,7 @@ SLOW = {
     "forecaster, linear",
     "resnet-10",
     "resnet-18, imagenet, dropout",
+    "cnn, batch norm, dropout",
     "cnn, separable",
     "cnn",
     "cnn, layer norm, no dense",
@@ -240,6 +241,7 @@ def test_vmap_over_seeds(case):
     chex.assert_trees_all_close(*counted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 def test_map_over_seeds_has_the_bits_of_each_alone(case):
     one = learner(case)

@@ -69,6 +69,7 @@ def test_batch_statistics():
     assert jnp.isfinite(outputs).all()
 
 
+@pytest.mark.slow
 def test_cnn():
     network = jn.network(CNN, (8, 8, 2), (4, "pool", 6, "pool"), (7,), 3)
     params, model_state = numpy(network.init(jax.random.key(0)))
@@ -97,6 +98,7 @@ def test_cnn():
         np.testing.assert_allclose(grads["convs"][i]["layer"]["kernel"], wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_separable_cnn():
     """Grouped convolutions in PyTorch; the first one is a full one."""
     network = jn.network(CNN, (6, 6, 2), (4, 6), (), 3, separable=True, norm="batch")
@@ -124,6 +126,7 @@ def test_separable_cnn():
         np.testing.assert_allclose(grad["layer"]["kernel"], weight.grad.numpy().transpose(2, 3, 1, 0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_forecaster():
     """The normalisation of each window and column, the patches, a GRU over them, and the way back."""
     gru = lambda num, patch, horizon, **options: RNN(patch, (5,), horizon, cell=GRU, pool="last", **options)
@@ -158,6 +161,7 @@ def set_conv(layer, params, *, transposed: bool = False):
         layer.bias.data = torch.tensor(params["bias"].copy())
 
 
+@pytest.mark.slow
 def test_strided_encoder_and_decoder():
     """DCGAN's discriminator and generator: values, and gradients of the outputs' sum of squares."""
     x = np.random.default_rng(0).normal(size=(6, 8, 12, 2)).astype(np.float32)

@@ -65,6 +65,7 @@ CLASSIFIED = jn.Data(inputs=TOKENS, labels=TOKENS.sum(1) % 3)
 STATES = {Positions: {"table", "more"}, WeightNormed: None, Stacked: set()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Positions, *(pytest.param(kind, marks=pytest.mark.slow) for kind in STATES)])
 def test_modules_of_any_make_compute_what_flax_computes(kind):
     network = jn.network(kind)
@@ -113,6 +114,7 @@ def test_each_of_stacked_layers_has_its_own_key():
     assert len({bytes(np.asarray(mask)) for mask in masks}) == 3
 
 
+@pytest.mark.slow
 def test_inputs_of_several_parts_go_to_the_arguments_of_their_names():
     class Two(nnx.Module):
         def __init__(self, *, rngs: nnx.Rngs):

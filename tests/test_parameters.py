@@ -65,6 +65,7 @@ def two_part_learner(tx=None, dropout=0.5):
 
 
 class TestFrozen:
+    @pytest.mark.slow
     def test_the_average_of_a_frozen_part_stands_still_with_it(self, blobs):
         learner = jn.frozen(jn.averaged(small_learner(tx=optax.adamw(0.1, weight_decay=0.1)), 0.9), ["hidden/**"])
         state = learner.init(jax.random.key(0))
@@ -142,6 +143,7 @@ class TestFrozen:
 
 
 class TestInitial:
+    @pytest.mark.slow
     def test_begins_from_given_weights_in_part_or_whole(self, blobs):
         learner = jn.averaged(small_learner(), 0.9)
         trained = jn.fit(learner, blobs, duration=30, batch_size=16, progress=False).state

@@ -41,6 +41,7 @@ def test_a_split_sequence_goes_on_from_its_state(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, last)
 
 
+@pytest.mark.slow
 @each_cell
 @pytest.mark.parametrize("reverse", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_masked_sequence_is_what_it_would_be_alone(name, reverse):
@@ -87,6 +88,7 @@ def test_projections_inside_and_outside_the_scan_agree(name, monkeypatch):
     np.testing.assert_allclose(inside, outside, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(["lstm", "gru"]))
 @pytest.mark.parametrize("reverse", quick([False, True]))
 def test_truncation_stops_gradients_and_nothing_else(name, reverse):
@@ -233,6 +235,7 @@ def test_against_torch(name, packed, ways):
             np.testing.assert_allclose(ours["state_bias"], biases[1].grad, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_can_be_exported_for_batches_of_any_size():
     network = jn.network(RNN, 2, (4,), 3, pool="last")
     params, model_state = network.init(jax.random.key(0))

@@ -245,6 +245,7 @@ def test_resume_tells_what_has_changed_and_exact_refuses(unbroken, tmp_path, cap
     assert cli.main(["resume", str(same), "--exact"]) == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_a_killed_start_left_behind_can_be_used(tmp_path, capsys):
     (tmp_path / "a" / "checkpoints").mkdir(parents=True)
     (tmp_path / "a" / "spec.json").write_text("{}")

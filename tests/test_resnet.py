@@ -103,6 +103,7 @@ def in_pytorch(torch, depth: int, stem: str, params: dict, model_state: dict, x,
 SLOW = [pytest.param(depth, stem, marks=pytest.mark.slow) for depth, stem in ((18, "cifar"), (50, "imagenet"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "stem"), [(10, "imagenet"), *SLOW])
 def test_equals_pytorch(depth, stem):
     """In float64: rounding in float32 grows with every normalisation on the way."""

@@ -57,6 +57,7 @@ def test_images_are_turned_by_their_labels():
     assert np.abs(splits.train["inputs"][quarter].astype(int) - turned).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_draws(run):
     result = json.loads((run / "result.json").read_text())
     assert result["metrics"]["test/angle_error"]["mean"] < 0.6 * result["baselines"]["test/angle_error_of_mean"]

@@ -151,6 +151,7 @@ def test_a_signal_that_is_ignored_stays_ignored(splits, unbroken, tmp_path):
     assert trained(run, LEARNER, splits, TRAINING, Watching(quiet=True))["metrics"] == unbroken.result["metrics"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", quick([2, None]))
 def test_ended_but_without_a_result(patience, splits, tmp_path, monkeypatch):
     """Killed in the final evaluation: what is resumed trains no further, whichever weights were kept."""

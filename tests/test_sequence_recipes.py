@@ -135,6 +135,7 @@ def judged(tmp_path_factory) -> Path:
 
 
 class TestTextClassification:
+    @pytest.mark.slow
     def test_it_learns_and_predicts(self, judged, capsys):
         result = json.loads((judged / "result.json").read_text())
         assert result["metrics"]["test/accuracy"]["mean"] > 0.95

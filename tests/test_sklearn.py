@@ -30,6 +30,7 @@ def lacks(estimator):
     return LACKS
 
 
+@pytest.mark.slow
 @parametrize_with_checks([Classifier((16,))], expected_failed_checks=lacks)
 def test_a_small_one_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
@@ -170,6 +171,7 @@ def test_a_search_over_a_pipeline_compiles_once():
     assert _program(*search.best_estimator_[-1]._model).epoch._cache_size() == 1  # of 80 rows and of 120
 
 
+@pytest.mark.slow
 def test_images_for_a_network_of_ones_own():
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8, 1)[:200]

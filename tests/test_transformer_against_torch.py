@@ -39,6 +39,7 @@ def copied(layer, params):
     return layer.double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm_first", [True, False])
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])

@@ -80,6 +80,7 @@ def loops(learner, *args) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_populations_nest(batch):
     learner = jn.population(jn.population(small_learner(), 2), 3, "vmap")
     states = learner.init(jax.random.split(jax.random.key(0), (3, 2)))
