@@ -12,7 +12,7 @@ from jax import lax
 from jaxnets import losses
 from jaxnets.errors import InputError, check_callable, check_whole
 from jaxnets.learner import Batch, Learner, Sums, TrainState, check_network, mapped, with_training
-from jaxnets.learners.arrays import COUNTING, check_names
+from jaxnets.learners.arrays import COUNTING, check_names, counted
 from jaxnets.learners.supervised import row_weights, supervised
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import mean_of, per_example
@@ -105,7 +105,7 @@ def variational(
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
         learner.check(arrays)
-        check_labels(nll, jax.ShapeDtypeStruct((1,), jnp.float32), arrays["labels"])
+        check_labels(nll, jax.ShapeDtypeStruct((1,), jnp.float32), counted(arrays))
 
     def evaluate(state: TrainState, batch: Batch) -> Sums:
         sums = learner.evaluate(state, batch)

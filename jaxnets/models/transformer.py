@@ -90,7 +90,7 @@ class Transformer(nnx.Module):
         check_whole("num_layers", num_layers, most=10_000)  # each is made, and traced, by itself
         check_sizes(max_length=max_length, **({} if out_features is None else {"out_features": out_features}))
         if padding is not None:
-            check_whole("padding", padding, 0, remedy="the token that fills up short sequences")
+            check_whole("padding", padding, -1, remedy="the token that fills up short sequences; -1 if none does")
         if positions not in (None, "rotary", "learned", "sinusoidal") or pool not in (None, "max", "mean", "all"):
             raise InputError(
                 f"{positions=}, {pool=}: use 'rotary', 'learned', 'sinusoidal' or None; 'max', 'mean', 'all' or None"
