@@ -30,8 +30,8 @@ SMALL = {
 }
 
 
-def slow(value):
-    return pytest.param(value, marks=pytest.mark.slow)
+def slow(values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 FAST = Limits(1e12, 1e12, 1e12, 1e-9)
@@ -76,8 +76,12 @@ def both(case, peer):
     return case.ways["ours"](), case.ways[peer]()
 
 
-@pytest.mark.parametrize("peer", ["raw-jax", "flax-loop", "nnx-jit", "torch", "keras"])
-@pytest.mark.parametrize("name", [name if name == "mlp" else slow(name) for name in SMALL])
+# Loops of our own layers are tried on one network; who has layers of their own, on each.
+LOOPS = [("mlp", "raw-jax"), slow(("mlp", "flax-loop")), slow(("mlp", "nnx-jit")), slow(("mlp-population", "raw-jax"))]
+OTHERS = [(name, peer) for name in SMALL for peer in ("torch", "keras")]
+
+
+@pytest.mark.parametrize(("name", "peer"), [*LOOPS, *map(slow, OTHERS)])
 def test_all_train_alike(name, peer):
     ours, theirs = both(cases.training(SMALL[name]()), peer)
     losses = [(ours(), theirs()) for _ in range(3)]  # they go on from where they stand

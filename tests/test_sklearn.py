@@ -31,12 +31,6 @@ def lacks(estimator):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([Classifier((16,))], expected_failed_checks=lacks)
-def test_a_small_one_passes_the_checks_of_scikit_learn(estimator, check):
-    check(estimator)
-
-
-@pytest.mark.slow
 @parametrize_with_checks([Classifier(), Regressor()], expected_failed_checks=lacks)
 def test_the_defaults_pass_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
