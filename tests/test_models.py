@@ -70,9 +70,9 @@ MODELS = {
     ),
     "cnn, separable": Case(CNN, (IMAGE, (4, 6, "pool"), (), 3), {"separable": True, "norm": "layer"}, IMAGE, (3,)),
     "resnet-10": Case(ResNet, ((6, 6, 1), 10, 3), {"width": 4, "zero_init": False}, (6, 6, 1), (3,)),
-    "resnet-18, imagenet, dropout": Case(
+    "resnet-10, imagenet, dropout": Case(
         ResNet,
-        ((33, 32, 3), 18, 3),
+        ((33, 32, 3), 10, 3),
         {"stem": "imagenet", "width": 4, "zero_init": False, "dropout": 0.2},
         (33, 32, 3),
         (3,),
@@ -111,7 +111,7 @@ SLOW = {
     "strided, there and back",
     "forecaster, linear",
     "resnet-10",
-    "resnet-18, imagenet, dropout",
+    "resnet-10, imagenet, dropout",
     "cnn, batch norm, dropout",
     "cnn, separable",
     "cnn",

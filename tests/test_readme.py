@@ -96,8 +96,11 @@ def test_the_commands_work_as_they_stand(tmp_path):
 def test_the_results_name_commands_that_are_understood(tmp_path, monkeypatch, capsys, jaxnets_data):
     monkeypatch.setenv("JAXNETS_DATA", str(jaxnets_data.absolute()))
     monkeypatch.chdir(tmp_path)
-    assert len(RESULTS) > 8
-    for command in RESULTS:
+    with_flags = [
+        command for command in RESULTS if "--" in command.replace("--seeds", "")
+    ]  # presets are tried elsewhere
+    assert len(with_flags) > 5
+    for command in with_flags:
         assert cli.main([*shlex.split(command)[1:], "--dry-run"]) == 0
 
 

@@ -268,7 +268,7 @@ class TestRefuses:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT])
 def test_a_process_that_is_stopped_says_how_to_go_on(number, tmp_path, capsys):
     """The same from outside: a real process, stopped in the middle and resumed, against one that was not."""
     arguments = ["train", "digits-mlp", "--duration", "4000", "--out"]
