@@ -180,7 +180,9 @@ def check_values(function: Loss, outputs: Any, labels: np.ndarray) -> None:
     Raises:
         InputError: if it does not: [N, 1] against [N] broadcasts in silence.
     """
-    leaves, structure = jax.tree.flatten((outputs, jax.ShapeDtypeStruct(labels.shape, labels.dtype)))
+    leaves, structure = jax.tree.flatten(
+        (outputs, jax.ShapeDtypeStruct(labels.shape, jax.dtypes.canonicalize_dtype(labels.dtype)))
+    )
     found = _shape_of_values(function, structure, tuple((leaf.shape[1:], str(leaf.dtype)) for leaf in leaves))
     if found[:1] != (_MANY,) or _MANY in found[1:]:
         sizes = ", ".join("N" if size == _MANY else str(size) for size in found)

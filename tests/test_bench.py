@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 from importlib.util import find_spec
+from itertools import starmap
 from types import SimpleNamespace
 
 import jax
@@ -30,7 +31,7 @@ SMALL = {
 }
 
 
-def slow(values):
+def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
@@ -77,11 +78,11 @@ def both(case, peer):
 
 
 # Loops of our own layers are tried on one network; who has layers of their own, on each.
-LOOPS = [("mlp", "raw-jax"), slow(("mlp", "flax-loop")), slow(("mlp", "nnx-jit")), slow(("mlp-population", "raw-jax"))]
+LOOPS = [("mlp", "raw-jax"), slow("mlp", "flax-loop"), slow("mlp", "nnx-jit"), slow("mlp-population", "raw-jax")]
 OTHERS = [(name, peer) for name in SMALL for peer in ("torch", "keras")]
 
 
-@pytest.mark.parametrize(("name", "peer"), [*LOOPS, *map(slow, OTHERS)])
+@pytest.mark.parametrize(("name", "peer"), [*LOOPS, *starmap(slow, OTHERS)])
 def test_all_train_alike(name, peer):
     ours, theirs = both(cases.training(SMALL[name]()), peer)
     losses = [(ours(), theirs()) for _ in range(3)]  # they go on from where they stand

@@ -175,7 +175,8 @@ class _Players:
             if low < 0 or high >= self.num_classes:
                 raise InputError(f"labels range from {low} to {high}, outside 0..{self.num_classes - 1}")
         state = jax.eval_shape(lambda: self.init(jax.random.key(0)))
-        inputs = jax.ShapeDtypeStruct((2, *arrays["inputs"].shape[1:]), arrays["inputs"].dtype)
+        dtype = jax.dtypes.canonicalize_dtype(arrays["inputs"].dtype)
+        inputs = jax.ShapeDtypeStruct((2, *arrays["inputs"].shape[1:]), dtype)
         codes = Coded(jax.ShapeDtypeStruct((2, self.code_dim + self.num_classes), jnp.float32))
         wanted, got = jax.eval_shape(self.target, inputs).shape, jax.eval_shape(self.predict, state, codes).shape
         if got != wanted:

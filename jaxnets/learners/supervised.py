@@ -108,7 +108,8 @@ def supervised(
         check_counting(arrays)
         network.check(arrays["inputs"])
         leaves, structure = jax.tree.flatten(dict(arrays))
-        outputs = outputs_of(structure, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves))
+        kinds = tuple((leaf.shape[1:], jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves)
+        outputs = outputs_of(structure, kinds)
         check_labels(loss, outputs, counted(arrays))
         for metric in measured.values():
             metric.check(outputs, arrays["labels"])
