@@ -30,7 +30,7 @@ class CNN(nnx.Module):
         activation: the non-linearity.
         norm: "batch" or "layer" normalisation after each hidden layer, or none.
         dropout: probability that a unit of a dense hidden layer is dropped in training.
-        kernel_init: initialiser of the weights; the default draws with variance 2 / fan-in (He et al., 2015).
+        kernel_init: initialiser of all weights; by default as an ``MLP``'s.
         dtype: of the computation; parameters stay float32.
         rngs: where initial values come from.
     """
@@ -47,7 +47,7 @@ class CNN(nnx.Module):
         activation: Activation = nnx.relu,
         norm: Norm = None,
         dropout: float = 0.0,
-        kernel_init: nnx.Initializer = nnx.initializers.he_normal(),
+        kernel_init: nnx.Initializer | None = None,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
@@ -60,7 +60,11 @@ class CNN(nnx.Module):
         if min(height, width) >> num_pools == 0:
             raise InputError(f"{num_pools} poolings halve images of {height} x {width} pixels to nothing; use fewer")
         check_widths("features", [width for width in features if width != "pool"])
-        options = {"use_bias": norm != "batch", "kernel_init": kernel_init, "dtype": dtype}
+        options = {
+            "use_bias": norm != "batch",
+            "kernel_init": kernel_init or nnx.initializers.he_normal(),
+            "dtype": dtype,
+        }
         self.input_shape = tuple(input_shape)
         self.features = tuple(features)
         self.convs = nnx.List()
