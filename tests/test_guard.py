@@ -96,6 +96,27 @@ def test_the_result_is_that_of_a_run_without_the_bad_batches(loss, bad):
     assert all(np.isfinite(event.row["train/loss"]) for event in told if event.kind == "evaluation")
 
 
+def test_the_curves_are_means_over_the_good_steps_since_the_last_evaluation():
+    bad = (3, 7, 8, 19)
+    rows = [event.row["train/loss"] for event in seen(data(*bad)) if event.kind == "evaluation"]
+    state, key = jax.jit(learner().init)(run_keys(0)[0]), run_keys(0)[1]
+    order, losses, step = InOrder(data(*bad), SIZE, 0), {}, jax.jit(learner().step)
+    for number in set(range(STEPS)) - set(bad):
+        batch = {name: array[order.rows(number, 1)[0]] for name, array in data(*bad).items()}
+        state, sums = step(state.replace(step=jnp.int32(number)), batch, jax.random.fold_in(key, number))
+        losses[number] = float(sums["loss"].total / sums["loss"].count)
+    windows = [[losses[i] for i in range(start, start + 5) if i in losses] for start in range(0, STEPS, 5)]
+    np.testing.assert_allclose(rows, [np.mean(window) for window in windows], rtol=1e-4)
+
+
+def test_steps_left_out_are_counted_against_all_that_were_taken():
+    """And not against those until the best weights, which are kept."""
+    rule = jn.EarlyStopping(patience=5, maximize=True)  # the worst, which are the first
+    told = seen(data(12, 13, 14), validation=data(), early_stopping=rule)
+    assert "kept the weights of step 5," in told[-1].reason
+    assert told[-1].reason.startswith("completed 20 steps") and told[-1].reason.endswith("3 bad steps were left out")
+
+
 def test_it_matters_not_how_a_run_is_cut(monkeypatch):
     whole = seen(data(3, 7, 8, 19))
     monkeypatch.setattr(events, "CHUNK_SECONDS", 0.0)

@@ -120,6 +120,7 @@ class _Recurrent(nn.Module):
         self.layer.weight_hh_l0.data = torch.tensor(weights["state_kernel"].T.copy())
         self.layer.bias_ih_l0.data = torch.tensor(weights["bias"].copy())
         self.layer.bias_hh_l0.data = torch.tensor(weights.get("state_bias", np.zeros_like(weights["bias"])).copy())
+        self.layer.flatten_parameters()  # cuDNN would gather them anew at each call
         # Where ours has one bias, PyTorch's second adds nothing: it stays as it is.
         self.layer.bias_hh_l0.requires_grad_("state_bias" in weights)
         self.out = linear(params["out"])

@@ -209,7 +209,9 @@ class _Loop:
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
         self.program = self._compiled(chunk(self.learner), *args, donate=(0, 1))
+        began = time.perf_counter()
         self.guard = Guard(self.run, self.feed.rows, self.plan.seeds)
+        self.compile_seconds += time.perf_counter() - began
         loading = time.perf_counter()
         self.buffer = self.feed.load(self.step)
         self.wait_seconds += time.perf_counter() - loading
@@ -226,6 +228,7 @@ class _Loop:
         start, take = self.buffer.start, partial(self.take, self.buffer)
         num = min(self.num, until - self.step, start + self.feed.capacity - self.step)
         first, began = self.step, time.perf_counter()
+        self.guard.begin(self.run)
         self.run = take(self.run, first, num)
         self.step += num
         waited = 0.0
@@ -280,7 +283,7 @@ class _Loop:
             steps = ", ".join(f"{step:,}" for step in np.ravel(np.where(never, self.step, best.step)))
             reason += f"; kept the weights of step {steps}, where {self.plan.early_stopping.monitor} was best"
             reason += " or, if it never was a number, the last" if never.any() else ""
-        return self.event("end", reason=told(self.run, reason, self.plan.seeds, self.row))
+        return self.event("end", reason=told(self.run, self.step, reason, self.plan.seeds, self.row))
 
     def _compiled(self, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
         """Compile for arguments like ``args``; with others the program raises an error rather than compile again."""

@@ -89,7 +89,9 @@ class Feed:
 
     def rows(self, step: int) -> np.ndarray:
         """Return the rows of the data that a step takes, of each member [M, B]."""
-        return np.concatenate([order.rows(step, 1) for order in self._orders])
+        orders = self._orders
+        read = self._reader.submit(lambda: np.concatenate([order.rows(step, 1) for order in orders]))
+        return read.result()  # by the thread that asks the orders for all other rows: they are no one else's
 
     def shapes(self) -> tuple[dict[str, Any], jax.ShapeDtypeStruct]:
         """Return what a program for any buffer's columns and rows can be compiled for."""

@@ -40,11 +40,16 @@ class Guard:
         self._rows, self._seeds = rows, seeds
         self._names = [_readable(path) for path in paths(_watched(run))]
         self._bad = self._count(run)
-        self._before = _copy(_copied(_donated(run)), _donated(run))
+        self._before = _copied(_donated(run))
         self.notes: list[str] = []
+        self.begin(run)  # so that all is compiled
+
+    def begin(self, run: RunState) -> None:
+        """Keep a copy of the state from which the next steps are taken."""
+        self._before = _copy(self._before, _donated(run))
 
     def checked(self, after: RunState, step: int, num: int, take: Take) -> RunState:
-        """Return the state after ``num`` steps from ``step`` on, without the bad ones; ``notes`` are of these.
+        """Return the state after ``num`` steps from the state kept last, without the bad ones; ``notes`` are of these.
 
         Once all members are given up, the state may be one of fewer steps.
 
@@ -56,9 +61,7 @@ class Guard:
         """
         self.notes = []
         train, sums = self._before
-        run = self._judged(after.replace(train=train, sums=sums), after, step, num, take)
-        self._before = _copy(self._before, _donated(run))
-        return run
+        return self._judged(after.replace(train=train, sums=sums), after, step, num, take)
 
     def _steps(self, run: RunState, step: int, num: int, take: Take) -> RunState:
         """Return the state after these steps without the bad ones."""
@@ -108,16 +111,17 @@ def given_up(run: RunState) -> np.ndarray:
     return np.asarray(run.skipped.in_a_row) >= LIMIT
 
 
-def told(run: RunState, reason: str, seeds: np.ndarray, row: Mapping[str, Any]) -> str:
+def told(run: RunState, step: int, reason: str, seeds: np.ndarray, row: Mapping[str, Any]) -> str:
     """Return why a run ended, with what went wrong in it; "diverged" comes first, if that is what it did.
 
     Args:
         run: its last state.
+        step: how many steps it took; the weights that are kept may be of an earlier one.
         reason: why it ended.
         seeds: of the members.
         row: the last row of metrics.
     """
-    gone, num, steps = (np.ravel(a) for a in (given_up(run), run.skipped.num, run.train.step))
+    gone, num = np.ravel(given_up(run)), np.ravel(run.skipped.num)
     held_out = np.ravel(np.broadcast_to(row.get("validation/loss", 0.0), seeds.shape))
 
     def of(members: np.ndarray) -> str:
@@ -125,14 +129,14 @@ def told(run: RunState, reason: str, seeds: np.ndarray, row: Mapping[str, Any]) 
 
     if gone.any():
         what = f"{LIMIT} steps in a row were not finite{of(gone)}; the weights before them are kept"
-    elif (mostly := 2 * num > steps).any():
-        what = f"{num.max():,} of {steps[0]:,} steps were not finite and left out{of(mostly)}"
+    elif (mostly := 2 * num > step).any():
+        what = f"{num.max():,} of {step:,} steps were not finite and left out{of(mostly)}"
     elif (lost := ~np.isfinite(held_out)).any():
         what = f"validation/loss is not finite{of(lost)}"
     else:
         return f"{reason}; {num.sum():,} bad steps were left out{of(num > 0)}" if num.any() else reason
     end = "" if gone.all() else f"; {reason}"
-    return f"diverged at step {steps[0]:,}: {what}; try a lower learning rate, or clip gradients{end}"
+    return f"diverged at step {step:,}: {what}; try a lower learning rate, or clip gradients{end}"
 
 
 def _stayed(members: np.ndarray, run: RunState, after: RunState) -> PyTree:
