@@ -1,6 +1,7 @@
 """Small data of every kind, under the names of the real ones, and small configs: for the tables of presets."""
 
 import dataclasses
+import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxnets.errors import InputError
 from jaxnets.recipes.recipe import Recipe, find
 
 PRESETS = [preset for presets in recipes.catalogue().values() for preset in presets]
+FIRST = {first for first, *_ in recipes.catalogue().values()} | {"forecast-linear"}
 FAST = {"forecast-linear"}  # in plain pytest; the others are left to CI
 RANDOM = np.random.default_rng(0)
 
@@ -27,7 +29,7 @@ def images(side: int, channels: int = 1) -> Splits:
 
 
 WORDS = [f"w{i}" for i in range(40)]
-TEXT = "".join(RANDOM.choice(list("abcdefgh \n"), 20_000))
+TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
 # Words of which more than a small vocabulary of parts can be made.
 MANY = ["".join(RANDOM.choice(list("abcdefghij"), 5)) for _ in range(400)]

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import chex
@@ -121,37 +122,69 @@ SLOW = {
     "gru, two layers, mean",
     "forecaster, gru over patches, dropout",
 }
+
+
+class Trial:
+    """A model, and what its tests share, so that it is traced and compiled once for all of them."""
+
+    def __init__(self, case: Case):
+        self.case = case
+
+    def make(self, **kwargs: Any) -> jn.Network:
+        return jn.network(self.case.build, *self.case.args, **self.case.kwargs, **kwargs)
+
+    @cached_property
+    def network(self) -> jn.Network:
+        return self.make()
+
+    @cached_property
+    def learner(self) -> jn.Learner:
+        return jn.supervised(self.network, jn.losses.softmax_cross_entropy, adam(1e-2))
+
+    @cached_property
+    def init(self) -> Callable[..., Any]:
+        return jax.jit(self.learner.init)
+
+    @cached_property
+    def state(self) -> jn.TrainState:
+        return self.init(jax.random.key(0))
+
+    @cached_property
+    def step(self) -> Callable[..., Any]:
+        """A step that fails if it is traced a second time."""
+        chex.clear_trace_counter()
+        return jax.jit(chex.assert_max_traces(self.learner.step, n=1))
+
+    def labels(self, size: int = 4) -> jax.Array:
+        """Return classes in turn: for each example, or for each step of its outputs."""
+        shape = (size, *self.case.outputs[:-1])
+        return jnp.arange(np.prod(shape)).reshape(shape) % self.case.outputs[-1]
+
+    def batch(self, size: int = 4) -> dict[str, jax.Array]:
+        case, key = self.case, jax.random.key(1)
+        shape = (size, *case.inputs)
+        inputs = jax.random.randint(key, shape, 0, case.tokens) if case.tokens else jax.random.normal(key, shape)
+        return {"inputs": inputs, "labels": self.labels(size)}
+
+
+@pytest.fixture(scope="module")
+def trial(request: pytest.FixtureRequest) -> Trial:
+    return Trial(MODELS[request.param])
+
+
 pytestmark = pytest.mark.parametrize(
-    "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, case in MODELS.items()]
+    "trial",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS],
+    indirect=True,
+    scope="module",
 )
 
 
-def labels(case: Case, size: int = 4) -> jax.Array:
-    """Return classes in turn: for each example, or for each step of its outputs."""
-    shape = (size, *case.outputs[:-1])
-    return jnp.arange(np.prod(shape)).reshape(shape) % case.outputs[-1]
-
-
-def batch(case: Case, size: int = 4) -> dict[str, jax.Array]:
-    shape, key = (size, *case.inputs), jax.random.key(1)
-    inputs = jax.random.randint(key, shape, 0, case.tokens) if case.tokens else jax.random.normal(key, shape)
-    return {"inputs": inputs, "labels": labels(case, size)}
-
-
-def make(case: Case, **kwargs: Any) -> jn.Network:
-    return jn.network(case.build, *case.args, **case.kwargs, **kwargs)
-
-
-def learner(case: Case) -> jn.Learner:
-    return jn.supervised(make(case), jn.losses.softmax_cross_entropy, adam(1e-2))
-
-
-def test_shapes_and_plain_dicts(case):
-    network = make(case)
-    params, model_state = network.init(jax.random.key(0))
-    apply = jax.jit(network.apply, static_argnames="train")
-    outputs, new_state = apply(params, model_state, batch(case)["inputs"], train=True, key=jax.random.key(2))
-    assert outputs.shape == (4, *case.outputs)
+def test_shapes_and_plain_dicts(trial):
+    params, model_state = trial.state.params, trial.state.model_state
+    apply = jax.jit(trial.network.apply, static_argnames="train")
+    outputs, new_state = apply(params, model_state, trial.batch()["inputs"], train=True, key=jax.random.key(2))
+    assert outputs.shape == (4, *trial.case.outputs)
     assert jax.tree.structure(model_state) == jax.tree.structure(new_state)
     chex.assert_trees_all_equal_shapes_and_dtypes(model_state, new_state)
 
@@ -161,15 +194,16 @@ def test_shapes_and_plain_dicts(case):
     assert only_dicts(params) and only_dicts(model_state) and only_dicts(new_state)
 
 
-def test_gradients_are_finite_and_reach_every_parameter(case):
-    state = learner(case).init(jax.random.key(0))
-    network, data = make(case), batch(case, 8)
+def test_gradients_are_finite_and_reach_every_parameter(trial):
+    data = trial.batch(8)
 
     def loss(params):
-        outputs, _ = network.apply(params, state.model_state, data["inputs"], train=True, key=jax.random.key(2))
+        outputs, _ = trial.network.apply(
+            params, trial.state.model_state, data["inputs"], train=True, key=jax.random.key(2)
+        )
         return jn.losses.softmax_cross_entropy(outputs, data["labels"]).mean()
 
-    for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(state.params)):
+    for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(trial.state.params)):
         assert jnp.isfinite(grad).all(), path
         # A softmax does not see what is added to every key alike, unless their positions turn it.
         blind = [getattr(part, "key", None) for part in path][-3:] == ["attention", "k", "bias"]
@@ -177,62 +211,62 @@ def test_gradients_are_finite_and_reach_every_parameter(case):
 
 
 @pytest.mark.slow
-def test_gradients_against_finite_differences(case):
+def test_gradients_against_finite_differences(trial):
+    case = trial.case
     with jax.enable_x64(True):
         smooth = {"activation": nnx.tanh} if "activation" in inspect.signature(case.build).parameters else {}
-        network = jn.network(case.build, *case.args, **{**case.kwargs, **smooth}, dtype=jnp.float64)
-        params, model_state = network.init(jax.random.key(0))
+        network = trial.make(**smooth, dtype=jnp.float64)
+        params, model_state = jax.jit(network.init)(jax.random.key(0))
         params, model_state = jax.tree.map(lambda a: a.astype(jnp.float64), (params, model_state))
-        inputs = batch(case)["inputs"]
+        inputs = trial.batch()["inputs"]
         inputs = inputs if case.tokens else inputs.astype(jnp.float64)
 
         @jax.jit
         def loss(params):
             outputs, _ = network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
-            return jn.losses.softmax_cross_entropy(outputs, labels(case)).mean()
+            return jn.losses.softmax_cross_entropy(outputs, trial.labels()).mean()
 
         # A small step: a deep network bends, and a pooling's maximum may change cells.
         check_grads(loss, (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5, eps=1e-7)
 
 
-def test_jit_equals_eager(case):
-    network = make(case)
-    params, model_state = network.init(jax.random.key(0))
-    apply = lambda inputs: network.apply(params, model_state, inputs, train=True, key=jax.random.key(2))
-    inputs = batch(case)["inputs"]
+def test_jit_equals_eager(trial):
+    def apply(inputs):
+        return trial.network.apply(
+            trial.state.params, trial.state.model_state, inputs, train=True, key=jax.random.key(2)
+        )
+
+    inputs = trial.batch()["inputs"]
     chex.assert_trees_all_close(jax.jit(apply)(inputs), apply(inputs), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_dtypes_are_kept(case, dtype):
+def test_dtypes_are_kept(trial, dtype):
     """Parameters stay float32; the arithmetic is of the dtype asked for; in float32 nothing is promoted on the way."""
-    network = make(case, dtype=dtype)
-    params, model_state = network.init(jax.random.key(0))
+    network = trial.make(dtype=dtype)
+    params, model_state = jax.eval_shape(network.init, jax.random.key(0))
     with jax.numpy_dtype_promotion("strict" if dtype == jnp.float32 else "standard"):  # Flax' norms mix on purpose
-        inputs = batch(case)["inputs"]
-        inputs = inputs if case.tokens else inputs.astype(dtype)
-        apply = jax.jit(network.apply, static_argnames="train")
-        outputs, new_state = apply(params, model_state, inputs, train=True, key=jax.random.key(2))
+        inputs = trial.batch()["inputs"]
+        inputs = inputs if trial.case.tokens else inputs.astype(dtype)
+        apply = partial(network.apply, train=True, key=jax.random.key(2))
+        outputs, new_state = jax.eval_shape(apply, params, model_state, inputs)
     assert outputs.dtype == dtype
     assert {leaf.dtype for leaf in jax.tree.leaves((params, model_state, new_state))} <= {jnp.dtype("float32")}
 
 
-def test_no_second_trace(case):
-    one = learner(case)
-    chex.clear_trace_counter()
-    step = jax.jit(chex.assert_max_traces(one.step, n=1))
-    state = one.init(jax.random.key(0))
+def test_no_second_trace(trial):
+    state = trial.state
     for i in range(3):
-        state, _ = step(state, batch(case), jax.random.key(i))
+        state, _ = trial.step(state, trial.batch(), jax.random.key(i))
     assert state.step == 3
 
 
 @pytest.mark.slow
-def test_vmap_over_seeds(case):
-    one = learner(case)
+def test_vmap_over_seeds(trial):
+    one = trial.learner
     states = jax.jit(jax.vmap(one.init))(keys(0, 3))
-    stepped, _ = jax.jit(jax.vmap(one.step, (0, None, 0)))(states, batch(case), keys(1, 3))
-    alone, _ = jax.jit(one.step)(one.init(keys(0, 3)[1]), batch(case), keys(1, 3)[1])
+    stepped, _ = jax.jit(jax.vmap(one.step, (0, None, 0)))(states, trial.batch(), keys(1, 3))
+    alone, _ = trial.step(trial.init(keys(0, 3)[1]), trial.batch(), keys(1, 3)[1])
     # A bias of keys adds the same to all logits of a query: its gradient is rounding alone, which Adam scales up.
     counted = [
         [leaf for path, leaf in jax.tree.leaves_with_path(params) if "['k']['bias']" not in jax.tree_util.keystr(path)]
@@ -243,41 +277,37 @@ def test_vmap_over_seeds(case):
 
 @pytest.mark.slow
 @pytest.mark.bits
-def test_map_over_seeds_has_the_bits_of_each_alone(case):
-    one = learner(case)
-    many = jn.population(one, 2)
-    twice = jax.tree.map(lambda a: jnp.stack([a, a]), batch(case))
-    step, step_many = jax.jit(one.step), jax.jit(many.step)
-    states, state = many.init(keys(0, 2)), one.init(keys(0, 2)[1])
+def test_map_over_seeds_has_the_bits_of_each_alone(trial):
+    many = jn.population(trial.learner, 2)
+    twice = jax.tree.map(lambda a: jnp.stack([a, a]), trial.batch())
+    step_many = jax.jit(many.step)
+    states, state = many.init(keys(0, 2)), trial.init(keys(0, 2)[1])
     for i in range(1, 11):
         states, _ = step_many(states, twice, keys(i, 2))
-        state, _ = step(state, batch(case), keys(i, 2)[1])
+        state, _ = trial.step(state, trial.batch(), keys(i, 2)[1])
     assert_same_bits(member(states, 1), state)
 
 
-def test_save_and_restore(case, tmp_path):
-    one = learner(case)
-    state, _ = jax.jit(one.step)(one.init(jax.random.key(0)), batch(case), jax.random.key(1))
+def test_save_and_restore(trial, tmp_path):
+    state, _ = trial.step(trial.state, trial.batch(), jax.random.key(1))
     checkpoint.save(tmp_path, 1, state, {})
-    restored, _ = checkpoint.restore(tmp_path, jax.eval_shape(one.init, jax.random.key(0)))
+    restored, _ = checkpoint.restore(tmp_path, jax.eval_shape(trial.learner.init, jax.random.key(0)))
     assert_same_bits(restored, state)
 
 
-def test_learns_one_batch(case):
-    one = learner(case)
-    state, data = one.init(jax.random.key(0)), batch(case)
-    step = jax.jit(one.step)
-    first = one.evaluate(state, data)["loss"].total
+def test_learns_one_batch(trial):
+    state, data = trial.state, trial.batch()
+    evaluate = jax.jit(trial.learner.evaluate)
+    first = evaluate(state, data)["loss"].total
     for i in range(100):
-        state, _ = step(state, data, jax.random.key(i))
-    assert one.evaluate(state, data)["loss"].total < 0.5 * first
+        state, _ = trial.step(state, data, jax.random.key(i))
+    assert evaluate(state, data)["loss"].total < 0.5 * first
 
 
-def test_summary_counts_what_is_there(case):
-    network = make(case)
-    summary = jn.summarize(network, jax.ShapeDtypeStruct(case.inputs, batch(case)["inputs"].dtype))
-    params, _ = network.init(jax.random.key(0))
-    assert summary.num_parameters == sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+def test_summary_counts_what_is_there(trial):
+    case = trial.case
+    summary = jn.summarize(trial.network, jax.ShapeDtypeStruct(case.inputs, trial.batch()["inputs"].dtype))
+    assert summary.num_parameters == sum(np.size(leaf) for leaf in jax.tree.leaves(trial.state.params))
     assert summary.layers[0].output_shape == case.outputs
     assert summary.layers[0].num_parameters == summary.num_parameters
     assert summary.layers[0].flops == summary.flops > 0

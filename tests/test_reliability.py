@@ -254,6 +254,7 @@ def test_a_folder_that_a_killed_start_left_behind_can_be_used(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 @pytest.mark.parametrize("delay", [0.0, 1.0])
 def test_hung_up_a_run_saves_and_goes_on_exactly(delay, tmp_path, capsys):
     flags = ["--duration", "4000", "--evaluate-every", "1000", "--hidden", "8"]

@@ -268,6 +268,7 @@ class TestRefuses:
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 @pytest.mark.parametrize("number", [signal.SIGINT])
 def test_a_process_that_is_stopped_says_how_to_go_on(number, tmp_path, capsys):
     """The same from outside: a real process, stopped in the middle and resumed, against one that was not."""
