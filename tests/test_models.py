@@ -122,6 +122,8 @@ SLOW = {
     "gru, two layers, mean",
     "forecaster, gru over patches, dropout",
 }
+# Much like another, and slow.
+RELEASE = {"resnet-10, imagenet, dropout", "cnn, layer norm, no dense", "gru, two layers, mean"}
 
 
 class Trial:
@@ -174,7 +176,10 @@ def trial(request: pytest.FixtureRequest) -> Trial:
 
 pytestmark = pytest.mark.parametrize(
     "trial",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW) + [pytest.mark.release] * (name in RELEASE))
+        for name in MODELS
+    ],
     indirect=True,
     scope="module",
 )

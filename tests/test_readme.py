@@ -196,7 +196,7 @@ def test_whole_runs(task, tmp_path, monkeypatch, jaxnets_data):
     [
         ("digits-cnn", "test/accuracy", 0.99, 1),
         ("mnist-mlp --duration 4ep", "test/accuracy", 0.975, 1),
-        ("sentiment-gru", "test/accuracy", 0.80, 1),
+        pytest.param("sentiment-gru", "test/accuracy", 0.80, 1, marks=pytest.mark.release),
         ("forecast-gru", "test/mse", 0.3, 0.384),
     ],
 )
