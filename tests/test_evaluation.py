@@ -32,6 +32,17 @@ def test_the_last_batch_needs_no_second_trace(blobs):
     jn.evaluate(traced, learner.init(jax.random.key(0)), blobs, batch_size=64)
 
 
+def test_what_was_compiled_serves_again(blobs):
+    learner = small_learner()
+    chex.clear_trace_counter()
+    evaluate, predict = (chex.assert_max_traces(one, n=1) for one in (learner.evaluate, learner.predict))
+    traced, state = learner._replace(evaluate=evaluate, predict=predict), learner.init(jax.random.key(0))
+    for seed in (1, 2):
+        other = blobs.split(0.3, seed=seed)[0]  # as many rows
+        jn.evaluate(traced, state, other, batch_size=64)
+        jn.predict(traced, state, other["inputs"], batch_size=64)
+
+
 @pytest.mark.parametrize("batch_size", [7, 1000])
 def test_predictions_in_order(batch_size, blobs):
     learner = small_learner()

@@ -200,15 +200,13 @@ def test_shapes_and_plain_dicts(trial):
 
 
 def test_gradients_are_finite_and_reach_every_parameter(trial):
-    data = trial.batch(8)
+    state, data = trial.state, trial.batch(8)
 
     def loss(params):
-        outputs, _ = trial.network.apply(
-            params, trial.state.model_state, data["inputs"], train=True, key=jax.random.key(2)
-        )
+        outputs, _ = trial.network.apply(params, state.model_state, data["inputs"], train=True, key=jax.random.key(2))
         return jn.losses.softmax_cross_entropy(outputs, data["labels"]).mean()
 
-    for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(trial.state.params)):
+    for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(state.params)):
         assert jnp.isfinite(grad).all(), path
         # A softmax does not see what is added to every key alike, unless their positions turn it.
         blind = [getattr(part, "key", None) for part in path][-3:] == ["attention", "k", "bias"]
@@ -236,12 +234,11 @@ def test_gradients_against_finite_differences(trial):
 
 
 def test_jit_equals_eager(trial):
-    def apply(inputs):
-        return trial.network.apply(
-            trial.state.params, trial.state.model_state, inputs, train=True, key=jax.random.key(2)
-        )
+    state, inputs = trial.state, trial.batch()["inputs"]
 
-    inputs = trial.batch()["inputs"]
+    def apply(inputs):
+        return trial.network.apply(state.params, state.model_state, inputs, train=True, key=jax.random.key(2))
+
     chex.assert_trees_all_close(jax.jit(apply)(inputs), apply(inputs), rtol=1e-5, atol=1e-5)
 
 

@@ -23,6 +23,11 @@ def test_columns_are_numbers_or_text_and_missing_values_stay_missing(tmp_path):
     assert table.labels.tolist() == ["good", "bad", "good"]
 
 
+def test_a_text_is_the_same_however_its_letters_are_written(tmp_path):
+    (tmp_path / "a.csv").write_text("place,y\ncafe\u0301,1\ncaf\u00e9,2\n")
+    assert data.read_columns(tmp_path / "a.csv", "y").features["place"].tolist() == ["caf\u00e9", "caf\u00e9"]
+
+
 @pytest.mark.parametrize(
     ("text", "label", "message"),
     [

@@ -37,6 +37,8 @@ def test_every_crop_lies_in_a_window(total, length):
 
 
 def test_characters():
+    assert tokens.characters("e\u0301\u00e9") == ("\u00e9",)
+    assert tokens.encode_characters("e\u0301\u00e9", ("\u00e9",)).tolist() == [0, 0]
     vocabulary = tokens.characters("hello")
     assert vocabulary == ("e", "h", "l", "o")
     assert tokens.encode_characters("hole", vocabulary).tolist() == [1, 3, 2, 0]

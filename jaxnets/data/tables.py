@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnets.data.names import spelled
 from jaxnets.data.separated import Sheet, read_sheet
 from jaxnets.errors import InputError
 
@@ -55,4 +56,7 @@ def _column(sheet: Sheet, name: str) -> np.ndarray:
     texts = np.strings.strip(sheet.column(name))
     known = np.where(np.isin(texts, np.array(_MISSING, texts.dtype)), "", texts)
     numbers = sheet.numbers(np.where(known == "", "nan", known))
-    return sheet.padded(name, known) if numbers is None else numbers
+    if numbers is not None:
+        return numbers
+    found, places = np.unique(sheet.padded(name, known), return_inverse=True)
+    return np.array([spelled(value) for value in found])[places]

@@ -21,17 +21,23 @@ _HEADINGS = {"label", "labels", "class", "category", "sentiment", "target", "pol
 _FEW = 4  # lines: of as many, a label that occurs once is no surprise
 
 
+def composed(text: str) -> str:
+    """Return the text with letters and their accents as one character each, where Unicode has one (NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
 def characters(text: str) -> tuple[str, ...]:
-    """Return the characters that occur in a text, sorted: a vocabulary."""
-    return tuple(sorted(set(text)))
+    """Return the characters that occur in a text, composed and sorted: a vocabulary."""
+    return tuple(sorted(set(composed(text))))
 
 
 def encode_characters(text: str, vocabulary: Sequence[str]) -> np.ndarray:
-    """Return the characters' numbers in the vocabulary, int32 [len(text)].
+    """Return the numbers in the vocabulary of a text's characters, composed, int32 [N].
 
     Raises:
         InputError: if the text is empty or has characters that the vocabulary lacks.
     """
+    text = composed(text)
     if not text:
         raise InputError("the text is empty; give at least one character")
     numbers = {character: number for number, character in enumerate(vocabulary)}
@@ -84,7 +90,7 @@ def split_words(sentence: str) -> list[str]:
     It is how the treebanks write them, so that a sentence as people write it becomes what the model was trained on.
     Letters are composed first (NFC); the marks that scripts combine with letters, and what joins them, belong to words.
     """
-    text = unicodedata.normalize("NFC", sentence).lower().replace("\u2019", "'")
+    text = composed(sentence).lower().replace("\u2019", "'")
     text = re.sub(r"n't\b", " n't", text)
     text = re.sub(r"(?<=\w)'(s|re|ve|ll|d|m)\b", r" '\1", text)
     marks = "" if text.isascii() else "".join({char for char in text if _is_mark(char)})

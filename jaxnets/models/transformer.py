@@ -211,8 +211,8 @@ class Transformer(nnx.Module):
     def _extend(self, seen: Seen, inputs: jax.Array, rngs: nnx.Rngs | None) -> tuple[jax.Array, Seen]:
         memories, memory_mask = seen.memory or ([None] * len(self.blocks), None)
         x, caches = self._through(inputs, seen.caches, memories, memory_mask, rngs)
-        place = (0, seen.caches[0].length) + (0,) * (inputs.ndim - 2)
-        room = lax.dynamic_update_slice(seen.inputs, inputs.astype(seen.inputs.dtype), place)
+        place, new = seen.caches[0].length, inputs.astype(seen.inputs.dtype)
+        room = lax.dynamic_update_slice_in_dim(seen.inputs, new, place, 1)
         return self._out(x, None, rngs), Seen(caches, room, seen.memory)
 
     def _forget(self, seen: Seen, keep: int, key: jax.Array | None) -> Seen:

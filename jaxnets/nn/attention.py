@@ -186,9 +186,8 @@ class Attention(nnx.Module):
             if self.rotary:
                 q, k = rotary(q, start), rotary(k, start)
             if cache is not None:
-                place = (0, start, 0, 0)
                 pairs = (cache.k, k), (cache.v, v)
-                k, v = (lax.dynamic_update_slice(old, new.astype(old.dtype), place) for old, new in pairs)
+                k, v = (lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, 1) for old, new in pairs)
                 cache = KVCache(k, v, start + x.shape[1])
         k, v = k.astype(q.dtype), v.astype(q.dtype)
         x = dot_product_attention(q, k, v, mask=mask, causal=causal, offset=start, dropout=self.dropout, rngs=rngs)
