@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -19,7 +20,7 @@ SETTINGS = {
 }
 pytestmark = pytest.mark.slow
 NETWORKS = {
-    "standardized": lambda: jn.standardized(jn.network(MLP, 4, (6,), 3), np.arange(4.0), np.ones(4)),
+    "standardized": lambda: jn.standardized(jn.network(MLP, 4, (6,), 3), (0, 1, 2, 3), (1,)),
     "gru": lambda: jn.network(RNN, 6, (4,), 6, embedding=3, cell=GRU),
     "transformer": lambda: jn.network(Transformer, 6, 8, 1, 2, 6, tokens=True, causal=True, max_length=9),
 }
@@ -38,7 +39,7 @@ def found(name: str) -> dict[str, Any]:
     results = {"state": fitted.state.params, "metrics": jn.evaluate(learner, fitted.state, data)}
     if name == "standardized":
         return results | {"outputs": jn.predict(learner, fitted.state, data["inputs"])}
-    prompt, greedy = data["inputs"][:2, :2].astype(np.int32), generation.categorical(top_k=1)
+    prompt, greedy = jnp.asarray(data["inputs"][:2, :2], jnp.int32), generation.categorical(top_k=1)
     return results | {"tokens": generation.generate(learner, fitted.state, prompt, 4, jax.random.key(0), greedy)}
 
 
