@@ -59,7 +59,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, call_with: CallWith | 
     Returns:
         The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable or
         array (such as batch statistics, a table of positions) but random-number streams: those are made anew from
-        ``key`` at each call, whether the module takes ``rngs`` when called or keeps them inside. Its ``check`` is the
+        ``key`` at each call, whether the module takes ``rngs`` when called (a key, if its type says so) or keeps them inside. Its ``check`` is the
         module's, if it has one. Both go by their names, whatever their order. ``inputs`` of several parts go to a
         module's arguments: a dict by their names, if it has them all, a tuple by position.
 
@@ -77,7 +77,10 @@ def network(build: Callable[..., nnx.Module], *args: Any, call_with: CallWith | 
     kind = type(abstract)
     mode = switches(kind, call_with)
     # nnx.Sequential hands keywords on to the layers that take them; in its newer versions it names none itself.
-    takes_rngs = isinstance(abstract, nnx.Sequential) or "rngs" in inspect.signature(kind.__call__).parameters
+    rngs = inspect.signature(kind.__call__).parameters.get("rngs")
+    takes_rngs = isinstance(abstract, nnx.Sequential) or rngs is not None
+    kind_of_rngs = str(rngs.annotation) if rngs else ""
+    takes_key = "Array" in kind_of_rngs and "Rngs" not in kind_of_rngs  # one random key, under the name of many
 
     @jax.jit
     def init(key: Key) -> tuple[PyTree, PyTree]:
@@ -104,7 +107,7 @@ def network(build: Callable[..., nnx.Module], *args: Any, call_with: CallWith | 
             watch(module)
         given, keywords = arguments(kind, inputs)
         if takes_rngs:
-            keywords["rngs"] = None if key is None else nnx.Rngs(key)
+            keywords["rngs"] = key if key is None or takes_key else nnx.Rngs(key)
         outputs = module(*given, **keywords, **mode(train))
         *_, new_state = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
         return outputs, nnx.to_pure_dict(new_state)

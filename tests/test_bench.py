@@ -155,6 +155,7 @@ def test_flops_are_what_xla_counts(name):
     assert 0.7 < workload.flops / counted < 1.3
 
 
+@pytest.mark.slow
 def test_other_work_is_void(monkeypatch):
     workload = SMALL["mlp"]()
     params = jax_peers.initial_params(workload)

@@ -373,6 +373,7 @@ class TestRefuses:
         assert "Config has no field 'hiden' (did you mean 'hidden'?)" in fails(capsys, "evaluate", tmp_path)
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_is_no_fault_of_ours():
     command = [sys.executable, "-m", "jaxnets", "train", "digits-mlp", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

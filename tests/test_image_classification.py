@@ -26,7 +26,7 @@ def outline(config: recipe.Config, shape: tuple[int, ...] = (32, 32, 3)):
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({}, 11_173_962),
+        pytest.param({}, 11_173_962, marks=pytest.mark.slow),
         pytest.param({"depth": 50}, 23_520_842, marks=pytest.mark.slow),
         ({"depth": 10, "width": 16}, 308_826),
         (

@@ -84,6 +84,7 @@ class TestAutoencoding:
         assert rows[0].split(",")[:2] == ["code_0", "code_1"]
         np.testing.assert_allclose([[float(x) for x in row.split(",")] for row in rows[1:]], codes, rtol=1e-7)
 
+    @pytest.mark.slow
     def test_predict_tells_the_error_of_a_reconstruction(self, trained, tmp_path, capsys):
         np.save(tmp_path / "a.npy", np.stack([digits().test["inputs"][0], np.full((8, 8, 1), 16, np.uint8)]))
         run = trained["plain"]
@@ -268,6 +269,7 @@ def test_a_run_that_is_stopped_while_it_is_measured_is_measured_again(tmp_path, 
     assert "has ended" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_keeps_its_result(tmp_path, capsys):
     broken = ["--optimizer", "sgd", "--learning-rate", "1e20"]
     assert cli.main(["train", "mnist-autoencoder", *DENSE, *broken, "--out", str(tmp_path / "run")]) == 1

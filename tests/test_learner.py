@@ -26,6 +26,7 @@ def test_a_step_descends_the_gradient(blobs):
     assert after["loss"].total < sums["loss"].total
 
 
+@pytest.mark.slow
 def test_masked_rows_count_for_nothing(blobs):
     learner = small_learner()
     state = learner.init(jax.random.key(0))

@@ -342,6 +342,7 @@ def test_one_trace(trial):
     assert state.step == 3 and trial.traces - before <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 def test_a_member_has_the_bits_of_its_run_alone(trial):
     """By ``map``; by ``vmap`` what it measures is close."""

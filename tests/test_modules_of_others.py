@@ -220,3 +220,19 @@ def test_an_input_by_keyword_alone_is_given():
 
     network = jn.linen_network(Named(), X)
     assert (network.apply({}, {}, X)[0] == X).all() and (network.apply({}, {}, X, train=True)[0] == 2 * X).all()
+
+
+def test_a_key_under_the_name_of_streams_is_a_key():
+    class Dropped(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs):
+            self.out = nnx.Linear(4, 3, rngs=rngs)
+
+        def __call__(self, x: jax.Array, *, rngs: jax.Array, train: bool = False) -> jax.Array:
+            x = self.out(x)
+            return x * jax.random.bernoulli(rngs, 0.5, x.shape) if train else x
+
+    network, key = jn.network(Dropped), jax.random.key(1)
+    params, model_state = network.init(jax.random.key(0))
+    whole, _ = network.apply(params, model_state, X)
+    outputs, _ = network.apply(params, model_state, X, train=True, key=key)
+    assert_same_bits(outputs, whole * jax.random.bernoulli(key, 0.5, whole.shape))

@@ -75,7 +75,7 @@ def build(config, spec):
 @pytest.mark.parametrize(
     ("flat", "wide", "outputs", "loss", "printed"),
     [
-        (True, 1, 2, "softmax_cross_entropy", "probability"),
+        pytest.param(True, 1, 2, "softmax_cross_entropy", "probability", marks=pytest.mark.slow),
         (False, 1, 1, "mse", "output"),  # whole numbers as targets are no classes
         (False, 2, 2, "sigmoid_cross_entropy", "output"),  # several labels an example
     ],

@@ -216,6 +216,7 @@ def test_verify(unbroken, tmp_path, capsys):
     assert "step 60: damaged" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_saved_state_that_is_not_the_newest_can_be_used(unbroken, capsys):
     losses = {}
     for name in ("checkpoints/0000000020", "checkpoints/0000000060", ""):

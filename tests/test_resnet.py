@@ -28,6 +28,7 @@ def test_number_of_parameters(depth, stem, classes, wanted):
     assert outputs.shape == (2, classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "stem", "widest"), [(18, "imagenet", (2, 7, 7, 512)), (50, "cifar", (2, 28, 28, 2048))]
 )
