@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +215,21 @@ def test_verify(unbroken, tmp_path, capsys):
     state.write_bytes(b"nothing")
     assert cli.main(["verify", str(again)]) in (1, 2)
     assert "step 60: damaged" in capsys.readouterr().out
+
+
+def test_a_state_that_is_removed_meanwhile_is_not_damaged(unbroken, tmp_path, monkeypatch, capsys):
+    run = copy_of(unbroken, tmp_path / "a")
+    read = checkpoint.read
+
+    def late(folder, step):
+        if step == 20:
+            shutil.rmtree(folder / f"{step:010d}")
+        return read(folder, step)
+
+    monkeypatch.setattr(checkpoint, "read", late)
+    assert cli.main(["verify", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "step 20" not in printed and "step 40: sound" in printed
 
 
 @pytest.mark.slow

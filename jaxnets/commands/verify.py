@@ -22,6 +22,8 @@ def verify(run: RunFolder, /) -> int:
         try:
             arrays, _ = checkpoint.read(folder, step)
         except checkpoint.DamagedError as error:
+            if opened.step is None and step not in checkpoint.steps(folder):
+                continue  # the run goes on, and has removed it meanwhile
             damaged = True
             console.print(f"step {step:,}: damaged: {error}", markup=False)
             continue
