@@ -88,8 +88,15 @@ def leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 
 def presets() -> list[Any]:
-    """Return the presets of all recipes as parameters of a test; all but the fastest are slow."""
-    return [pytest.param(name, id=name, marks=[] if name in FAST else [pytest.mark.slow]) for name in PRESETS]
+    """Return the presets of all recipes as parameters of a test; all but the fastest are slow.
+
+    CI tries the first of each recipe, a release all.
+    """
+
+    def marks(name: str) -> list[pytest.MarkDecorator]:
+        return [] if name in FAST else [pytest.mark.slow] if name in FIRST else [pytest.mark.slow, pytest.mark.release]
+
+    return [pytest.param(name, id=name, marks=marks(name)) for name in PRESETS]
 
 
 def smaller(preset: str, duration: str = "20ep", **training: Any) -> Recipe:

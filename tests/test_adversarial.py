@@ -127,7 +127,10 @@ LABELS = np.arange(48) % 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", GAMES.values())
+@pytest.mark.bits
+@pytest.mark.parametrize(
+    "game", [NON_SATURATING, *(pytest.param(game, marks=pytest.mark.release) for game in (HINGE, WASSERSTEIN))]
+)
 def test_it_trains_like_any_learner(game):
     """The same loop, population, average and resume, with batch statistics and dropout on the way."""
     learner = averaged(images_learner(game=game), 0.9)

@@ -123,7 +123,18 @@ SLOW = {
     "forecaster, gru over patches, dropout",
 }
 # Much like another, and slow.
-RELEASE = {"resnet-10, imagenet, dropout", "cnn, layer norm, no dense", "gru, two layers, mean"}
+RELEASE = {
+    "resnet-10, imagenet, dropout",
+    "cnn",
+    "cnn, separable",
+    "cnn, layer norm, no dense",
+    "gru, two layers, mean",
+    "elman, last",
+    "mlp",
+    "mlp, batch norm, tanh",
+    "strided encoder",
+    "transformer over patches, gated",
+}
 
 
 class Trial:

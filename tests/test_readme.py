@@ -147,10 +147,15 @@ LONG = (
     "sort_numbers.py",
     "truncated_backpropagation.py",
 )
+LONGEST = ("sort_numbers.py", "gan_on_a_ring.py")
 
 
 @pytest.mark.parametrize(
-    "example", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXAMPLES]
+    "example",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in LONG) + [pytest.mark.release] * (name in LONGEST))
+        for name in EXAMPLES
+    ],
 )
 def test_examples(example, tmp_path):
     path = ROOT / "examples" / example

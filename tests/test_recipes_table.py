@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_same_bits
-from small import FAKES, FIRST, LINES, PAIRS, TEXT, leaves, load_small_data, presets, smaller
+from small import FAKES, LINES, PAIRS, TEXT, leaves, load_small_data, presets, smaller
 
 import jaxnets as jn
 from jaxnets.commands.evaluate import evaluate
@@ -141,8 +141,6 @@ def test_predict_prints_a_row_for_each(trial, capsys):
 
 def test_a_run_that_is_made_longer_has_the_bits_of_one_that_was_as_long(trial, tmp_path):
     """It is also the library's run: the command adds nothing to ``fit``."""
-    if trial.recipe.name not in FIRST:
-        pytest.skip("tried with the first preset of its recipe")
     shutil.copytree(trial.run, tmp_path / "longer")
     assert resume(tmp_path / "longer", duration=f"{LONGER}") == 0
     opened = open_run(tmp_path / "longer", None)

@@ -190,11 +190,16 @@ KINDS = [
 ]
 
 
-# Each network with two optimizers, and each optimizer with two networks.
-PAIRS = [(kind, CHOICES[(i + j) % len(CHOICES)]) for j in range(2) for i, kind in enumerate(KINDS)]
+# CI tries each network and each optimizer once, a release each network with each optimizer.
+PAIRS = [
+    pytest.param(kind, choice, marks=[pytest.mark.release] * (i != j))
+    for i, kind in enumerate(KINDS)
+    for j, choice in enumerate(CHOICES)
+]
 
 
 @pytest.mark.slow
+@pytest.mark.bits
 @pytest.mark.parametrize(("kind", "choice"), PAIRS, ids=lambda one: one.get("optimizer", "-".join(map(str, one))))
 def test_a_member_has_the_bits_of_a_run_alone(kind, choice):
     """Whatever the layers and the optimizer: what XLA fuses around a step must not change where it rounds."""

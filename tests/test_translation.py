@@ -62,6 +62,7 @@ class TestPairs:
             for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.release
     @pytest.mark.slow
     def test_a_batch_in_parts_and_members_of_a_population(self, learner):
         batch, state = pairs(), learner.init(KEY)
@@ -159,6 +160,7 @@ def test_own_sentences_are_written_as_multi30ks():
     assert split("McDonald's", "de") == "mcdonald &apos; s"
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_the_recipe(tmp_path, capsys):
     for library in ("tokenizers", "sacrebleu"):
