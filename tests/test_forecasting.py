@@ -136,7 +136,10 @@ def test_baselines():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("preset", "most"), [("forecast-gru", 0.384), ("forecast-linear", 0.395)])
+@pytest.mark.parametrize(
+    ("preset", "most"),
+    [pytest.param("forecast-gru", 0.384, marks=pytest.mark.release), ("forecast-linear", 0.395)],
+)
 def test_results(preset, most, tmp_path):
     """One seed of each result on ETTh1, with room for its spread; the README's figures are of five."""
     if not (Path(os.environ.get("JAXNETS_DATA", "/nowhere")) / "ett").is_dir():
