@@ -59,9 +59,9 @@ def network(build: Callable[..., nnx.Module], *args: Any, call_with: CallWith | 
     Returns:
         The network. Its ``params`` are the module's ``nnx.Param`` values, its ``model_state`` every other variable or
         array (such as batch statistics, a table of positions) but random-number streams: those are made anew from
-        ``key`` at each call, whether the module takes ``rngs`` when called (a key, if its type says so) or keeps them inside. Its ``check`` is the
-        module's, if it has one. Both go by their names, whatever their order. ``inputs`` of several parts go to a
-        module's arguments: a dict by their names, if it has them all, a tuple by position.
+        ``key`` at each call, whether the module takes ``rngs`` when called (a key, if its type says so) or keeps them
+        inside. Its ``check`` is the module's, if it has one. Both go by their names, whatever their order. ``inputs``
+        of several parts go to a module's arguments: a dict by their names, if it has them all, a tuple by position.
 
     Raises:
         InputError: if the module takes a keyword that looks as if it said whether it is trained, and is none of those;
