@@ -39,10 +39,11 @@ class Guard:
     def __init__(self, run: RunState, rows: Callable[[int], np.ndarray], seeds: np.ndarray):
         self._rows, self._seeds = rows, seeds
         self._names = [_readable(path) for path in paths(_watched(run))]
-        self._bad = self._count(run)
+        self._bad = np.asarray(_counts(_watched(run), seeds.ndim))
         self._before = _copied(_donated(run))
         self.notes: list[str] = []
-        self.begin(run)  # so that all is compiled
+        self.begin(run)  # so that all is compiled, here and below
+        self._count(run)
 
     def begin(self, run: RunState) -> None:
         """Keep a copy of the state from which the next steps are taken."""
@@ -100,7 +101,11 @@ class Guard:
         return after.replace(train=_stayed(bad, run, after), sums=sums, skipped=skipped)
 
     def _count(self, run: RunState) -> np.ndarray:
-        return np.asarray(_counts(_watched(run), self._seeds.ndim))
+        """Return how many numbers of each leaf are not finite; none is told at once, for counting takes five times."""
+        watched = _watched(run)
+        if not self._bad.any() and _finite(watched):
+            return self._bad
+        return np.asarray(_counts(watched, self._seeds.ndim))
 
     def _of_seed(self, member: int) -> str:
         return f" of seed {self._seeds.reshape(-1)[member]}" if self._seeds.ndim else ""
@@ -164,6 +169,11 @@ def _watched(run: RunState) -> PyTree:
     losses = {name: sums for name, sums in losses.items() if isinstance(sums, Mean)}
     leaves = paths((losses, run.train.params, run.train.replace(params=None)))
     return {path: leaf for path, leaf in leaves.items() if jnp.issubdtype(leaf.dtype, jnp.inexact)}
+
+
+@jax.jit
+def _finite(watched: PyTree) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(watched)]).all()
 
 
 @partial(jax.jit, static_argnums=1)
