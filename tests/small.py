@@ -15,8 +15,8 @@ from jaxnets.errors import InputError
 from jaxnets.recipes.recipe import Recipe, find
 
 PRESETS = [preset for presets in recipes.catalogue().values() for preset in presets]
-FIRST = {first for first, *_ in recipes.catalogue().values()} | {"forecast-linear"}
 FAST = {"forecast-linear"}  # in plain pytest; the others are left to CI
+FIRST = FAST | {first for first, *_ in recipes.catalogue().values()}
 RANDOM = np.random.default_rng(0)
 
 

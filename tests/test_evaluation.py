@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import small_learner
+from jax import monitoring
 
 import jaxnets as jn
 from jaxnets import metrics
@@ -33,14 +34,22 @@ def test_the_last_batch_needs_no_second_trace(blobs):
 
 
 def test_what_was_compiled_serves_again(blobs):
-    learner = small_learner()
-    chex.clear_trace_counter()
-    evaluate, predict = (chex.assert_max_traces(one, n=1) for one in (learner.evaluate, learner.predict))
-    traced, state = learner._replace(evaluate=evaluate, predict=predict), learner.init(jax.random.key(0))
-    for seed in (1, 2):
-        other = blobs.split(0.3, seed=seed)[0]  # as many rows
-        jn.evaluate(traced, state, other, batch_size=64)
-        jn.predict(traced, state, other["inputs"], batch_size=64)
+    learner, compiled, before = small_learner(), [], 0
+    state = learner.init(jax.random.key(0))
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        compiled.extend([event] * ("backend_compile" in event))
+
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for seed in (1, 2):
+            before = len(compiled)
+            other = blobs.split(0.3, seed=seed)[0]  # as many rows
+            jn.evaluate(learner, state, other, batch_size=64)
+            jn.predict(learner, state, other["inputs"], batch_size=64)
+    finally:
+        monitoring.unregister_event_duration_listener(listen)
+    assert before > 0 and len(compiled) == before
 
 
 @pytest.mark.parametrize("batch_size", [7, 1000])
