@@ -20,6 +20,7 @@ ARROWS = {
     "models": {"nn"},
     "data": set(),
     "contract": set(),
+    "weights": {"contract"},
     "learners": {"contract", "models"},
     "transforms": {"contract"},
     "training": {"contract", "data", "transforms"},
