@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jaxnets.data import Spec
-from jaxnets.errors import InputError, check_field
+from jaxnets.errors import FINITE, InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.network import PyTree
 from jaxnets.options.conditions import only
@@ -55,19 +55,17 @@ class OptimizerConfig:
         """Check the ranges."""
         self.rate_patterns  # noqa: B018  (checks the form)
         check_field(self, "layer_decay", self.layer_decay is None or 0 < self.layer_decay < 1, "in (0, 1)")
-        check_field(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
+        check_field(self, "learning_rate", 0 < self.learning_rate < FINITE, "a number greater than 0")
         given = self.adam_rate
-        check_field(self, "adam_rate", given is None or 0 < given < math.inf, "a number greater than 0")
+        check_field(self, "adam_rate", given is None or 0 < given < FINITE, "a number greater than 0")
         if given is not None and self.optimizer != "muon":
             raise InputError(
                 f"adam_rate={given} is beside muon; {self.optimizer} has its --learning-rate alone: --adam-rate None"
             )
         check_field(self, "warmup", self.warmup >= 0, "0 or more")
         check_field(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
-        check_field(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        check_field(
-            self, "clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "a number greater than 0"
-        )
+        check_field(self, "weight_decay", 0 <= self.weight_decay < FINITE, "0 or more")
+        check_field(self, "clip_norm", self.clip_norm is None or 0 < self.clip_norm < FINITE, "a number greater than 0")
         check_field(self, "accumulate", self.accumulate >= 1, "1 or more")
         check_field(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
 
@@ -87,7 +85,7 @@ class OptimizerConfig:
                 found[pattern] = float(rate)
             except ValueError:
                 found[pattern] = math.nan
-            if not pattern or not 0 < found[pattern] < math.inf:
+            if not pattern or not 0 < found[pattern] < FINITE:
                 raise InputError(f"rates: {text!r} is not PATTERN=RATE, such as 'head/**=1e-3'")
         return found
 
