@@ -1,11 +1,12 @@
 """Files of weights made by hand, without PyTorch: pickles from their opcodes, GGUF from its fields."""
 
+import io
 import struct
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from fuzzing import zip_of
 
 KINDS = {"<f4": "Float", "<f8": "Double", "<f2": "Half", "<i8": "Long", "|u1": "Byte"}
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -39,7 +40,8 @@ def ops(value: Any) -> bytes:  # noqa: PLR0911
         case float():
             return b"G" + struct.pack(">d", value)
         case str():
-            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+            content = value.encode(errors="surrogatepass")
+            return b"X" + struct.pack("<I", len(content)) + content
         case tuple():
             return b"(" + b"".join(map(ops, value)) + b"t"
         case list():
@@ -74,9 +76,15 @@ def described(arrays: Mapping[str, np.ndarray], legacy: bool = False) -> dict[st
     }
 
 
-def torch_zip(root: bytes, storages: Mapping[str, bytes] = {}, **more: bytes) -> bytes:
+def torch_zip(
+    root: bytes, storages: Mapping[str, bytes] = {}, packing: int = zipfile.ZIP_STORED, **more: bytes
+) -> bytes:
     files = {"data.pkl": root, **{f"data/{key}": content for key, content in storages.items()}, **more}
-    return zip_of({f"archive/{key}": content for key, content in files.items()}, 0)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", packing) as archive:
+        for key, content in files.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{key}"), content, packing)
+    return buffer.getvalue()
 
 
 def torch_legacy(root: bytes, storages: Mapping[str, tuple[int, bytes]] = {}) -> bytes:
@@ -131,6 +139,29 @@ def safetensors(header: bytes, body: bytes = b"", size: int | None = None) -> by
     return struct.pack("<Q", len(header) if size is None else size) + header + body
 
 
-def checked_zip(content: bytes) -> bytes:
-    """Return a file of PyTorch's whose pickle is broken, but not its checksum."""
-    return torch_zip(content, {"0": np.arange(6, dtype="<f4").tobytes(), "1": bytes(range(4))})
+SMALL = {"a.weight": np.arange(6, dtype="<f4").reshape(2, 3), "b": np.arange(4, dtype="u1")}
+STORED = {"0": SMALL["a.weight"].tobytes(), "1": SMALL["b"].tobytes()}
+ROOT = pickled({"state_dict": described(SMALL), "epoch": 3, "losses": [1.5, None, True]})
+# As protocol 4 has it: b, a view of the second storage, is remembered and there twice.
+ROOT_4 = (
+    b"\x80\x04}\x94(\x8c\x01b\x94\x8c\x0ctorch._utils\x8c\x12_rebuild_tensor_v2\x93"
+    + ops((storage("1", 4, "Byte"), 1, (2,), (2,), False, called("collections.OrderedDict")))
+    + b"R\x94\x8c\x01ch\x02u."
+)
+SHARD = safetensors(b'{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}', STORED["0"])
+INDEX = b'{"metadata": {"total_size": 24}, "weight_map": {"a": "s.safetensors"}}'
+METADATA = {
+    "general.alignment": struct.pack("<II", 4, 64),
+    "name": struct.pack("<I", 8) + text("größe"),
+    "flag": struct.pack("<I?", 7, True),
+    "tokens": struct.pack("<IIQ", 9, 8, 2) + text("a") + text(""),
+    "scores": struct.pack("<IIQ2f", 9, 6, 2, 0.5, -1),
+    "rate": struct.pack("<Id", 12, 0.1),
+}
+BLOCKS = {
+    "a": (3, (32, 2), bytes(range(40))),
+    "b": (8, (32,), bytes(range(34))),
+    "c": (2, (32,), bytes(range(18))),
+    "d": (0, (3, 2), STORED["0"]),
+    "e": (30, (2,), bytes(4)),
+}

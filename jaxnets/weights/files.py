@@ -35,21 +35,27 @@ def read_weights(path: Path) -> Mapping[str, np.ndarray]:
     Raises:
         InputError: if it is missing, broken, of another format, or holds code, which is not executed.
     """
-    if path.is_dir():
-        found = next((path / name for name in _IN_FOLDERS if (path / name).is_file()), None)
-        if found is None:
-            raise InputError(f"{path}: holds no weights; one of {', '.join(_IN_FOLDERS)} is wanted, or name a file")
-        path = found
+    path = reading(path, "weights", _file_of)
     start = _start(path)
     if start.startswith(b"{") and not is_safetensors(start):
         return _read_index(path)
     return _read_file(path)
 
 
+def _file_of(path: Path) -> Path:
+    """Return a file, or the one that counts in a folder."""
+    if path.is_dir():
+        found = next((path / name for name in _IN_FOLDERS if (path / name).is_file()), None)
+        if found is None:
+            raise InputError(f"{path}: holds no weights; one of {', '.join(_IN_FOLDERS)} is wanted, or name a file")
+        return found
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    return path
+
+
 def _start(path: Path) -> bytes:
     def parse(path: Path) -> bytes:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
         with path.open("rb") as file:
             return file.read(len(_LFS))
 
@@ -82,8 +88,6 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _read_index(path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of the files that an index names; each must hold those that it is said to, and no others."""
     shards = reading(path, "an index of weights", _shards)
-    if missing := [name for name in shards if not (path.parent / name).is_file()]:
-        raise InputError(f"{path}: it names files that are not beside it: {', '.join(missing[:_FEW])}")
     found: dict[str, np.ndarray] = {}
     for name, wanted in shards.items():
         tensors = _read_file(path.parent / name)
@@ -98,7 +102,7 @@ def _shards(path: Path) -> dict[str, set[str]]:
     """Return the tensors that each file beside an index should hold.
 
     Raises:
-        ValueError: if it is no index, or names what is not beside it.
+        OSError, ValueError: if it is no index, or names what is not beside it.
     """
     with path.open("rb") as file:
         weight_map = parse_header(file.read(MOST_HEADER + 1)).get("weight_map")
@@ -109,4 +113,6 @@ def _shards(path: Path) -> dict[str, set[str]]:
         if not isinstance(name, str) or Path(name).name != name or set(name) & set("/\\\0"):
             raise ValueError(f"{short(tensor)} should be in {short(name)}, which is no name of a file beside it")
         found.setdefault(name, set()).add(tensor)
+    if missing := [name for name in found if not (path.parent / name).is_file()]:
+        raise ValueError(f"it names files that are not beside it: {', '.join(map(short, missing[:_FEW]))}")
     return found

@@ -45,7 +45,7 @@ def parse_header(content: bytes) -> dict[str, object]:
     values = sum(content.count(mark) for mark in (b",", b"[", b"{"))
     if len(content) > MOST_HEADER or values > _MOST_VALUES:
         raise ValueError(f"its header has {len(content):,} bytes and {values:,} values, more than weights need")
-    header = parse_json(content)
+    header = parse_json(content.decode())
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     return header

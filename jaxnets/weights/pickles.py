@@ -15,7 +15,7 @@ from jaxnets.weights.mapped import BFLOAT16, check_shape, is_count
 _MOST_OPCODES = 500_000  # of one pickle; a tensor takes about 35
 _MOST_VALUES = 1_000_000  # that are looked at in search of tensors: a value may be there many times
 _DEEPEST = 32  # dicts in each other
-_LONGEST = 1000  # letters of a tensor's name
+_LONGEST = 1000  # bytes of a tensor's name
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # what a checkpoint calls the weights beside other things
 
 _DTYPES = {
@@ -278,7 +278,7 @@ def _dotted(path: tuple[Any, ...]) -> str:
     if not all(isinstance(key, str | int | float | None) for key in path):
         raise ValueError("it holds a dict of tensors whose keys are neither texts nor numbers")
     name = ".".join(map(str, path))
-    if len(name) > _LONGEST:
+    if len(name.encode()) > _LONGEST:
         raise ValueError(f"it holds a tensor whose name has {len(name):,} letters")
     return name
 
