@@ -1,9 +1,11 @@
 """Models: one family a file; they know nothing of training."""
 
 from jaxnets.models.cnn import CNN
+from jaxnets.models.efficientnet import EfficientNet
 from jaxnets.models.encoder_decoder import EncoderDecoder
 from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.mlp import MLP
+from jaxnets.models.mobilenet import MobileNetV2
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.rnn import RNN
 from jaxnets.models.sequences import Continued, SourceTarget
@@ -16,8 +18,10 @@ __all__ = [
     "MLP",
     "RNN",
     "Continued",
+    "EfficientNet",
     "EncoderDecoder",
     "Forecaster",
+    "MobileNetV2",
     "ResNet",
     "Seen",
     "SourceTarget",

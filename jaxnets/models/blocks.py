@@ -11,6 +11,7 @@ from jaxnets.nn import Conv
 
 Activation = Callable[[jax.Array], jax.Array]
 Norm = Literal["batch", "layer"] | None
+_HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def check_sizes(**sizes: Any) -> None:
@@ -76,6 +77,53 @@ class Block(nnx.Module):
         if self.norm is not None:
             x = self.norm(x)
         return self.activation(x)
+
+
+def conv_block(
+    in_features: int,
+    features: int,
+    kernel_size: int,
+    strides: int,
+    activation: Activation,
+    *,
+    padding: int | str | None = None,
+    depthwise: bool = False,
+    dtype: Any = None,
+    rngs: nnx.Rngs,
+    **norm_options: Any,
+) -> Block:
+    """Return a convolution without biases, batch normalisation and the activation.
+
+    Args:
+        in_features: channels of the inputs.
+        features: channels of the outputs.
+        kernel_size: height and width of the kernel.
+        strides: of the convolution.
+        activation: the non-linearity.
+        padding: of each side, or "SAME"; by default alike on both sides and as PyTorch's models have it.
+        depthwise: convolve each channel by itself.
+        dtype: of the computation; parameters and the norm's statistics stay float32.
+        rngs: where initial values come from.
+        **norm_options: handed to the norm; its ``momentum`` is 0.9 unless they say otherwise.
+    """
+    conv = Conv(
+        in_features,
+        features,
+        (kernel_size, kernel_size),
+        strides=strides,
+        padding=kernel_size // 2 if padding is None else padding,
+        feature_group_count=in_features if depthwise else 1,
+        use_bias=False,
+        kernel_init=nnx.initializers.he_normal() if depthwise else _HE_FAN_OUT,
+        dtype=dtype,
+        rngs=rngs,
+    )
+    return Block(conv, "batch", activation, dtype=dtype, rngs=rngs, **{"momentum": 0.9} | norm_options)
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """Return the inputs: where there is no activation, or nothing to project."""
+    return x
 
 
 class SeparableBlock(nnx.Module):

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import InputError
-from jaxnets.models.blocks import Activation, Block, check_image_shape, check_sizes
-from jaxnets.nn import Conv, dropout_layer, max_pool
+from jaxnets.models.blocks import Activation, check_image_shape, check_sizes, conv_block, identity
+from jaxnets.nn import dropout_layer, max_pool
 
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # blocks of each stage, by depth
-_HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class ResidualBlock(nnx.Module):
@@ -46,26 +45,26 @@ class ResidualBlock(nnx.Module):
     ):
         options = {"dtype": dtype, "rngs": rngs}
         scale = nnx.initializers.zeros if zero_init else nnx.initializers.ones
-        last = {"activation": _identity, "scale_init": scale, **options}
+        last = {"activation": identity, "scale_init": scale, **options}
         self.out_features = features * (4 if bottleneck else 1)
         if bottleneck:
             self.layers = nnx.List(
                 [
-                    _conv_block(in_features, features, 1, 1, activation, **options),
-                    _conv_block(features, features, 3, strides, activation, **options),
-                    _conv_block(features, self.out_features, 1, 1, **last),
+                    conv_block(in_features, features, 1, 1, activation, **options),
+                    conv_block(features, features, 3, strides, activation, **options),
+                    conv_block(features, self.out_features, 1, 1, **last),
                 ]
             )
         else:
             self.layers = nnx.List(
                 [
-                    _conv_block(in_features, features, 3, strides, activation, **options),
-                    _conv_block(features, features, 3, 1, **last),
+                    conv_block(in_features, features, 3, strides, activation, **options),
+                    conv_block(features, features, 3, 1, **last),
                 ]
             )
         project = strides != 1 or in_features != self.out_features
         self.shortcut = (
-            _conv_block(in_features, self.out_features, 1, strides, _identity, **options) if project else _identity
+            conv_block(in_features, self.out_features, 1, strides, identity, **options) if project else identity
         )
         self.activation = activation
 
@@ -122,7 +121,7 @@ class ResNet(nnx.Module):
         options = {"activation": activation, "dtype": dtype, "rngs": rngs}
         self.input_shape = tuple(input_shape)
         self.pooled = stem == "imagenet"
-        self.stem = _conv_block(input_shape[-1], width, *((7, 2) if self.pooled else (3, 1)), **options)
+        self.stem = conv_block(input_shape[-1], width, *((7, 2) if self.pooled else (3, 1)), **options)
         self.blocks = nnx.List()
         features = width
         for stage, num_blocks in enumerate(STAGES[depth]):
@@ -145,33 +144,3 @@ class ResNet(nnx.Module):
         for block in self.blocks:
             x = block(x)
         return self.out(self.dropout(jnp.mean(x, (1, 2)), rngs=rngs))
-
-
-def _conv_block(
-    in_features: int,
-    features: int,
-    kernel_size: int,
-    strides: int,
-    activation: Activation,
-    *,
-    dtype: Any,
-    rngs: nnx.Rngs,
-    **norm_options: Any,
-) -> Block:
-    """Return a convolution padded alike on both sides, as PyTorch's are, batch normalisation and the activation."""
-    conv = Conv(
-        in_features,
-        features,
-        (kernel_size, kernel_size),
-        strides=strides,
-        padding=kernel_size // 2,
-        use_bias=False,
-        kernel_init=_HE_FAN_OUT,
-        dtype=dtype,
-        rngs=rngs,
-    )
-    return Block(conv, "batch", activation, dtype=dtype, rngs=rngs, momentum=0.9, **norm_options)
-
-
-def _identity(x: jax.Array) -> jax.Array:
-    return x

@@ -1,6 +1,7 @@
 """Layouts: which of our parameters each tensor of another project's file is, both ways, exact or refused."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -37,12 +38,14 @@ class Layout(NamedTuple):
         rules: of all parameters and states.
         ignored: patterns of names in files that are no weights, or a copy of one; "." stands for itself.
         prefixes: what a file may write before every name, such as "bert.".
+        constants: tensors that are no weights and may be missing; they are ignored in a file, and written as they are.
     """
 
     name: str
     rules: tuple[Rule, ...]
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+    constants: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def same(theirs: str, ours: str) -> Rule:
@@ -91,8 +94,8 @@ def imported(layout: Layout, weights: Mapping[str, np.ndarray], like: PyTree, fr
     _check_covered(layout, [*(name for rule in rules for name in rule.ours)], wanted, fresh)
     weights = _without_prefix(layout, weights)
     missing = [name for rule in rules for name in rule.theirs if name not in weights]
-    used = {name for rule in rules for name in rule.theirs} | skipped
-    left = [name for name in weights if name not in used and not _hits_dotted(layout.ignored, name)]
+    known = {name for rule in rules for name in rule.theirs} | skipped | set(layout.constants)
+    left = [name for name in weights if name not in known and not _hits_dotted(layout.ignored, name)]
     if missing or left:
         said = [f"it lacks {_few(missing)}"] * bool(missing) + [f"{_few(left)} would be left over"] * bool(left)
         near = nearest(missing[0], left) if missing and left else ""
@@ -131,7 +134,7 @@ def exported(layout: Layout, tree: PyTree) -> dict[str, np.ndarray]:
     """
     ours = _by_name(tree)
     _check_covered(layout, [name for rule in layout.rules for name in rule.ours], ours, ())
-    found: dict[str, np.ndarray] = {}
+    found = dict(layout.constants)
     for rule in layout.rules:
         arrays = rule.save([np.asarray(ours[name]) for name in rule.ours])
         found |= {name: np.ascontiguousarray(array) for name, array in zip(rule.theirs, arrays, strict=True)}
