@@ -13,6 +13,14 @@ Activation = Callable[[jax.Array], jax.Array]
 Norm = Literal["batch", "layer"] | None
 
 
+def exact_gelu(x: jax.Array) -> jax.Array:
+    """Return ``x`` times the normal distribution function of it (Hendrycks and Gimpel, 2016): BERT's and ViT's GELU.
+
+    ``nnx.gelu`` is the approximation by tanh that GPT-2 has.
+    """
+    return nnx.gelu(x, approximate=False)
+
+
 def check_sizes(**sizes: Any) -> None:
     """Raise an ``InputError`` unless each of these arguments is a whole number of 1 or more."""
     for name, size in sizes.items():
