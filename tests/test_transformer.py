@@ -10,7 +10,7 @@ from helpers import quick
 
 from jaxnets import InputError, losses, network, supervised
 from jaxnets.models import Continued, EncoderDecoder, SourceTarget, Transformer, ViT
-from jaxnets.models.transformer import sinusoidal
+from jaxnets.models.embeddings import sinusoidal
 from jaxnets.models.transformer_block import TransformerBlock
 from jaxnets.models.vit import patches
 from jaxnets.network import num_parameters
