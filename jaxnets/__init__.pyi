@@ -49,4 +49,6 @@ from .transforms.augmented import augmented as augmented
 from .transforms.averaged import averaged as averaged
 from .transforms.frozen import frozen as frozen
 from .transforms.grouped import grouped as grouped
+from .transforms.lora import lora as lora
+from .transforms.lora import merged as merged
 from .transforms.population import population as population

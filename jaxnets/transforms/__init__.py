@@ -5,7 +5,19 @@ from jaxnets.transforms.augmented import augmented
 from jaxnets.transforms.averaged import averaged
 from jaxnets.transforms.frozen import frozen
 from jaxnets.transforms.grouped import grouped
+from jaxnets.transforms.lora import lora, merged
 from jaxnets.transforms.population import population
 from jaxnets.transforms.trimmed import trimmed, windowed
 
-__all__ = ["accumulated", "augmented", "averaged", "frozen", "grouped", "population", "trimmed", "windowed"]
+__all__ = [
+    "accumulated",
+    "augmented",
+    "averaged",
+    "frozen",
+    "grouped",
+    "lora",
+    "merged",
+    "population",
+    "trimmed",
+    "windowed",
+]
