@@ -3,6 +3,7 @@
 from jaxnets.transforms.accumulated import accumulated
 from jaxnets.transforms.augmented import augmented
 from jaxnets.transforms.averaged import averaged
+from jaxnets.transforms.features import features, with_head
 from jaxnets.transforms.frozen import frozen
 from jaxnets.transforms.grouped import grouped
 from jaxnets.transforms.lora import lora, merged
@@ -13,6 +14,7 @@ __all__ = [
     "accumulated",
     "augmented",
     "averaged",
+    "features",
     "frozen",
     "grouped",
     "lora",
@@ -20,4 +22,5 @@ __all__ = [
     "population",
     "trimmed",
     "windowed",
+    "with_head",
 ]
