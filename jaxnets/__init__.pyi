@@ -40,6 +40,7 @@ from .training.evaluation import predict as predict
 from .training.events import Elapsed as Elapsed
 from .training.events import Event as Event
 from .training.events import events as events
+from .training.featurized import featurized as featurized
 from .training.fit import Fit as Fit
 from .training.fit import fit as fit
 from .training.plan import RunState as RunState

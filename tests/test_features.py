@@ -142,3 +142,75 @@ class TestWithHead:
     def test_refuses(self):
         with pytest.raises(InputError, match=r"head is of str; give a jaxnets.Network"):
             jn.with_head(transformer(), "linear")  # type: ignore[arg-type]
+
+
+def backbone():
+    """A frozen part, with its weights and its state."""
+    network = jn.features(jn.network(TwoLayers), "norm")
+    return network, *network.init(key(3))
+
+
+class TestFeaturized:
+    def test_are_the_outputs_for_every_example_in_order(self, blobs):
+        network, params, state = backbone()
+        weighted = blobs.replaced(weights=np.linspace(1, 2, 150, dtype=np.float32))
+        wanted, _ = network.apply(params, state, blobs["inputs"])
+        for batch_size in (7, 150, 1000, None):
+            data = jn.featurized(network, params, state, weighted, batch_size=batch_size, progress=False)
+            np.testing.assert_allclose(data["inputs"], wanted, rtol=1e-5, atol=1e-6)
+        assert sorted(data) == ["inputs", "labels", "weights"] and data["inputs"].dtype == np.float32
+        assert data.classes == blobs.classes
+        np.testing.assert_array_equal(data["weights"], weighted["weights"])
+
+    def test_a_head_learns_the_same_on_them(self, blobs):
+        """As on the frozen backbone itself, step by step."""
+        network, params, state = backbone()
+        head, tx = jn.network(jn.models.MLP, 4, (8,), 3), optax.adam(0.05)
+        whole = jn.supervised(jn.with_head(network, head), jn.losses.softmax_cross_entropy, tx)
+        alone = jn.supervised(head, jn.losses.softmax_cross_entropy, tx)
+        options = {"duration": 20, "batch_size": 16, "progress": False}
+        weights, _ = head.init(key(5))
+        given = jn.Initial({"backbone": params, "head": weights}, {"backbone": state})
+        slow = jn.fit(jn.frozen(whole, ["backbone/**"]), blobs, **options, initial=given)
+        data = jn.featurized(network, params, state, blobs, progress=False)
+        fast = jn.fit(alone, data, **options, initial=jn.Initial(weights))
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+            fast.state.params,
+            slow.state.params["head"],
+        )
+
+    def test_are_kept_by_what_they_depend_on(self, blobs, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv("JAXNETS_CACHE", str(tmp_path))
+        network, params, state = backbone()
+
+        def said(network=network, params=params, data=blobs):
+            found = jn.featurized(network, params, state, data, keep=True)
+            return found, " ".join(capsys.readouterr().err.split())
+
+        first, message = said()
+        assert "features of 150 examples: computed in" in message and f"kept in {tmp_path}" in message
+        again, message = said()
+        assert "features of 150 examples: taken from" in message
+        assert_same_bits(np.asarray(again["inputs"]), np.asarray(first["inputs"]))
+        assert isinstance(again["inputs"].base, np.memmap)
+        assert "taken from" in said(data=blobs.replaced(labels=blobs["labels"][::-1]))[1]  # labels do not matter
+        for other in (
+            {"params": jax.tree.map(lambda leaf: leaf + 1, params)},
+            {"data": blobs.take(slice(140))},
+            {"network": jn.features(jn.network(TwoLayers), "first")},
+        ):
+            assert "computed in" in said(**other)[1]
+        files = sorted((tmp_path / "features").iterdir())
+        assert len(files) == 4 and all(file.suffix == ".npy" for file in files)
+        for file in files:
+            file.write_bytes(file.read_bytes()[:-4])  # cut short: made anew
+        assert "computed in" in said()[1]
+
+    def test_refuses(self, blobs):
+        network, params, state = backbone()
+        with pytest.raises(InputError, match="data is of dict; give"):
+            jn.featurized(network, params, state, dict(blobs))  # type: ignore[arg-type]
+        several = jn.Network(network.init, lambda *args, **_: ((args[2], args[2]), state))
+        with pytest.raises(InputError, match=r"outputs are \(32, 4\), \(32, 4\) for 32 examples, not one array"):
+            jn.featurized(several, params, state, blobs)
