@@ -40,6 +40,7 @@ from .training.evaluation import predict as predict
 from .training.events import Elapsed as Elapsed
 from .training.events import Event as Event
 from .training.events import events as events
+from .training.featurized import featurized as featurized
 from .training.fit import Fit as Fit
 from .training.fit import fit as fit
 from .training.plan import RunState as RunState
@@ -47,6 +48,10 @@ from .training.stopping import EarlyStopping as EarlyStopping
 from .transforms.accumulated import accumulated as accumulated
 from .transforms.augmented import augmented as augmented
 from .transforms.averaged import averaged as averaged
+from .transforms.features import features as features
+from .transforms.features import with_head as with_head
 from .transforms.frozen import frozen as frozen
 from .transforms.grouped import grouped as grouped
+from .transforms.lora import lora as lora
+from .transforms.lora import merged as merged
 from .transforms.population import population as population

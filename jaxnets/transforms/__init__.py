@@ -3,9 +3,24 @@
 from jaxnets.transforms.accumulated import accumulated
 from jaxnets.transforms.augmented import augmented
 from jaxnets.transforms.averaged import averaged
+from jaxnets.transforms.features import features, with_head
 from jaxnets.transforms.frozen import frozen
 from jaxnets.transforms.grouped import grouped
+from jaxnets.transforms.lora import lora, merged
 from jaxnets.transforms.population import population
 from jaxnets.transforms.trimmed import trimmed, windowed
 
-__all__ = ["accumulated", "augmented", "averaged", "frozen", "grouped", "population", "trimmed", "windowed"]
+__all__ = [
+    "accumulated",
+    "augmented",
+    "averaged",
+    "features",
+    "frozen",
+    "grouped",
+    "lora",
+    "merged",
+    "population",
+    "trimmed",
+    "windowed",
+    "with_head",
+]

@@ -19,7 +19,7 @@ from jaxnets.learner import (
 )
 from jaxnets.modes import freezing
 from jaxnets.network import Key, PyTree
-from jaxnets.parameters import listed, matches, matching
+from jaxnets.parameters import listed, matching, selecting
 
 
 def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
@@ -31,7 +31,8 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
     Args:
         learner: what is trained.
-        patterns: of parameters' names, such as "encoder/**" (``parameters.matches``).
+        patterns: of parameters' names, such as "encoder/**" (``parameters.matches``); "**" and "!out/**" are all but
+            the output layer.
 
     Raises:
         InputError: by ``init``, if a pattern matches nothing, or all parameters are frozen.
@@ -41,8 +42,7 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
     if not patterns:
         raise InputError("patterns are none, and nothing would be frozen; name some, such as ['encoder/**']")
 
-    def is_frozen(path: str) -> bool:
-        return any(matches(pattern, path) for pattern in patterns)
+    is_frozen = selecting(patterns)
 
     def init(key: Key, initial: Initial | None = None) -> TrainState:
         state = started(learner, key, initial)
