@@ -39,6 +39,9 @@ COMMANDS = {
     "generate": Command("Draw from a run's weights what may follow a prompt."),
     "plot": Command("Draw training and validation curves, as a PNG and in the terminal."),
     "summary": Command("List layers, output shapes, parameters and FLOPs, without compiling.", "recipe"),
+    "embed": Command("Write embeddings of a file's sentences, or of a folder's images, by pretrained weights."),
+    "search": Command("Find what is most like a query among what was embedded: exact, by the cosine."),
+    "pretrained": Command("List pretrained weights (ls), or fetch some and say all of them (get NAME)."),
     "lr-find": Command("Raise the learning rate step by step until the loss explodes, and suggest one.", "recipe"),
     "ls": Command("List recipes and presets."),
     "bench": Command("Measure this library beside PyTorch, Keras and loops by hand, on this machine."),
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     name, *args = given or ["--help"]
     if name in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<10}{command.about}" for name, command in COMMANDS.items())))
+        print(USAGE.format(commands="\n".join(f"  {name:<11}{command.about}" for name, command in COMMANDS.items())))
         return 0
     if name == "--version":
         print(f"jaxnets {version('jaxnets')}")

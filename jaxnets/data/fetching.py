@@ -100,11 +100,11 @@ def fetch(url: str, sha256: str, path: Path) -> None:
             return
         resumed = file.tell() > 0
         _download(url, file, path.name)
-        digest = _sha256(partial)
+        digest = sha256_of(partial)
         if digest != sha256 and resumed:  # it may be what was there before that is wrong
             file.truncate(0)
             _download(url, file, path.name)
-            digest = _sha256(partial)
+            digest = sha256_of(partial)
         if digest == sha256:
             partial.rename(path)
             return
@@ -160,6 +160,7 @@ def _append(url: str, file: BinaryIO, tell: Callable[[int, int | None], object])
     return total is None or start >= total
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,8 +2,8 @@
 
 from jaxnets.models.bert import bert
 from jaxnets.models.cnn import CNN
-from jaxnets.models.efficientnet import EfficientNet
 from jaxnets.models.continuing import Seen
+from jaxnets.models.efficientnet import EfficientNet
 from jaxnets.models.encoder_decoder import EncoderDecoder
 from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.gpt2 import gpt2

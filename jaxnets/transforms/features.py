@@ -1,7 +1,7 @@
 """What a network has found out on the way: an inner module's outputs, and a head of one's own on them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from flax import nnx
@@ -12,7 +12,7 @@ from jaxnets.modes import WATCH, rerouted, watching
 from jaxnets.network import Key, Network, PyTree, named
 
 
-def features(network: Network, path: str) -> Network:
+def features(network: Network, path: str, of: Literal["outputs", "inputs"] = "outputs") -> Network:
     """Return the network whose outputs are those of one of its modules, such as ``features(network, "blocks/4")``.
 
     It has all parameters of the whole, by the same names, so weights fit both; what comes after the module is not
@@ -22,12 +22,15 @@ def features(network: Network, path: str) -> Network:
     Args:
         network: of an NNX module.
         path: of the module inside it, as names of parameters have it.
+        of: the module, its outputs or its inputs: those of "out" are what a head is given.
 
     Raises:
         InputError: by ``apply``, if there is no such module, it is never called, or the network is no NNX module's.
     """
     check_network("network", network)
     check_kind("path", path, str, "give a module's path, such as 'blocks/4'")
+    if of not in ("outputs", "inputs"):
+        raise InputError(f"{of=} must be 'outputs' or 'inputs'")
 
     def apply(
         params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
@@ -36,13 +39,13 @@ def features(network: Network, path: str) -> Network:
 
         def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             outputs = function(*args, **kwargs)
-            found.append(jax.tree.leaves(outputs)[0])
+            found.append(jax.tree.leaves(args if of == "inputs" else outputs)[0])
             return outputs
 
         def watch(module: nnx.Module) -> None:
             if outer is not None:
                 outer(module)
-            modules = {"/".join(map(str, at)): child for at, child in nnx.iter_modules(module) if callable(child)}
+            modules = _modules(module)
             known.extend(modules)
             if path in modules:
                 rerouted(modules[path], call)
@@ -54,6 +57,48 @@ def features(network: Network, path: str) -> Network:
         return found[-1], model_state
 
     return network._replace(apply=apply)
+
+
+def part(network: Network, path: str) -> Network:
+    """Return the network that is one of its modules alone, with the parameters of the whole.
+
+    So ``part(network, "out")`` makes outputs of what ``features(network, "out", "inputs")`` returns.
+
+    Args:
+        network: of an NNX module.
+        path: of the module inside it, as names of parameters have it.
+
+    Raises:
+        InputError: by ``apply``, if there is no such module, or the network is no NNX module's.
+    """
+    check_network("network", network)
+    check_kind("path", path, str, "give a module's path, such as 'out'")
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        known, outer = [], WATCH.get()
+
+        def watch(module: nnx.Module) -> None:
+            if outer is not None:
+                outer(module)
+            modules = _modules(module)
+            known.extend(modules)
+            if path in modules:
+                rerouted(module, lambda _, *args, **kwargs: modules[path](inputs))
+
+        with watching(watch):
+            outputs, model_state = network.apply(params, model_state, inputs, train=train, key=key)
+        if path not in known:
+            raise InputError(_missing(path, [name for name in known if name]))
+        return outputs, model_state
+
+    return network._replace(apply=apply, check=lambda inputs: None)
+
+
+def _modules(module: nnx.Module) -> dict[str, Any]:
+    """Return the modules that can be called, by path."""
+    return {"/".join(map(str, at)): child for at, child in nnx.iter_modules(module) if callable(child)}
 
 
 def _missing(path: str, known: list[str]) -> str:

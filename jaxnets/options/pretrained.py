@@ -1,0 +1,78 @@
+"""Weights of others to begin from, and how much of them learns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxnets.errors import InputError, check_field
+from jaxnets.learner import Initial, Learner
+from jaxnets.network import Network
+from jaxnets.options.conditions import GIVEN, only
+from jaxnets.transforms import frozen, lora, part
+from jaxnets.weights.cards import Card, card
+from jaxnets.weights.pretrained import HEAD, Pretrained, architecture, pretrained
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """Weights of others to begin from, and how much of them learns."""
+
+    pretrained: str = "minilm"
+    """which weights (jaxnets pretrained ls); all but their head's are where training begins"""
+    weights: Path | None = None
+    """a file or a folder of them; found in an installed package, the cache, or fetched, if absent"""
+    lora: int | None = None
+    """train adapters of this rank beside the weights, which stay as they are, and the head"""
+    lora_patterns: tuple[str, ...] = only(("**/q/kernel", "**/v/kernel"), lora=GIVEN)
+    """the kernels that get adapters"""
+    features: bool = False
+    """compute what the head takes once, keep it in the cache, and train the head alone, which takes seconds"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "lora", self.lora is None or self.lora >= 1, "1 or more")
+        if self.lora is not None and self.features:
+            raise InputError(f"lora={self.lora} changes nothing with features: they are computed once; leave one out")
+
+    @property
+    def card(self) -> Card:
+        """What is known of the weights."""
+        return card(self.pretrained)
+
+    def check_kind(self, kind: str) -> None:
+        """Check that the weights are of a model of this kind of inputs.
+
+        Raises:
+            InputError: if they are not.
+        """
+        if self.card.kind != kind:
+            raise InputError(f"pretrained={self.pretrained!r} takes {self.card.kind}, and these data are {kind}")
+
+    def read(self, **options: Any) -> Pretrained:
+        """Return the model with its weights."""
+        return pretrained(self.pretrained, self.weights, **options)
+
+    def learner(self, learning: Callable[[Network], Learner], **options: Any) -> Learner:
+        """Return a learner of the network, whose weights learn as far as is asked for.
+
+        Args:
+            learning: makes a learner of a network.
+            **options: of ``architecture``, ``out_features`` among them.
+        """
+        whole = architecture(self.pretrained, **options)
+        if self.lora is not None:
+            adapted = learning(lora(whole, self.lora, self.lora_patterns))
+            return frozen(adapted, ["base/**", *(f"!base/{pattern}" for pattern in HEAD)])
+        if not self.features:
+            return learning(whole)
+        head = frozen(learning(part(whole, "out")), ["**", *(f"!{pattern}" for pattern in HEAD)])
+        predicting = learning(whole)
+        return head._replace(predict=predicting.predict, check_inputs=predicting.check_inputs)
+
+    def initial(self, **options: Any) -> Initial:
+        """Return the weights that the learner begins from."""
+        found = self.read(**options)
+        if self.lora is None:
+            return Initial(found.params, found.model_state)
+        return Initial({"base": found.params}, {"base": found.model_state})
