@@ -24,14 +24,17 @@ ARROWS = {
     "learners": {"contract", "models"},
     "transforms": {"contract"},
     "training": {"contract", "data", "transforms"},
-    "inference": {"contract", "models"},
-    "options": {"contract", "data", "nn", "training", "transforms"},
+    "inference": {"contract", "data", "models", "training", "transforms", "weights"},
+    "options": {"contract", "data", "nn", "training", "transforms", "weights"},
     "runs": {"contract", "data", "training"},
     "sklearn": {"contract", "data", "learners", "models", "options", "training"},
     "tasks": {"contract", "data", "inference", "learners", "models", "options", "runs", "training"},
     "recipes": {"contract", "data", "learners", "models", "options", "tasks", "transforms"},
     "bench": {"contract", "data", "inference", "learners", "models", "nn", "runs", "training", "transforms"},
-    "commands": {"bench", "contract", "data", "options", "recipes", "runs", "tasks", "training", "transforms"},
+    "commands": {
+        *("bench", "contract", "data", "inference", "options", "recipes", "runs", "tasks", "training", "transforms"),
+        "weights",
+    },
     "opened": {"commands", "contract", "data", "training"},
     "cli": {"commands", "options", "recipes"},  # and each command when it is asked for
 }

@@ -18,7 +18,7 @@ class Rule(NamedTuple):
     """Some of their tensors, as some of our parameters.
 
     Attributes:
-        theirs: names in the file.
+        theirs: names in files.
         ours: paths of our parameters and states, such as "blocks/0/attention/q/kernel".
         load: makes our arrays of theirs.
         save: makes their arrays of ours.
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
         name: of the layout, for errors, such as "Hugging Face's BERT".
         rules: of all parameters and states.
         ignored: patterns of names in files that are no weights, or a copy of one; "." stands for itself.
-        prefixes: what a file may write before every name, such as "bert.".
+        prefixes: what names in files may begin with or not, such as "bert."; ``exported`` writes them as the rules do.
         constants: tensors that are no weights and may be missing; they are ignored in a file, and written as they are.
     """
 
@@ -89,10 +89,11 @@ def imported(layout: Layout, weights: Mapping[str, np.ndarray], like: PyTree, fr
         InputError: if a tensor is missing, left over, or of another shape.
     """
     wanted = _by_name(like)
-    rules = [rule for rule in layout.rules if not any(_hits(fresh, name) for name in rule.ours)]
-    skipped = {name for rule in layout.rules if rule not in rules for name in rule.theirs}
+    bare = [rule._replace(theirs=tuple(_bare(layout, name) for name in rule.theirs)) for rule in layout.rules]
+    rules = [rule for rule in bare if not any(_hits(fresh, name) for name in rule.ours)]
+    skipped = {name for rule in bare if rule not in rules for name in rule.theirs}
     _check_covered(layout, [*(name for rule in rules for name in rule.ours)], wanted, fresh)
-    weights = _without_prefix(layout, weights)
+    weights = _without_prefixes(layout, weights)
     missing = [name for rule in rules for name in rule.theirs if name not in weights]
     known = {name for rule in rules for name in rule.theirs} | skipped | set(layout.constants)
     left = [name for name in weights if name not in known and not _hits_dotted(layout.ignored, name)]
@@ -160,12 +161,19 @@ def _check_covered(layout: Layout, ruled: list[str], wanted: Mapping[str, Any], 
         )
 
 
-def _without_prefix(layout: Layout, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the weights with names as the rules write them."""
-    for prefix in layout.prefixes:
-        if any(name.startswith(prefix) for name in weights):
-            return {name.removeprefix(prefix): array for name, array in weights.items()}
-    return dict(weights)
+def _without_prefixes(layout: Layout, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the weights, their names without prefixes."""
+    found: dict[str, np.ndarray] = {}
+    for name, array in weights.items():
+        if (bare := _bare(layout, name)) in found:
+            raise InputError(f"{layout.name}: the weights hold {bare} twice, with and without a prefix")
+        found[bare] = array
+    return found
+
+
+def _bare(layout: Layout, name: str) -> str:
+    prefix = next((prefix for prefix in layout.prefixes if name.startswith(prefix)), "")
+    return name.removeprefix(prefix)
 
 
 def _hits(patterns: Iterable[str], name: str) -> bool:
