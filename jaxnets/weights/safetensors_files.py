@@ -45,12 +45,12 @@ def _parse(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"its header has {size:,} bytes; at most {MOST_HEADER:,} are read, {len(content):,} are there")
     header = parse_header(content[_PREFIX : _PREFIX + size].tobytes())
     header.pop(_METADATA, None)
+    found = {name: _array(name, entry, content[_PREFIX + size :]) for name, entry in header.items()}
     try:
         with safe_open(path, "np"):  # the format's own library looks for overlaps, gaps, and what else it forbids
-            pass
+            return found
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return {name: _array(name, entry, content[_PREFIX + size :]) for name, entry in header.items()}
 
 
 def _array(name: str, entry: Any, data: np.ndarray) -> np.ndarray:
