@@ -24,7 +24,7 @@ def tokenizer_of(metadata: Mapping[str, Any], name: str) -> str:
         )
     tokens = _texts(metadata, "tokenizer.ggml.tokens", name)
     merges = [tuple(merge.split(" ", 1)) for merge in _texts(metadata, "tokenizer.ggml.merges", name)]
-    types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
+    types = metadata.get("tokenizer.ggml.token_type", [])
     found = library()
     try:
         model = found.models.BPE({token: number for number, token in enumerate(tokens)}, merges)
