@@ -20,7 +20,7 @@ ARROWS = {
     "models": {"nn"},
     "data": set(),
     "contract": set(),
-    "weights": {"contract", "data", "models"},
+    "weights": {"contract", "data", "models", "transforms"},
     "learners": {"contract", "models"},
     "transforms": {"contract"},
     "training": {"contract", "data", "transforms"},

@@ -14,7 +14,7 @@ import tyro
 from jaxnets import recipes
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, TrainState
+from jaxnets.learner import Initial, Learner, TrainState
 from jaxnets.options import DataConfig, TrainingConfig, with_data
 from jaxnets.recipes.recipe import Recipe, find
 from jaxnets.runs import report
@@ -115,13 +115,12 @@ def data_again(run: Run, recipe: Recipe, moved: str | None) -> tuple[Recipe, Spl
     return recipe, splits
 
 
-def planned(opened: Opened, splits: Splits) -> Plan:
-    """Return the run that the config asks for, checked."""
+def planned(opened: Opened, splits: Splits, initial: Initial | None = None) -> Plan:
+    """Return the run that the config asks for, checked; ``initial`` weights are what a new one begins from."""
     training: TrainingConfig = opened.recipe.config.training
     seed, order = opened.config.seed, splits.order
-    return check(
-        opened.members, splits.train, **training.options(), seed=seed, validation=splits.validation, order=order
-    )
+    options = {"validation": splits.validation, "order": order, "initial": initial}
+    return check(opened.members, splits.train, **training.options(), seed=seed, **options)
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jaxnets.commands.opening import built, planned, run_to_the_end
 from jaxnets.data import check_alike
 from jaxnets.errors import InputError
-from jaxnets.learner import check_minimizes
+from jaxnets.learner import Initial, check_minimizes
 from jaxnets.options import DataConfig, ImageAugmentation, with_data
 from jaxnets.options.conditions import changed
 from jaxnets.recipes.recipe import Recipe
@@ -44,8 +44,14 @@ class TrainOptions:
     """when the state is saved, and which saved states are kept"""
 
 
-def train(recipe: Recipe, options: TrainOptions) -> int:
-    """Train a recipe, by name or from a file of one's own, and keep everything in a new folder."""
+def train(recipe: Recipe, options: TrainOptions, initial: Initial | None = None) -> int:
+    """Train a recipe, by name or from a file of one's own, and keep everything in a new folder.
+
+    Args:
+        recipe: with its config.
+        options: how it is run.
+        initial: weights to begin from; the recipe's own, if absent.
+    """
     if options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
     if options.population is not None and options.seeds == 1:
@@ -66,7 +72,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     splits = recipe.load(recipe.config)
     opened = built(run, config, recipe, splits.train.spec)
     report.describe(recipe.name, opened.learner, opened.task.example(opened.spec), splits, config)
-    plan = planned(opened, splits)
+    plan = planned(opened, splits, initial or opened.recipe.initial(opened.spec))
     options.saving.check(plan)
     if splits.test is not None:
         check_alike(splits.train, splits.test, "test")
@@ -92,7 +98,8 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     config = replace(config, training=training, optimizer=optimizer, **none)
     learner = recipe._replace(config=config).learner(splits.train.spec)
     check_minimizes(learner, "overfitting one batch")
-    result = fit(learner, batch, **training.options(), seed=seed, validation=batch)
+    initial = recipe.initial(splits.train.spec)
+    result = fit(learner, batch, **training.options(), seed=seed, validation=batch, initial=initial)
     # The loss of soft targets, such as grey pixels, has a floor above 0; their squared error has not.
     name = "mse" if "train/mse" in result.history[0] else "loss"
     first, last = (result.history[i][f"{split}/{name}"] for i, split in ((0, "train"), (-1, "validation")))

@@ -5,25 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data import Data
+from jaxnets.data import Data, subwords
 from jaxnets.errors import InputError, check_whole
-from jaxnets.network import Network
 from jaxnets.training.featurized import featurized
-from jaxnets.transforms.features import features
 from jaxnets.weights.pretrained import Pretrained
-
-_STEP = 16  # tokens: sentences are filled up to a multiple, so that few programs serve all lengths
-
-
-def embedding_network(model: Pretrained) -> Network:
-    """Return the network whose outputs are embeddings [B, D]: the mean over tokens, or what the output layer takes.
-
-    Raises:
-        InputError: if the weights are of a model that continues text.
-    """
-    if model.card.kind == "text":
-        raise InputError("a model that continues text has no embedding of a whole; use minilm")
-    return features(model.network, "out", of="inputs") if model.card.kind == "images" else model.network
 
 
 def embed(model: Pretrained, inputs: Sequence[Any], *, progress: bool = True) -> np.ndarray:
@@ -39,24 +24,9 @@ def embed(model: Pretrained, inputs: Sequence[Any], *, progress: bool = True) ->
     """
     if not len(inputs):
         raise InputError("inputs are none; give at least one")
-    rows, network = model.prepare(inputs), embedding_network(model)
-
-    def outputs(rows: np.ndarray) -> np.ndarray:
-        return featurized(network, model.params, model.model_state, Data(inputs=rows), progress=progress)["inputs"]
-
-    if model.card.kind == "images":
-        return normalized(outputs(rows))
-    lengths = (rows != 0).sum(1)
-    buckets = -(-lengths // _STEP) * _STEP
-    widest = np.pad(rows, ((0, 0), (0, max(0, buckets.max() - rows.shape[1]))))
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    for bucket in np.unique(buckets):
-        at = np.flatnonzero(buckets == bucket)
-        found.append((at, outputs(widest[at, :bucket])))
-    made = np.empty((len(rows), found[0][1].shape[1]), np.float32)
-    for at, part in found:
-        made[at] = part
-    return normalized(made)
+    padding = None if model.card.kind == "images" else subwords.PADDING
+    data, options = Data(inputs=model.prepare(inputs)), {"padding": padding, "progress": progress}
+    return normalized(featurized(model.body, model.params, model.model_state, data, **options)["inputs"])
 
 
 def normalized(embeddings: np.ndarray) -> np.ndarray:

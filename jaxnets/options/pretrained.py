@@ -1,14 +1,17 @@
 """Weights of others to begin from, and how much of them learns."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxnets.data import Data, subwords
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Initial, Learner
 from jaxnets.network import Network
 from jaxnets.options.conditions import GIVEN, only
+from jaxnets.training.featurized import featurized
 from jaxnets.transforms import frozen, lora, part
 from jaxnets.weights.cards import Card, card
 from jaxnets.weights.pretrained import HEAD, Pretrained, architecture, pretrained
@@ -52,6 +55,18 @@ class PretrainedConfig:
     def read(self, **options: Any) -> Pretrained:
         """Return the model with its weights."""
         return pretrained(self.pretrained, self.weights, **options)
+
+    def featured(self, model: Pretrained, data: Data) -> Data:
+        """Return the data with what the head takes for inputs, if that is computed once, else as they are.
+
+        What is known of the inputs stays what it was, so that predictions take such inputs as these.
+        """
+        if not self.features:
+            return data
+        padding = subwords.PADDING if model.card.kind == "sentences" else None
+        made = featurized(model.body, model.params, model.model_state, data, keep=True, padding=padding)
+        raw = dataclasses.asdict(data.spec["inputs"])
+        return Data(**made, classes=data.classes or None, known={**data.known, "inputs": raw})
 
     def learner(self, learning: Callable[[Network], Learner], **options: Any) -> Learner:
         """Return a learner of the network, whose weights learn as far as is asked for.

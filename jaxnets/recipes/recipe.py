@@ -10,6 +10,7 @@ A recipe is a Python module with
 
 and, optionally,
 
+- ``initial(config, spec) -> Initial | None``: the weights that training begins from, beside those that are drawn.
 - ``task(config, spec) -> Task``: how users' files are read, what is printed, measured, drawn and generated. Without it,
   classes where the labels are classes and the learner predicts a number for each, else values.
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
@@ -28,7 +29,7 @@ import jax
 from jaxnets import recipes
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, nearest
-from jaxnets.learner import Learner
+from jaxnets.learner import Initial, Learner
 from jaxnets.options import OptimizerConfig, TrainingConfig
 from jaxnets.options.around import around
 from jaxnets.tasks.classes import classes
@@ -52,10 +53,15 @@ class Recipe(NamedTuple):
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
     own_task: Callable[[Any, Spec], Task] | None
+    own_initial: Callable[[Any, Spec], Initial | None] | None = None
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
         return around(self.build(self.config, spec), self.config)
+
+    def initial(self, spec: Spec) -> Initial | None:
+        """Return the weights to begin from, if not all are drawn; only a new run needs them."""
+        return None if self.own_initial is None else self.own_initial(self.config, spec)
 
     def task(self, spec: Spec, learner: Learner) -> Task:
         """Return what is done with a learner's outputs."""
@@ -87,7 +93,9 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    return Recipe(name, file, config, module.load, module.build, getattr(module, "task", None))
+    return Recipe(
+        name, file, config, module.load, module.build, getattr(module, "task", None), getattr(module, "initial", None)
+    )
 
 
 def _from_file(path: Path) -> Recipe:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaxnets.training import readable
 from jaxnets.training.compiling import jit
 from jaxnets.training.evaluation import usual_size
 
+_STEP = 16  # tokens: sequences are filled up to a multiple, so that few programs serve all lengths
 _SILENT = 2.0  # seconds before progress is shown
 
 
@@ -31,6 +32,7 @@ def featurized(
     data: Data,
     *,
     batch_size: int | None = None,
+    padding: int | None = None,
     keep: bool = False,
     progress: bool = True,
 ) -> Data:
@@ -42,6 +44,7 @@ def featurized(
         model_state: its state.
         data: whose "inputs" it takes.
         batch_size: examples at a time; 32 on CPU, 256 elsewhere if absent.
+        padding: the token that fills up sequences [N, T]: those of like length are then computed together, cut to it.
         keep: keep the outputs in the cache folder, in a file named by a digest of the network's program, its weights
             and the inputs, and take them from there where they are; they are then read as they are needed.
         progress: show progress, after two seconds, and say what was computed or taken from where, on standard error.
@@ -52,6 +55,9 @@ def featurized(
     check_network("network", network)
     check_kind("data", data, Data, "give jaxnets.Data(inputs=...)")
     network.check(inputs_of(data))
+    options = {"batch_size": batch_size, "keep": keep, "progress": progress}
+    if padding is not None:
+        return _by_length(data, padding, lambda part: featurized(network, params, model_state, part, **options))
     leaves, structure = jax.tree.flatten(inputs_of(data))
     arrays, size = {str(i): leaf for i, leaf in enumerate(leaves)}, min(usual_size(batch_size), data.num_examples)
     params, model_state = jax.tree.map(jnp.asarray, (params, model_state))
@@ -79,9 +85,25 @@ def featurized(
         say(f"computed in {readable.seconds(say.elapsed)}" + (f", and kept in {path}" if path else ""), slow=not keep)
     else:
         say(f"taken from {path}")
+    return _with_inputs(data, outputs)
+
+
+def _with_inputs(data: Data, outputs: np.ndarray) -> Data:
     others = {name: array for name, array in data.items() if name != "inputs" and not name.startswith("inputs/")}
     known = {name: facts for name, facts in data.known.items() if name in others}
     return Data(classes=data.classes or None, known=known, inputs=outputs, **others)
+
+
+def _by_length(data: Data, padding: int, compute: Callable[[Data], Data]) -> Data:
+    """Return the data with what is computed of sequences, cut to the multiple of ``_STEP`` that holds each."""
+    rows = data["inputs"]
+    lengths = np.where(rows != padding, np.arange(1, rows.shape[1] + 1), 0).max(1)
+    buckets = np.maximum(-(-lengths // _STEP) * _STEP, _STEP)
+    rows = np.pad(rows, ((0, 0), (0, max(0, int(buckets.max()) - rows.shape[1]))), constant_values=padding)
+    parts = {int(bucket): np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)}
+    made = [compute(Data(inputs=rows[at, :bucket]))["inputs"] for bucket, at in parts.items()]
+    order = np.argsort(np.concatenate(list(parts.values())))
+    return _with_inputs(data, np.concatenate(made)[order])
 
 
 class _Teller:

@@ -16,7 +16,8 @@ from jaxnets.errors import InputError, check_kind
 from jaxnets.models import EfficientNet, ResNet
 from jaxnets.models.efficientnet import LITE
 from jaxnets.network import Network, PyTree, network, standardized
-from jaxnets.parameters import without
+from jaxnets.parameters import matches, paths, without
+from jaxnets.transforms.features import features
 from jaxnets.weights.cards import Card, card
 from jaxnets.weights.files import read_weights
 from jaxnets.weights.gguf import read_gguf
@@ -48,6 +49,18 @@ class Pretrained(NamedTuple):
     model_state: PyTree
     tokenizer: str
     layout: Layout
+
+    @property
+    def body(self) -> Network:
+        """The network whose outputs are what a head takes: the mean over a sentence's tokens, or over an image.
+
+        Raises:
+            InputError: if the weights are of a model that continues text.
+        """
+        if self.card.kind == "text":
+            raise InputError("a model that continues text has no features of a whole; use minilm")
+        headed = any(matches(pattern, name) for pattern in HEAD for name in paths(self.params))
+        return features(self.network, "out", "inputs") if headed else self.network
 
     def prepare(self, inputs: Sequence[Any]) -> np.ndarray:
         """Return inputs as the network takes them.
