@@ -12,7 +12,7 @@ from jaxnets.learner import Initial, Learner
 from jaxnets.network import Network
 from jaxnets.options.conditions import GIVEN, only
 from jaxnets.training.featurized import featurized
-from jaxnets.transforms import frozen, lora, part
+from jaxnets.transforms import frozen, lora, on_features
 from jaxnets.weights.cards import Card, card
 from jaxnets.weights.pretrained import HEAD, Pretrained, architecture, pretrained
 
@@ -79,15 +79,15 @@ class PretrainedConfig:
         if self.lora is not None:
             adapted = learning(lora(whole, self.lora, self.lora_patterns))
             return frozen(adapted, ["base/**", *(f"!base/{pattern}" for pattern in HEAD)])
-        if not self.features:
-            return learning(whole)
-        head = frozen(learning(part(whole, "out")), ["**", *(f"!{pattern}" for pattern in HEAD)])
-        predicting = learning(whole)
-        return head._replace(predict=predicting.predict, check_inputs=predicting.check_inputs)
+        if self.features:
+            return learning(on_features(whole, architecture(self.pretrained, raw=False, **options)))
+        return learning(whole)
 
     def initial(self, **options: Any) -> Initial:
         """Return the weights that the learner begins from."""
         found = self.read(**options)
+        if self.features:
+            return Initial(None, {"body": found.params, "state": found.model_state})
         if self.lora is None:
             return Initial(found.params, found.model_state)
         return Initial({"base": found.params}, {"base": found.model_state})

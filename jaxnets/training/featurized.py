@@ -57,7 +57,13 @@ def featurized(
     network.check(inputs_of(data))
     options = {"batch_size": batch_size, "keep": keep, "progress": progress}
     if padding is not None:
-        return _by_length(data, padding, lambda part: featurized(network, params, model_state, part, **options))
+        options["progress"] = False  # of the parts
+        say = _Teller(data.num_examples, progress)
+        found = _by_length(
+            data, padding, lambda part: featurized(network, params, model_state, part, **options), say.each
+        )
+        say(f"had in {readable.seconds(say.elapsed)}", slow=True)
+        return found
     leaves, structure = jax.tree.flatten(inputs_of(data))
     arrays, size = {str(i): leaf for i, leaf in enumerate(leaves)}, min(usual_size(batch_size), data.num_examples)
     params, model_state = jax.tree.map(jnp.asarray, (params, model_state))
@@ -94,14 +100,14 @@ def _with_inputs(data: Data, outputs: np.ndarray) -> Data:
     return Data(classes=data.classes or None, known=known, inputs=outputs, **others)
 
 
-def _by_length(data: Data, padding: int, compute: Callable[[Data], Data]) -> Data:
+def _by_length(data: Data, padding: int, compute: Callable[[Data], Data], showing: Callable[..., Any]) -> Data:
     """Return the data with what is computed of sequences, cut to the multiple of ``_STEP`` that holds each."""
     rows = data["inputs"]
     lengths = np.where(rows != padding, np.arange(1, rows.shape[1] + 1), 0).max(1)
     buckets = np.maximum(-(-lengths // _STEP) * _STEP, _STEP)
     rows = np.pad(rows, ((0, 0), (0, max(0, int(buckets.max()) - rows.shape[1]))), constant_values=padding)
     parts = {int(bucket): np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)}
-    made = [compute(Data(inputs=rows[at, :bucket]))["inputs"] for bucket, at in parts.items()]
+    made = list(showing(compute(Data(inputs=rows[at, :bucket]))["inputs"] for bucket, at in parts.items()))
     order = np.argsort(np.concatenate(list(parts.values())))
     return _with_inputs(data, np.concatenate(made)[order])
 

@@ -3,7 +3,7 @@
 from jaxnets.transforms.accumulated import accumulated
 from jaxnets.transforms.augmented import augmented
 from jaxnets.transforms.averaged import averaged
-from jaxnets.transforms.features import features, part, with_head
+from jaxnets.transforms.features import features, on_features, part, with_head
 from jaxnets.transforms.frozen import frozen
 from jaxnets.transforms.grouped import grouped
 from jaxnets.transforms.lora import lora, merged
@@ -19,6 +19,7 @@ __all__ = [
     "grouped",
     "lora",
     "merged",
+    "on_features",
     "part",
     "population",
     "trimmed",

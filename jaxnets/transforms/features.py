@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnets.errors import InputError, check_kind, nearest
@@ -94,6 +95,43 @@ def part(network: Network, path: str) -> Network:
         return outputs, model_state
 
     return network._replace(apply=apply, check=lambda inputs: None)
+
+
+def on_features(whole: Network, inner: Network, head: str = "out") -> Network:
+    """Return the network of a head alone, which learns from features that the rest of a network made once and for all.
+
+    Its params are the head's, ``{head: ...}``, its model state ``{"body": all others, "state": ...}``. Inputs are
+    features [B, D], or, untrained, what the whole network takes: so a head that was trained on features predicts from
+    images.
+
+    Args:
+        whole: takes inputs as they are.
+        inner: the same without what stands before its module, such as ``standardized``.
+        head: the name of its output layer.
+    """
+    check_network("whole", whole)
+    check_network("inner", inner)
+    alone = part(inner, head)
+
+    def init(key: Key) -> tuple[PyTree, PyTree]:
+        params, state = whole.init(key)
+        return {head: params[head]}, {"body": {k: v for k, v in params.items() if k != head}, "state": state}
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: PyTree, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        computed = _is_features(inputs)
+        if train and not computed:
+            raise InputError(f"inputs of shape {jnp.shape(inputs)} are no features [B, D]; featurized(...) makes them")
+        weights, chosen = {**model_state["body"], **params}, alone if computed else whole
+        outputs, _ = chosen.apply(weights, model_state["state"], inputs, train=train, key=key)
+        return outputs, model_state
+
+    return Network(init, apply, lambda inputs: None if _is_features(inputs) else whole.check(inputs))
+
+
+def _is_features(inputs: Any) -> bool:
+    return jnp.ndim(inputs) == 2 and jnp.issubdtype(jnp.result_type(inputs), jnp.floating)
 
 
 def _modules(module: nnx.Module) -> dict[str, Any]:

@@ -111,11 +111,12 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     return Pretrained(found, made, without(params, fresh) if fresh else params, model_state, tokenizer, layout)
 
 
-def architecture(name: str, **options: Any) -> Network:
+def architecture(name: str, *, raw: bool = True, **options: Any) -> Network:
     """Return the network that weights of this name fit, without them; it takes pixels from 0 to 255, or tokens.
 
     Args:
         name: of the weights.
+        raw: whether images are pixels from 0 to 255, or prepared as the weights' training data were.
         **options: of the model, such as ``out_features=3`` for a new head, ``shape=(128, 128, 3)`` for images of
             another size, or ``dropout=0.1``. A model of sentences gives the mean of its tokens' outputs, [B, D].
 
@@ -125,10 +126,10 @@ def architecture(name: str, **options: Any) -> Network:
     found = card(name)
     if found.kind == "text":
         raise InputError(f"{name}: its file says what it is made of; use pretrained({name!r})")
-    return _made(found, options)[0]
+    return _made(found, options, raw=raw)[0]
 
 
-def _made(found: Card, options: dict[str, Any]) -> tuple[Network, Layout]:
+def _made(found: Card, options: dict[str, Any], *, raw: bool = True) -> tuple[Network, Layout]:
     if found.kind == "sentences":
         return from_config(found.config, **{"pool": "mean", "pooler": False} | options)
     options = {"out_features": 1000, "shape": found.shape} | options
@@ -141,7 +142,7 @@ def _made(found: Card, options: dict[str, Any]) -> tuple[Network, Layout]:
         variant = found.config["variant"]
         made = network(EfficientNet, shape, out_features, **LITE[variant]._asdict(), **options)
         layout = efficientnet_lite(variant)
-    return standardized(made, found.mean, found.std), layout
+    return (standardized(made, found.mean, found.std) if raw else made), layout
 
 
 def obtained(name: str) -> Path:
