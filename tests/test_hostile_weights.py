@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from weight_files import (
     BLOCKS,
+    MAGIC,
     METADATA,
+    PROTOCOL,
     ROOT,
     SMALL,
     STORED,
@@ -85,7 +87,7 @@ PICKLES = [
     ([WHOLE, storage("0", 6, "Half")], "its storage '0' is of two kinds"),
     (CYCLE, "values in values without end"),
     (Raw(LAUGHS), "values in values without end"),
-    (Raw(b"]" + b"q\0" * 500_000), "more than 500,000 steps"),
+    (Raw(b"]" + b"q\0" * 400_000), "more than 400,000 steps"),
     ({"a": 1}, "it holds no tensors"),
     ({"a": {"b": tensor(WHOLE, (1,), (1,))}, "a.b": tensor(WHOLE, (1,), (1,))}, "two tensors of one name"),
     ({"a" * 2000: tensor(WHOLE, (1,), (1,))}, "whose name has 2,000 letters"),
@@ -176,17 +178,17 @@ FILES = [
     (torch_zip(ROOT, STORED, zipfile.ZIP_DEFLATED), "is packed or encrypted, as PyTorch packs nothing"),
     (torch_zip(ROOT, STORED, byteorder=b"middle"), "its byte order is 'middle'"),
     (torch_zip(ROOT, STORED, **{"constants.pkl": b""}), "a TorchScript program"),
-    (torch_zip(pickled("x" * (9 << 20)), STORED), "its pickle has 9,437,192 bytes; at most 8,388,608 are read"),
+    (torch_zip(pickled("x" * (9 << 20)), STORED), "its pickle has 9,437,192 bytes; at most 6,291,456 are read"),
     (safetensors(HEAD, BODY[:-1]), "'a' reaches past its data: .2, 3. float32 in 23 bytes"),
     (safetensors(HEAD, BODY + b"x"), "MetadataIncompleteBuffer|incomplete|deserializing header"),
-    (safetensors(HEAD, BODY, size=90_000_000), "its header has 90,000,000 bytes; at most 8,388,608 are read"),
+    (safetensors(HEAD, BODY, size=90_000_000), "its header has 90,000,000 bytes; at most 6,291,456 are read"),
     (safetensors(HEAD[:-2], BODY), "cannot be read as a safetensors file"),
     (safetensors(HEAD.replace(b"F32", b"F4"), BODY), "cannot be read as a safetensors file"),
     (safetensors(HEAD.replace(b"2,3", b"-2,-3"), BODY), "cannot be read as a safetensors file"),
     (safetensors(HEAD.replace(b"[0,24]", b"[-24,0]"), BODY), "cannot be read as a safetensors file"),
     (safetensors(HEAD.replace(b"2,3", b"9" * 5000), BODY), "cannot be read as a safetensors file"),
     (safetensors(b"{" + b"[" * 100_000, BODY), "cannot be read as a safetensors file"),
-    (safetensors(b'{"a":[' + b"[]," * 300_000 + b"0]}"), "and 600,00. values, more than weights need"),
+    (safetensors(b'{"a":[' + b"[]," * 175_001 + b"0]}"), "and 350,00. values, more than weights need"),
     (b"{}", "it has no weight_map"),
     (b"{" + b"[" * 100_000, "cannot be read as an index of weights"),
     (b'{"weight_map": {"a": 1}}', "'a' should be in 1, which is no name of a file beside it"),
@@ -233,42 +235,42 @@ def test_hostile_files(content, message, tmp_path, monkeypatch):
 
 
 MEMORY = """
-import resource, sys
+import re, sys, time
 from pathlib import Path
 from jaxnets import InputError
 from jaxnets.weights.files import read_weights
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # of this process alone: what getrusage says begins with what its parent had
+    return 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 
 small, path = map(Path, sys.argv[1:])
 read_weights(small)  # what importing takes
-before = peak()
+before, start = peak(), time.process_time()
 try:
-    print(len(read_weights(path)), "read")
+    said = f"{len(read_weights(path))} read"
 except InputError as error:
-    print(error)
-print(peak() - before)
+    said = str(error)
+print(said, peak() - before, time.process_time() - start, sep="\\n")
 """
 BIG = np.zeros(50 << 20, "<f4")
-EMOJI = "\U0001f600" + "x" * (8 << 20)
+BIG_HEAD = b'{"a":{"dtype":"F32","shape":[52428800],"data_offsets":[0,209715200]}}'
+EMOJI = "\U0001f600" + "x" * (6 << 20)
 LARGE = {
-    "safetensors": lambda: safetensors(
-        HEAD.replace(b"2,3", b"%d" % BIG.size).replace(b"24", b"%d" % BIG.nbytes), BIG.tobytes()
-    ),
+    "safetensors": lambda: safetensors(BIG_HEAD, BIG.tobytes()),
     "zip": lambda: as_zip({"a": BIG}),
     "legacy": lambda: as_legacy({"a": BIG}),
     "gguf": lambda: gguf({"a": (0, (BIG.size,), BIG.tobytes())}),
-    "dicts": lambda: torch([Raw(b"}" * 499_000)]),
-    "memo": lambda: torch(Raw(b"}" + b"\x94" * 499_000)),
-    "tuples": lambda: torch(Raw(b"}" + b"\x85" * 499_000)),
+    "dicts": lambda: torch([Raw(b"}" * 399_000)]),
+    "older": lambda: MAGIC + PROTOCOL + pickled({}) + 2 * pickled([Raw(b"}" * 399_000)]),
+    "memo": lambda: torch(Raw(b"}" + b"\x94" * 399_000)),
+    "tuples": lambda: torch(Raw(b"}" + b"\x85" * 399_000)),
     "storages": lambda: torch([storage(str(i), 1) for i in range(30_000)]),
     "text": lambda: torch(EMOJI[: -(1 << 10)]),
-    "header": lambda: safetensors(b'{"a":[' + b"{}," * 249_000 + b"0]}"),
-    "keys": lambda: safetensors(b"{" + b",".join(b'"%d":0' % i for i in range(499_000)) + b"}"),
+    "header": lambda: safetensors(b'{"a":[' + b"{}," * 174_000 + b"0]}"),
+    "keys": lambda: safetensors(b"{" + b",".join(b'"%d":0' % i for i in range(349_000)) + b"}"),
     "letters": lambda: safetensors(f'{{"{EMOJI[: -(1 << 10)]}":0}}'.encode()),
     "members": lambda: torch_zip(ROOT, {str(i): b"" for i in range(40_000)}),
-    "texts": lambda: gguf({}, {"a": struct.pack("<IIQ", 9, 8, 1_000_000) + text("\u00e9") * 1_000_000}),
+    "texts": lambda: gguf({}, {"a": struct.pack("<IIQ", 9, 8, 999_999) + text("\u00e9") * 999_999}),
     "metadata": lambda: gguf({}, {str(i): struct.pack("<II", 4, i) for i in range(100_000)}),
 }
 
@@ -279,6 +281,8 @@ def test_reading_takes_at_most_twice_the_file_and_64_mb(kind, tmp_path):
     (tmp_path / "small").write_bytes(as_zip(SMALL))
     (tmp_path / "large").write_bytes(content := LARGE[kind]())
     command = [sys.executable, "-c", MEMORY, tmp_path / "small", tmp_path / "large"]
-    said, taken = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().split("\n")
-    assert int(taken) <= 2 * len(content) + (64 << 20), said
+    said, taken, seconds = (
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().split("\n")
+    )
+    assert int(taken) <= 2 * len(content) + (64 << 20) and float(seconds) < fuzzing.HANG, said
     assert re.search("read$|cannot be read", said)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxnets.data.unpacking import parse_json
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-MOST_HEADER = 8 << 20  # bytes of a header; 14,000 tensors take a fourth of it
-_MOST_VALUES = 500_000  # values of JSON in one
+MOST_HEADER = 6 << 20  # bytes of a header or a pickle; 10,000 tensors take a fourth of it
+_MOST_VALUES = 350_000  # values of JSON in one
 _MOST_AXES = 32
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets.errors import short
 from jaxnets.weights.mapped import BFLOAT16, check_shape, is_count
 
-_MOST_OPCODES = 500_000  # of one pickle; a tensor takes about 35
+_MOST_STEPS = 400_000  # of a file's pickles; a tensor takes about 35
 _MOST_VALUES = 1_000_000  # that are looked at in search of tensors: a value may be there many times
 _DEEPEST = 32  # dicts in each other
 _LONGEST = 1000  # bytes of a tensor's name
@@ -87,16 +87,20 @@ class _Machine:
         return tuple(found)
 
 
-def unpickled(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
+def unpickled(file: BinaryIO, steps: Iterator[int]) -> tuple[Any, dict[str, Storage]]:
     """Return what the pickle at a file's position builds, and the storages that it names.
+
+    Args:
+        file: as it was opened.
+        steps: ``count()``, the same for all pickles of a file, which are limited together.
 
     Raises:
         ValueError, LookupError, TypeError: if it is broken, too large, or names anything but parts of tensors.
     """
     found = _Machine()
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if number >= _MOST_OPCODES:
-            raise ValueError(f"its pickle has more than {_MOST_OPCODES:,} steps")
+    for opcode, argument, _ in pickletools.genops(file):
+        if next(steps) >= _MOST_STEPS:
+            raise ValueError(f"its pickle has more than {_MOST_STEPS:,} steps")
         if opcode.name not in _STEPS:
             raise ValueError(f"its pickle has an opcode {opcode.name}, which no tensors need; nothing was executed")
         try:

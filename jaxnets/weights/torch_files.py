@@ -5,6 +5,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def _zipped(content: np.ndarray, found: dict[str, zipfile.ZipInfo]) -> tuple[Any
     pickled = part(_PICKLE)
     if len(pickled) > MOST_HEADER:
         raise ValueError(f"its pickle has {len(pickled):,} bytes; at most {MOST_HEADER:,} are read")
-    return unpickled(io.BytesIO(pickled.tobytes()))[0], region, order
+    return unpickled(io.BytesIO(pickled.tobytes()), count())[0], region, order
 
 
 def _member(content: np.ndarray, member: zipfile.ZipInfo) -> np.ndarray:
@@ -167,14 +168,14 @@ def _legacy(content: np.ndarray) -> tuple[Any, Region, str]:
     Pickles of a magic number, of the protocol, of facts about the machine, of the tensors and of the storages' names
     stand first; then each storage's count of numbers, in eight bytes, and the numbers.
     """
-    file = io.BytesIO(content[:MOST_HEADER].tobytes())
-    if unpickled(file)[0] != _MAGIC:
+    file, steps = io.BytesIO(content[:MOST_HEADER].tobytes()), count()
+    if unpickled(file, steps)[0] != _MAGIC:
         raise ValueError("a pickle, but not of torch.save; nothing was executed")
-    if unpickled(file)[0] != _PROTOCOL:
+    if unpickled(file, steps)[0] != _PROTOCOL:
         raise ValueError("a version of PyTorch's format that is not known")
-    unpickled(file)
-    root, storages = unpickled(file)
-    keys, _ = unpickled(file)
+    unpickled(file, steps)
+    root, storages = unpickled(file, steps)
+    keys, _ = unpickled(file, steps)
     if not isinstance(keys, list) or len(keys) != len(storages):
         raise ValueError("its tensors and its storages are not of each other")
     regions: dict[str, np.ndarray] = {}
