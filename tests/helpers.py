@@ -1,6 +1,9 @@
 """Small pieces that several tests are made of."""
 
+import importlib.util
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -64,3 +67,14 @@ def fails(capsys, *arguments: object) -> str:
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
     return " ".join((printed.err + printed.out).replace("│", " ").split())
+
+
+def real(package: str, pattern: str) -> Path:
+    """Return a file of a package of real weights, unpacked or installed; skip the test if there is none."""
+    folders = [Path(given, package) for given in [os.environ.get("JAXNETS_WEIGHTS")] if given]
+    spec = importlib.util.find_spec(package)
+    folders += [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    found = [path for folder in folders for path in sorted(folder.rglob(pattern))]
+    if not found:
+        pytest.skip(f"needs {pattern} of the package {package}: install it, or unpack it into JAXNETS_WEIGHTS")
+    return found[0]

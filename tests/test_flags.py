@@ -200,6 +200,10 @@ def test_a_flag_that_changes_nothing_is_refused_at_the_command_line(capsys):
         (["digits-mlp", "--overfit-one-batch", "--keep", "3"], "--keep changes nothing with --overfit-one-batch"),
         (["digits-mlp", "--keep-best", "validation/acc"], "keep_best='validation/acc' is none of"),
         (["forecast-linear", "--dropout", "0.2"], "dropout=0.2 changes nothing: a linear forecast drops nothing"),
+        (
+            ["digits-cnn", "--model", "mobilenet", "--activation", "gelu"],
+            "activation='gelu' changes nothing with model=",
+        ),
         (["mnist-vit", "--norm", "batch"], "norm='batch' changes nothing with model='vit'"),
     ):
         assert message in fails(capsys, "train", *flags)

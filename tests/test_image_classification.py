@@ -5,9 +5,10 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from helpers import quick
 from test_images import write, zipped
 
-from jaxnets import InputError, cli, data
+from jaxnets import InputError, cli, data, summarize
 from jaxnets.data import NAMED, Data
 from jaxnets.network import num_parameters
 from jaxnets.options import ImageData, LayerConfig
@@ -33,6 +34,8 @@ def outline(config: recipe.Config, shape: tuple[int, ...] = (32, 32, 3)):
             {"model": "separable", "features": (8, 16, "pool"), "hidden": (), "layers": LayerConfig(norm="batch")},
             41_450,
         ),
+        pytest.param({"model": "mobilenet"}, 2_236_682, marks=pytest.mark.slow),
+        pytest.param({"model": "efficientnet", "width": 32}, 1_025_482, marks=pytest.mark.slow),
     ],
 )
 def test_sizes(changes, wanted):
@@ -47,6 +50,17 @@ def test_sizes(changes, wanted):
 def test_large_images_get_the_imagenet_stem(size, kernel):
     _, state = outline(replace(CIFAR10, width=4), (size, size, 3))
     assert state.params["stem"]["layer"]["kernel"].shape == (kernel, kernel, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "halved"), quick([("mobilenet", 64, 3), ("mobilenet", 96, 5), ("efficientnet", 96, 5)])
+)
+def test_small_images_are_halved_less_often(model, size, halved):
+    learner, state = outline(replace(CIFAR10, model=model, width=4), (size, size, 3))
+    summary = summarize(learner, jax.ShapeDtypeStruct((size, size, 3), np.uint8))
+    shapes = {layer.path: layer.output_shape for layer in summary.layers}
+    assert shapes["conv_head"] == (size // 2**halved, size // 2**halved, 1280)
+    assert state.params["blocks"][16 if model == "mobilenet" else 15]["project"]["layer"]["kernel"].shape[-1] == 24
 
 
 @pytest.mark.parametrize("name", ["animals", "animals.zip"])

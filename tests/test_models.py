@@ -15,7 +15,19 @@ from helpers import adam, assert_same_bits, keys, member
 from jax.test_util import check_grads
 
 import jaxnets as jn
-from jaxnets.models import CNN, MLP, RNN, Forecaster, ResNet, StridedDecoder, StridedEncoder, Transformer, ViT
+from jaxnets.models import (
+    CNN,
+    MLP,
+    RNN,
+    EfficientNet,
+    Forecaster,
+    MobileNetV2,
+    ResNet,
+    StridedDecoder,
+    StridedEncoder,
+    Transformer,
+    ViT,
+)
 from jaxnets.nn import ELMAN, GRU
 from jaxnets.runs import checkpoint
 
@@ -78,6 +90,8 @@ MODELS = {
         (33, 32, 3),
         (3,),
     ),
+    "efficientnet": Case(EfficientNet, (IMAGE, 3), {"stem": "cifar", "width": 0.1, "dropout": 0.2}, IMAGE, (3,)),
+    "mobilenet": Case(MobileNetV2, ((33, 32, 3), 3), {"width": 0.1}, (33, 32, 3), (3,)),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
     "strided encoder": Case(
         StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch", "hidden": (5,)}, (8, 12, 2), (3,)
@@ -113,6 +127,8 @@ SLOW = {
     "forecaster, linear",
     "resnet-10",
     "resnet-10, imagenet, dropout",
+    "efficientnet",
+    "mobilenet",
     "cnn, batch norm, dropout",
     "cnn, separable",
     "cnn",

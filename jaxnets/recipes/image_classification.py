@@ -10,7 +10,7 @@ from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import supervised
-from jaxnets.models import CNN, MLP, ResNet, ViT
+from jaxnets.models import CNN, MLP, EfficientNet, MobileNetV2, ResNet, ViT
 from jaxnets.network import Network, network, standardized
 from jaxnets.options import (
     Arithmetic,
@@ -26,6 +26,9 @@ from jaxnets.options import (
 )
 from jaxnets.recipes.recipe import Preset
 
+_INVERTED = {"efficientnet": EfficientNet, "mobilenet": MobileNetV2}  # their activation and norm are part of them
+_PUBLISHED_WIDTH = 64
+
 
 @dataclass(frozen=True)
 class Config:
@@ -33,12 +36,14 @@ class Config:
 
     images: ImageData = ImageData("digits")
     """what is classified"""
-    model: Literal["cnn", "separable", "mlp", "resnet", "vit"] = "cnn"
-    """the family of the network; separable is a cnn of depthwise-separable convolutions, vit a vision transformer"""
+    model: Literal["cnn", "separable", "mlp", "resnet", "efficientnet", "mobilenet", "vit"] = "cnn"
+    """the family of the network; separable is a cnn of depthwise-separable convolutions, efficientnet Lite0, mobilenet
+    version 2, vit a vision transformer"""
     depth: Literal[10, 18, 34, 50] = only(18, model=("resnet",))
     """layers (resnet)"""
-    width: int = only(64, model=("resnet",))
-    """channels of the first stage (resnet); images above 64 pixels get the ImageNet stem"""
+    width: int = only(64, model=("resnet", *_INVERTED))
+    """channels of a resnet's first stage; efficientnet and mobilenet have their published widths at 64, half of them at
+    32; of all three, images above 64 pixels get the ImageNet stem"""
     features: tuple[int | Literal["pool"], ...] = only((32, 64, "pool"), model=("cnn", "separable"))
     """channels of each convolution, and pool for a 2x2 max-pooling (cnn, separable)"""
     hidden: tuple[int, ...] = only((128,), model=("cnn", "separable", "mlp"))
@@ -47,11 +52,18 @@ class Config:
     """height and width of a patch in pixels, which divide the image's (vit)"""
     transformer: TransformerConfig = only(TransformerConfig(positions="learned"), model=("vit",))
     """how large a transformer (vit)"""
-    layers: LayerConfig = only(LayerConfig(), parts={"norm": {"model": ("cnn", "separable", "mlp")}})
-    """what stands between layers; a resnet and a vit have a normalisation of their own"""
+    layers: LayerConfig = only(
+        LayerConfig(),
+        parts={
+            "norm": {"model": ("cnn", "separable", "mlp")},
+            "activation": {"model": ("cnn", "separable", "mlp", "resnet", "vit")},
+        },
+    )
+    """what stands between layers; a resnet and a vit have a normalisation of their own, efficientnet and mobilenet a
+    ReLU6 too"""
     dropout: float = 0.0
-    """probability that a unit of a dense hidden layer, a resnet's pooled feature, or a number in a vit, is dropped in
-    training"""
+    """probability that a unit of a dense hidden layer, one of a convolutional network's pooled features (resnet,
+    efficientnet, mobilenet), or a number in a vit, is dropped in training"""
     augmentation: ImageAugmentation = ImageAugmentation()
     """how training images are changed"""
     label_smoothing: float = 0.0
@@ -140,9 +152,12 @@ def classifier(config: Config, spec: Spec) -> Network:
     inputs, num_classes = spec["inputs"], len(spec["labels"].classes)
     options = config.layers.options() | {"dropout": config.dropout, "dtype": config.arithmetic.dtype}
     own = {name: value for name, value in options.items() if name != "norm"}  # of models with their own normalisation
+    stem = "cifar" if max(inputs.shape[:2]) <= 64 else "imagenet"
     if config.model == "resnet":
-        stem = "cifar" if max(inputs.shape[:2]) <= 64 else "imagenet"
         model = network(ResNet, inputs.shape, config.depth, num_classes, stem=stem, width=config.width, **own)
+    elif config.model in _INVERTED:
+        own = {"width": config.width / _PUBLISHED_WIDTH, "dropout": config.dropout, "dtype": config.arithmetic.dtype}
+        model = network(_INVERTED[config.model], inputs.shape, num_classes, stem=stem, **own)
     elif config.model == "vit":
         sizes = inputs.shape, config.patch, *config.transformer.sizes, num_classes
         model = network(ViT, *sizes, positions=config.transformer.positions, **own)
