@@ -55,7 +55,7 @@ class Recipe(NamedTuple):
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
-        return around(self.build(self.config, spec), self.config)
+        return around(self.build(self.config, spec), self.config, spec)
 
     def task(self, spec: Spec, learner: Learner) -> Task:
         """Return what is done with a learner's outputs."""
