@@ -55,3 +55,4 @@ from .transforms.grouped import grouped as grouped
 from .transforms.lora import lora as lora
 from .transforms.lora import merged as merged
 from .transforms.population import population as population
+from .transforms.unfrozen import unfrozen as unfrozen

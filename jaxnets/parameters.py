@@ -167,7 +167,7 @@ def layer_numbers(tree: PyTree) -> tuple[PyTree, int]:
 
     end = 1 + max((number(path) or 0 for path in paths(tree)), default=0)
     if end == 1:
-        raise InputError(f"layer_decay: there are no numbered layers among {', '.join(list(paths(tree))[:8])}")
+        raise InputError(f"there are no numbered layers among {', '.join(list(paths(tree))[:8])}")
 
     def depth(path: tuple[Any, ...], _: Any) -> int:
         found = number(path_name(path))

@@ -34,6 +34,7 @@ OTHER = {
     "freeze": ("**/bias",),
     "rates": ("**/bias=1e-5",),
     "layer_decay": 0.5,
+    "unfreeze_every": "1ep",
     "patience": 3,
     "monitor": "train/loss",
     "min_delta": 0.1,

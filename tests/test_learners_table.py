@@ -185,6 +185,7 @@ LEARNERS = {
     "trimmed": Case(lambda tx, **options: trimmed(translating(tx, **options), PADDING, (5,)), partial(pairs, most=5)),
     "frozen": Case(lambda tx, **options: jn.frozen(classification(tx, **options), ["hidden/**"]), classes),
     "lora": Case(adapted, classes),
+    "unfrozen": Case(lambda tx, **options: jn.unfrozen(classification(tx, **options), 2), classes),
     "grouped": Case(lambda tx, **options: jn.grouped(regression(tx, **options), 2), pairs_of_two, members=2),
     "accumulated": Case(lambda tx, **options: jn.accumulated(regression(tx, **options), 2), values),
     "averaged": Case(

@@ -53,7 +53,8 @@ def range_test_config(config: Any, steps: int) -> Any:
     """
     if steps < 5 * WINDOW:
         raise InputError(f"{steps=} are too few for a range test; use {5 * WINDOW} or more")
-    optimizer = replace(config.optimizer, schedule="range-test", learning_rate=_HIGHEST, warmup=0)
+    changes = {"schedule": "range-test", "learning_rate": _HIGHEST, "warmup": 0, "unfreeze_every": None}
+    optimizer = replace(config.optimizer, **changes)
     return replace(
         config, optimizer=optimizer, training=replace(config.training, duration=str(steps), evaluate_every="1")
     )

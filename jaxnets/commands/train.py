@@ -85,6 +85,9 @@ def train(recipe: Recipe, options: TrainOptions, initial: Initial | None = None)
         return run_to_the_end(opened, plan, splits)
 
 
+_PLAIN: dict[str, Any] = {"weight_decay": 0.0, "average": 0.0, "unfreeze_every": None}
+
+
 def _overfit(recipe: Recipe, seed: int) -> int:
     """Train on one batch, and say whether the loss (or the error, if one is reported) fell to a tenth."""
     config = recipe.config
@@ -92,7 +95,7 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     size = min(config.training.batch_size, splits.train.num_examples)
     batch = splits.train.take(slice(size))
     training = replace(config.training, duration="300", batch_size=size, evaluate_every="20", patience=None)
-    optimizer = replace(config.optimizer, schedule="constant", warmup=0, weight_decay=0.0, average=0.0)
+    optimizer = replace(config.optimizer, schedule="constant", warmup=0, **_PLAIN)
     none: dict[str, Any] = {name: 0.0 for name in vars(config) if name.endswith("dropout") or name == "label_smoothing"}
     none |= {name: type(group)() for name, group in vars(config).items() if isinstance(group, ImageAugmentation)}
     config = replace(config, training=training, optimizer=optimizer, **none)

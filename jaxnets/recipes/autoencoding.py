@@ -149,6 +149,6 @@ def task(config: Config, spec: Spec) -> Task:
     """Return what is done with reconstructions."""
     likelihood = None
     if config.kind == "variational":
-        measured = around(_learner(config, spec, config.importance_samples), config)
+        measured = around(_learner(config, spec, config.importance_samples), config, spec)
         likelihood = measured, f"from {config.importance_samples} codes an image"
     return reconstructions(spec, config.code, likelihood)

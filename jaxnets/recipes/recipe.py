@@ -57,7 +57,7 @@ class Recipe(NamedTuple):
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
-        return around(self.build(self.config, spec), self.config)
+        return around(self.build(self.config, spec), self.config, spec)
 
     def initial(self, spec: Spec) -> Initial | None:
         """Return the weights to begin from, if not all are drawn; only a new run needs them."""

@@ -9,6 +9,7 @@ from jaxnets.transforms.grouped import grouped
 from jaxnets.transforms.lora import lora, merged
 from jaxnets.transforms.population import population
 from jaxnets.transforms.trimmed import trimmed, windowed
+from jaxnets.transforms.unfrozen import unfrozen
 
 __all__ = [
     "accumulated",
@@ -23,6 +24,7 @@ __all__ = [
     "part",
     "population",
     "trimmed",
+    "unfrozen",
     "windowed",
     "with_head",
 ]

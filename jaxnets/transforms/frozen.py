@@ -1,6 +1,7 @@
 """Parts of a learner that do not learn."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,16 +59,9 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
         return train
 
-    def keep(hits: PyTree, old: PyTree, new: PyTree) -> PyTree:
-        return jax.tree.map(lambda hit, old, new: old if hit else new, hits, old, new)
-
     def held(before: TrainState, after: TrainState) -> TrainState:
         hits = matching(before.params, patterns)
-        extra = dict(after.extra)
-        for name, value in extra.items():  # an average of the parameters stands still with them
-            if isinstance(value, Mapping) and "params" in value:
-                extra[name] = {**value, "params": keep(hits, before.extra[name]["params"], value["params"])}
-        return after.replace(params=keep(hits, before.params, after.params), extra=extra)
+        return kept(before, after, partial(jax.tree.map, lambda hit, old, new: old if hit else new, hits))
 
     wrapped = with_training(learner, wrap)
 
@@ -81,3 +75,12 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
     descent = wrapped.descent and wrapped.descent._replace(update=update)
     return wrapped._replace(init=init, step=step, descent=descent)
+
+
+def kept(before: TrainState, after: TrainState, keep: Callable[[PyTree, PyTree], PyTree]) -> TrainState:
+    """Return the state after a step with ``keep(old, new)`` for its params, and for averages of them, if it has any."""
+    extra = dict(after.extra)
+    for name, value in extra.items():
+        if isinstance(value, Mapping) and "params" in value:
+            extra[name] = {**value, "params": keep(before.extra[name]["params"], value["params"])}
+    return after.replace(params=keep(before.params, after.params), extra=extra)
