@@ -25,18 +25,25 @@ class PretrainedConfig:
     """which weights (jaxnets pretrained ls); all but their head's are where training begins"""
     weights: Path | None = None
     """a file or a folder of them; found in an installed package, the cache, or fetched, if absent"""
+    input_size: int | None = None
+    """height and width to which the network resizes images; those that the weights were trained on, if absent"""
     lora: int | None = None
     """train adapters of this rank beside the weights, which stay as they are, and the head"""
     lora_patterns: tuple[str, ...] = only(("**/q/kernel", "**/v/kernel"), lora=GIVEN)
     """the kernels that get adapters"""
-    features: bool = False
+    frozen_features: bool = False
     """compute what the head takes once, keep it in the cache, and train the head alone, which takes seconds"""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_field(self, "input_size", self.input_size is None or self.input_size >= 32, "32 or more")
+        if self.input_size is not None and self.card.kind != "images":
+            raise InputError(f"input_size={self.input_size} changes nothing: {self.pretrained} takes no images")
         check_field(self, "lora", self.lora is None or self.lora >= 1, "1 or more")
-        if self.lora is not None and self.features:
-            raise InputError(f"lora={self.lora} changes nothing with features: they are computed once; leave one out")
+        if self.lora is not None and self.frozen_features:
+            raise InputError(
+                f"lora={self.lora} changes nothing with frozen_features: they are computed once; leave one out"
+            )
 
     @property
     def card(self) -> Card:
@@ -54,14 +61,17 @@ class PretrainedConfig:
 
     def read(self, **options: Any) -> Pretrained:
         """Return the model with its weights."""
-        return pretrained(self.pretrained, self.weights, **options)
+        return pretrained(self.pretrained, self.weights, **self._sized(options))
+
+    def _sized(self, options: dict[str, Any]) -> dict[str, Any]:
+        return options if self.input_size is None else {"shape": (self.input_size, self.input_size, 3)} | options
 
     def featured(self, model: Pretrained, data: Data) -> Data:
         """Return the data with what the head takes for inputs, if that is computed once, else as they are.
 
         What is known of the inputs stays what it was, so that predictions take such inputs as these.
         """
-        if not self.features:
+        if not self.frozen_features:
             return data
         padding = subwords.PADDING if model.card.kind == "sentences" else None
         made = featurized(model.body, model.params, model.model_state, data, keep=True, padding=padding)
@@ -75,18 +85,19 @@ class PretrainedConfig:
             learning: makes a learner of a network.
             **options: of ``architecture``, ``out_features`` among them.
         """
+        options = self._sized(options)
         whole = architecture(self.pretrained, **options)
         if self.lora is not None:
             adapted = learning(lora(whole, self.lora, self.lora_patterns))
             return frozen(adapted, ["base/**", *(f"!base/{pattern}" for pattern in HEAD)])
-        if self.features:
+        if self.frozen_features:
             return learning(on_features(whole, architecture(self.pretrained, raw=False, **options)))
         return learning(whole)
 
     def initial(self, **options: Any) -> Initial:
         """Return the weights that the learner begins from."""
         found = self.read(**options)
-        if self.features:
+        if self.frozen_features:
             return Initial(None, {"body": found.params, "state": found.model_state})
         if self.lora is None:
             return Initial(found.params, found.model_state)

@@ -148,7 +148,7 @@ def build(config: Config, spec: Spec) -> Learner:
 
     if config.model == "pretrained":
         learner = config.pretrained.learner(learning, out_features=num_classes, dropout=config.dropout)
-        return learner if config.pretrained.features else trimmed(learner, subwords.PADDING, _lengths(config))
+        return learner if config.pretrained.frozen_features else trimmed(learner, subwords.PADDING, _lengths(config))
     learner = learning(_model(config, len(spec["inputs"].classes), num_classes))
     if config.word_dropout:
         learner = augmented(learner, augment.token_dropout(config.word_dropout, tokens.UNKNOWN, tokens.PADDING))

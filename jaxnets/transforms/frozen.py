@@ -20,7 +20,7 @@ from jaxnets.learner import (
 )
 from jaxnets.modes import freezing
 from jaxnets.network import Key, PyTree
-from jaxnets.parameters import listed, matching, selecting
+from jaxnets.parameters import listed, matching, path_name, paths, selecting
 
 
 def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
@@ -61,7 +61,16 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
     def held(before: TrainState, after: TrainState) -> TrainState:
         hits = matching(before.params, patterns)
-        return kept(before, after, partial(jax.tree.map, lambda hit, old, new: old if hit else new, hits))
+        names = {name for name, hit in paths(hits).items() if hit}
+
+        def still(path: tuple[Any, ...], old: Any, new: Any) -> Any:
+            """Return what an optimizer keeps: of frozen parameters as it was, which saves its computation."""
+            parts = path_name(path).split("/")
+            return old if any("/".join(parts[i:]) in names for i in range(len(parts))) else new
+
+        opt_state = jax.tree_util.tree_map_with_path(still, before.opt_state, after.opt_state)
+        keep = partial(jax.tree.map, lambda hit, old, new: old if hit else new, hits)
+        return kept(before, after.replace(opt_state=opt_state), keep)
 
     wrapped = with_training(learner, wrap)
 

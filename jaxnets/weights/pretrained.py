@@ -15,7 +15,7 @@ from jaxnets.data.subwords import encode_sentences
 from jaxnets.errors import InputError, check_kind
 from jaxnets.models import EfficientNet, ResNet
 from jaxnets.models.efficientnet import LITE
-from jaxnets.network import Network, PyTree, network, standardized
+from jaxnets.network import Network, PyTree, fitted, network, standardized
 from jaxnets.parameters import matches, paths, without
 from jaxnets.transforms.features import features
 from jaxnets.weights.cards import Card, card
@@ -35,8 +35,8 @@ class Pretrained(NamedTuple):
 
     Attributes:
         card: what is known of the weights.
-        network: it takes tokens [B, T], or pixels from 0 to 255, [B, H, W, 3]; the weights' own mean and standard
-            deviation are in it.
+        network: it takes tokens [B, T], or pixels from 0 to 255, [B, H, W, 1 or 3]; the size that the weights take,
+            their mean and their standard deviation are in it.
         params: its parameters, on the host; without those of a new head.
         model_state: its batch statistics and the like.
         tokenizer: how text becomes tokens, JSON of the ``tokenizers`` library; "" of images.
@@ -142,7 +142,7 @@ def _made(found: Card, options: dict[str, Any], *, raw: bool = True) -> tuple[Ne
         variant = found.config["variant"]
         made = network(EfficientNet, shape, out_features, **LITE[variant]._asdict(), **options)
         layout = efficientnet_lite(variant)
-    return (standardized(made, found.mean, found.std) if raw else made), layout
+    return (fitted(standardized(made, found.mean, found.std), shape) if raw else made), layout
 
 
 def obtained(name: str) -> Path:
