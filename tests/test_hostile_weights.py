@@ -87,6 +87,8 @@ PICKLES = [
     ([WHOLE, storage("0", 6, "Half")], "its storage '0' is of two kinds"),
     (CYCLE, "values in values without end"),
     (Raw(LAUGHS), "values in values without end"),
+    (Raw(b"]" * 100_000 + b"a" * 99_999), "values in values without end"),
+    (Raw(b"}" + b"N}" * 100_000 + b"s" * 100_000), "values in values without end"),
     (Raw(b"]" + b"q\0" * 400_000), "more than 400,000 steps"),
     ({"a": 1}, "it holds no tensors"),
     ({"a": {"b": tensor(WHOLE, (1,), (1,))}, "a.b": tensor(WHOLE, (1,), (1,))}, "two tensors of one name"),
@@ -163,6 +165,7 @@ def directory(size: int) -> bytes:
 
 HEAD = b'{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'
 BODY = STORED["0"]
+NEST = b"](" + b")" + b"\x85" * 100_000 + b"e."  # tuples in tuples: to hash them takes more stack than there is
 FILES = [
     (pickle.dumps(Evil()), CODE),
     (pickle.dumps({"a": 1}), "a pickle, but not of torch.save; nothing was executed"),
@@ -170,7 +173,8 @@ FILES = [
     (as_legacy(SMALL)[:100], "cannot be read as a PyTorch file"),
     (torch_legacy(ROOT, {"0": (1 << 60, BODY), "1": (4, b"")}), "its storage '0' is cut short"),
     (torch_legacy(ROOT, {"0": (6, BODY)}), "not of each other"),
-    (torch_legacy(ROOT, {"0": (6, BODY), "2": (6, BODY)}), "cannot be read as a PyTorch file"),
+    (torch_legacy(ROOT, {"0": (6, BODY), "2": (6, BODY)}), "not of each other"),
+    (MAGIC + PROTOCOL + pickled({}) + pickled({"a": tensor(WHOLE, (1,), (1,))}) + NEST, "not of each other"),
     (as_zip(SMALL)[:-30], "cannot be read as a zip file"),
     (swapped(BODY[:8], b"\1" * 8, as_zip(SMALL)), "'archive/data/0' is damaged: its checksum is another"),
     (twice(as_zip(SMALL)), "a name is there twice"),

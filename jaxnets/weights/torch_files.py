@@ -176,7 +176,7 @@ def _legacy(content: np.ndarray) -> tuple[Any, Region, str]:
     unpickled(file, steps)
     root, storages = unpickled(file, steps)
     keys, _ = unpickled(file, steps)
-    if not isinstance(keys, list) or len(keys) != len(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != storages.keys():
         raise ValueError("its tensors and its storages are not of each other")
     regions: dict[str, np.ndarray] = {}
     at = file.tell()
