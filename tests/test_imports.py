@@ -20,7 +20,7 @@ ARROWS = {
     "models": {"nn"},
     "data": set(),
     "contract": set(),
-    "weights": {"contract"},
+    "weights": {"contract", "models"},
     "learners": {"contract", "models"},
     "transforms": {"contract"},
     "training": {"contract", "data", "transforms"},
