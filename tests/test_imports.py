@@ -29,7 +29,7 @@ ARROWS = {
     "runs": {"contract", "data", "training"},
     "sklearn": {"contract", "data", "learners", "models", "options", "training"},
     "tasks": {"contract", "data", "inference", "learners", "models", "options", "runs", "training"},
-    "recipes": {"contract", "data", "learners", "models", "options", "tasks", "transforms"},
+    "recipes": {"contract", "data", "learners", "models", "options", "tasks", "transforms", "weights"},
     "bench": {"contract", "data", "inference", "learners", "models", "nn", "runs", "training", "transforms"},
     "commands": {
         *("bench", "contract", "data", "inference", "options", "recipes", "runs", "tasks", "training", "transforms"),

@@ -27,6 +27,9 @@ from jaxnets.options import (
     optimizer_for,
 )
 from jaxnets.recipes.recipe import Preset
+from jaxnets.weights.layout import Layout
+from jaxnets.weights.layouts_images import efficientnet_lite, torchvision_mobilenet_v2, torchvision_resnet
+from jaxnets.weights.pretrained import layout_of
 
 _INVERTED = {"efficientnet": EfficientNet, "mobilenet": MobileNetV2}  # their activation and norm are part of them
 _PUBLISHED_WIDTH = 64
@@ -183,6 +186,20 @@ def initial(config: Config, spec: Spec) -> Initial | None:
     if config.model != "pretrained":
         return None
     return config.pretrained.initial(out_features=len(spec["labels"].classes))
+
+
+def layout(config: Config, spec: Spec) -> Layout | None:
+    """Return how PyTorch's model names the weights, where it has the same."""
+    match config.model:
+        case "pretrained":
+            return layout_of(config.pretrained.pretrained, out_features=len(spec["labels"].classes))
+        case "resnet" if config.depth in (18, 34, 50):
+            return torchvision_resnet(config.depth)
+        case "efficientnet":
+            return efficientnet_lite()
+        case "mobilenet":
+            return torchvision_mobilenet_v2()
+    return None
 
 
 def classifier(config: Config, spec: Spec) -> Network:

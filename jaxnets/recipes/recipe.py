@@ -11,6 +11,7 @@ A recipe is a Python module with
 and, optionally,
 
 - ``initial(config, spec) -> Initial | None``: the weights that training begins from, beside those that are drawn.
+- ``layout(config, spec) -> Layout | None``: how PyTorch's model of the same kind names the weights.
 - ``task(config, spec) -> Task``: how users' files are read, what is printed, measured, drawn and generated. Without it,
   classes where the labels are classes and the learner predicts a number for each, else values.
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
@@ -35,6 +36,7 @@ from jaxnets.options.around import around
 from jaxnets.tasks.classes import classes
 from jaxnets.tasks.task import Task
 from jaxnets.tasks.values import values
+from jaxnets.weights.layout import Layout
 
 
 class Preset(NamedTuple):
@@ -54,6 +56,7 @@ class Recipe(NamedTuple):
     build: Callable[[Any, Spec], Learner]
     own_task: Callable[[Any, Spec], Task] | None
     own_initial: Callable[[Any, Spec], Initial | None] | None = None
+    own_layout: Callable[[Any, Spec], Layout | None] | None = None
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
@@ -62,6 +65,10 @@ class Recipe(NamedTuple):
     def initial(self, spec: Spec) -> Initial | None:
         """Return the weights to begin from, if not all are drawn; only a new run needs them."""
         return None if self.own_initial is None else self.own_initial(self.config, spec)
+
+    def layout(self, spec: Spec) -> Layout | None:
+        """Return how PyTorch's model of the same kind names the weights, where there is one."""
+        return None if self.own_layout is None else self.own_layout(self.config, spec)
 
     def task(self, spec: Spec, learner: Learner) -> Task:
         """Return what is done with a learner's outputs."""
@@ -93,9 +100,8 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    return Recipe(
-        name, file, config, module.load, module.build, getattr(module, "task", None), getattr(module, "initial", None)
-    )
+    optional = [getattr(module, part, None) for part in ("task", "initial", "layout")]
+    return Recipe(name, file, config, module.load, module.build, *optional)
 
 
 def _from_file(path: Path) -> Recipe:

@@ -31,6 +31,8 @@ from jaxnets.tasks.classes import classes
 from jaxnets.tasks.sentences import reading_sentences, reading_tokens
 from jaxnets.tasks.task import NoOptions, Task
 from jaxnets.transforms import augmented, trimmed
+from jaxnets.weights.layout import Layout
+from jaxnets.weights.pretrained import layout_of
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,12 @@ def initial(config: Config, spec: Spec) -> Initial | None:
     if config.model != "pretrained":
         return None
     return config.pretrained.initial(out_features=len(spec["labels"].classes))
+
+
+def layout(config: Config, spec: Spec) -> Layout | None:
+    """Return how PyTorch's model names the weights, where it has the same."""
+    num_classes = len(spec["labels"].classes)
+    return layout_of(config.pretrained.pretrained, out_features=num_classes) if config.model == "pretrained" else None
 
 
 def _lengths(config: Config) -> list[int]:

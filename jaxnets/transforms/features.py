@@ -123,11 +123,16 @@ def on_features(whole: Network, inner: Network, head: str = "out") -> Network:
         computed = _is_features(inputs)
         if train and not computed:
             raise InputError(f"inputs of shape {jnp.shape(inputs)} are no features [B, D]; featurized(...) makes them")
-        weights, chosen = {**model_state["body"], **params}, alone if computed else whole
-        outputs, _ = chosen.apply(weights, model_state["state"], inputs, train=train, key=key)
+        weights, state = whole_weights(params, model_state)
+        outputs, _ = (alone if computed else whole).apply(weights, state, inputs, train=train, key=key)
         return outputs, model_state
 
     return Network(init, apply, lambda inputs: None if _is_features(inputs) else whole.check(inputs))
+
+
+def whole_weights(params: PyTree, model_state: PyTree) -> tuple[PyTree, PyTree]:
+    """Return the weights and the state of the whole network, of one that ``on_features`` returned."""
+    return {**model_state["body"], **params}, model_state["state"]
 
 
 def _is_features(inputs: Any) -> bool:

@@ -234,7 +234,7 @@ def _activation(config: Mapping[str, Any], name: str, otherwise: str) -> Activat
 def _only(config: Mapping[str, Any], name: str, otherwise: Any, *known: Any) -> None:
     """Raise an ``InputError`` unless a field, if it is there and not null, has one of the values that are known."""
     value = _field(config, name, otherwise)
-    if value not in known:
+    if getattr(value, "ndim", 0) or value not in known:
         raise InputError(f"{name}={short(value)} is not supported; use {' or '.join(map(repr, known))}")
 
 

@@ -142,6 +142,26 @@ def exported(layout: Layout, tree: PyTree) -> dict[str, np.ndarray]:
     return found
 
 
+def named_as_torch(tree: PyTree) -> dict[str, np.ndarray]:
+    """Return weights under their own names with dots, in PyTorch's shapes and with its words for them.
+
+    A kernel is a "weight" [out, in] or [out, in, H, W], a norm's scale and an embedding a "weight", a norm's mean and
+    variance "running_mean" and "running_var".
+
+    Args:
+        tree: of arrays, such as (params, model_state).
+    """
+    words = {"scale": "weight", "embedding": "weight", "mean": "running_mean", "var": "running_var"}
+    found: dict[str, np.ndarray] = {}
+    for path, leaf in _by_name(tree).items():
+        *inside, last = path.split("/")
+        array = np.asarray(leaf)
+        if last == "kernel":
+            last, array = "weight", np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array
+        found[".".join([*inside, words.get(last, last)])] = np.ascontiguousarray(array)
+    return found
+
+
 def _by_name(tree: PyTree) -> dict[str, Any]:
     """Return the leaves by path, without the number of their tree."""
     return {path.partition("/")[2]: leaf for path, leaf in paths(tree).items()}

@@ -129,6 +129,11 @@ def architecture(name: str, *, raw: bool = True, **options: Any) -> Network:
     return _made(found, options, raw=raw)[0]
 
 
+def layout_of(name: str, **options: Any) -> Layout:
+    """Return the layout of these weights in their files; ``options`` are those of ``architecture``."""
+    return _made(card(name), options)[1]
+
+
 def _made(found: Card, options: dict[str, Any], *, raw: bool = True) -> tuple[Network, Layout]:
     if found.kind == "sentences":
         return from_config(found.config, **{"pool": "mean", "pooler": False} | options)
