@@ -24,7 +24,7 @@ ARROWS = {
     "learners": {"contract", "models"},
     "transforms": {"contract"},
     "training": {"contract", "data", "transforms"},
-    "inference": {"contract", "data", "models", "training", "transforms", "weights"},
+    "inference": {"contract", "data", "models", "training", "weights"},
     "options": {"contract", "data", "nn", "training", "transforms", "weights"},
     "runs": {"contract", "data", "training"},
     "sklearn": {"contract", "data", "learners", "models", "options", "training"},

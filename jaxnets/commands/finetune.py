@@ -37,7 +37,9 @@ def recipe_of(what: str) -> Recipe:
         recipe = find(_PRESETS[kind])
         options = replace(recipe.config.pretrained, pretrained=what, input_size=None)
         training = TrainingConfig(duration="3ep" if kind == "sentences" else "10ep", batch_size=32)
-        return recipe._replace(config=replace(recipe.config, pretrained=options, training=training))
+        optimizer = replace(recipe.config.optimizer, warmup=0)  # a few photographs make a few steps
+        config = replace(recipe.config, pretrained=options, training=training, optimizer=optimizer)
+        return recipe._replace(config=config)
     if not Path(what).is_dir():
         raise InputError(
             f"{what!r} is neither the folder of a run nor pretrained weights{nearest(what, CARDS)}; there are "
