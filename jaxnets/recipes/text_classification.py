@@ -1,14 +1,16 @@
 """Classify sentences: the sentiment of film reviews, or a user's own labels."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, tokens
 from jaxnets.data.names import spelled
 from jaxnets.data.tokens import Sentences
+from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.errors import InputError, check_field
-from jaxnets.learner import Learner
+from jaxnets.learner import Initial, Learner
 from jaxnets.learners import supervised
 from jaxnets.models import RNN, Transformer
 from jaxnets.network import Network, network
@@ -22,7 +24,7 @@ from jaxnets.options import (
     only,
     optimizer_for,
 )
-from jaxnets.recipes.recipe import Preset
+from jaxnets.recipes.recipe import Preset, Start
 from jaxnets.tasks.classes import classes
 from jaxnets.tasks.sentences import reading_sentences
 from jaxnets.tasks.task import NoOptions, Task
@@ -37,6 +39,9 @@ class Config:
     """what is classified"""
     min_count: int = 2
     """words that the training data hold less often are unknown"""
+    embeddings: Path | None = None
+    """vectors of words to begin from: GloVe's .txt, a .vec, or an .npy with the words in a .txt beside; they learn,
+    unless --freeze "embed/**" keeps them as they are"""
     max_words: int = 64
     """the longest sentence that is taken"""
     model: Literal["rnn", "transformer"] = "rnn"
@@ -70,6 +75,8 @@ class Config:
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
         if self.model == "transformer" and self.pool == "last":
             raise InputError("pool='last' is a recurrent network's last state; use --pool max or --pool mean")
+        if self.embeddings is not None:  # a run may go on from elsewhere
+            object.__setattr__(self, "embeddings", self.embeddings.absolute())
 
 
 _SST2 = Config(
@@ -113,6 +120,25 @@ def build(config: Config, spec: Spec) -> Learner:
     if config.word_dropout:
         learner = augmented(learner, augment.token_dropout(config.word_dropout, tokens.UNKNOWN, tokens.PADDING))
     return learner
+
+
+def start(config: Config, spec: Spec) -> Start | None:
+    """Return the vectors of the vocabulary's words, if a file of some is named."""
+    if config.embeddings is None:
+        return None
+    words = spec["inputs"].classes
+    found = read_word_vectors(config.embeddings, words)
+    recurrent = config.model == "rnn"
+    name, width = (
+        ("embedding", config.recurrent.embedding) if recurrent else ("model_dim", config.transformer.model_dim)
+    )
+    if (wide := found.table.shape[1]) != width:
+        raise InputError(
+            f"embeddings={config.embeddings}: vectors of {wide} numbers, but {name}={width}; use "
+            f"--{name.replace('_', '-')} {wide}"
+        )
+    about = found.coverage(special=len(tokens.word_vocabulary([])))
+    return Start(Initial({"embed": {"embedding": found.table}}), f"{config.embeddings}: {about}")
 
 
 def _model(config: Config, num_words: int, num_classes: int) -> Network:
