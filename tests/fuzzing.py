@@ -28,6 +28,7 @@ from PIL import Image
 
 from jaxnets import InputError, data
 from jaxnets.data import cifar, music, tokens
+from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.options import TrainingConfig
 from jaxnets.runs import checkpoint
 from jaxnets.runs.folder import Run, RunConfig
@@ -39,6 +40,7 @@ if __package__:  # python -m tests.fuzzing
 else:
     import weight_files
 
+VECTORS = [b"the 0.5 -1 2\ngood 1 2e-3 .5\nfilm 4 5 6\n", b"2 3\ngood 1 2 3 \nfilm 4 5 6 \n"]
 HANG = 5.0  # seconds of the processor's time: others may keep it busy
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 SPEC = data.Data(inputs=PIXELS[None], labels=[0]).spec
@@ -194,6 +196,8 @@ def readers() -> list[Reader]:
         Reader("p.png", lambda path: data.read_inputs(path, column), [picture("png", mode) for mode in "1P"]),
         Reader("c.png", lambda path: data.read_inputs(path, column), [picture("png"), picture("png", "P")], png_of),
         Reader("b.idx", data.read_idx, [idx(PIXELS)], gzip.compress),
+        Reader("vectors", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS),
+        Reader("vectors.gz", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS, gzip.compress),
         Reader("metrics", run_file("metrics.jsonl", Run.history), [METRICS]),
         Reader("config", run_file("config.json", config_of), [json_of(RunConfig("a", {"batch_size": 3}, (1, 2)))]),
         Reader("spec", run_file("spec.json", inputs_of), [json_of(SPEC)]),

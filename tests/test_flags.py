@@ -24,6 +24,7 @@ from jaxnets.training.plan import check
 OTHER = {
     "data": {"digits": "mnist"},
     "data_dir": Path("/nowhere"),
+    "embeddings": Path("/nowhere/glove.txt"),
     "image_size": (9, 9),
     "validation": 0.3,
     "columns": ("b",),
@@ -118,6 +119,7 @@ def signature(recipe):
         "data": splits.fingerprint,
         "plan": planned,
         "metrics": sorted(learner.metrics),
+        "start": repr(recipe.start(spec)),
         "task": settings(recipe.task(spec, learner)),
     }
 

@@ -15,7 +15,7 @@ from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Initial
 from jaxnets.options import DataConfig, TrainingConfig
 from jaxnets.parameters import matches, paths
-from jaxnets.recipes.recipe import Recipe, find
+from jaxnets.recipes.recipe import Recipe, Start, find
 from jaxnets.weights.cards import CARDS
 from jaxnets.weights.pretrained import HEAD
 
@@ -67,7 +67,7 @@ def _from_run(path: Path) -> Recipe:
     def seen(data: Data) -> Data:
         return data.knowing("inputs", mean=known.mean, std=known.std) if known.mean else data
 
-    def initial(config: Any, spec: Spec) -> Initial:
+    def start(config: Any, spec: Spec) -> Start:
         """Return the run's weights; without the head's, where the classes are others."""
         state = next(each_member(opened.run.train_state(opened.members)))
         if opened.run.result is None:
@@ -83,9 +83,9 @@ def _from_run(path: Path) -> Recipe:
                     f"{path}: {name} is {list(leaf.shape)}, and {there} with these data and flags; give data of the "
                     "same shape (of images: --image-size), and leave the model as it was"
                 )
-        return Initial(kept, model_state)
+        return Start(Initial(kept, model_state), f"weights of {path}{'' if same else ', with a new head'}")
 
-    return recipe._replace(load=load, own_initial=initial)
+    return recipe._replace(load=load, own_start=start)
 
 
 def _data_of(config: Any) -> list[Any]:

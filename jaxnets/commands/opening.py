@@ -115,12 +115,20 @@ def data_again(run: Run, recipe: Recipe, moved: str | None) -> tuple[Recipe, Spl
     return recipe, splits
 
 
+def started(recipe: Recipe, spec: Spec) -> Initial | None:
+    """Return the weights that a recipe begins from, if its config names some, and say which they are."""
+    start = recipe.start(spec)
+    if start is None:
+        return None
+    console.print(start.about, markup=False)
+    return start.initial
+
+
 def planned(opened: Opened, splits: Splits, initial: Initial | None = None) -> Plan:
-    """Return the run that the config asks for, checked; ``initial`` weights are what a new one begins from."""
+    """Return the run that the config asks for, from weights to begin from, if any are given, checked."""
     training: TrainingConfig = opened.recipe.config.training
-    seed, order = opened.config.seed, splits.order
-    options = {"validation": splits.validation, "order": order, "initial": initial}
-    return check(opened.members, splits.train, **training.options(), seed=seed, **options)
+    given = {"seed": opened.config.seed, "validation": splits.validation, "order": splits.order, "initial": initial}
+    return check(opened.members, splits.train, **training.options(), **given)
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxnets.commands.opening import built, planned, run_to_the_end
+from jaxnets.commands.opening import built, planned, run_to_the_end, started
 from jaxnets.data import check_alike
 from jaxnets.errors import InputError
-from jaxnets.learner import Initial, check_minimizes
+from jaxnets.learner import check_minimizes
 from jaxnets.options import DataConfig, ImageAugmentation, with_data
 from jaxnets.options.conditions import changed
 from jaxnets.recipes.recipe import Recipe
@@ -44,14 +44,8 @@ class TrainOptions:
     """when the state is saved, and which saved states are kept"""
 
 
-def train(recipe: Recipe, options: TrainOptions, initial: Initial | None = None) -> int:
-    """Train a recipe, by name or from a file of one's own, and keep everything in a new folder.
-
-    Args:
-        recipe: with its config.
-        options: how it is run.
-        initial: weights to begin from; the recipe's own, if absent.
-    """
+def train(recipe: Recipe, options: TrainOptions) -> int:
+    """Train a recipe, by name or from a file of one's own, and keep everything in a new folder."""
     if options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
     if options.population is not None and options.seeds == 1:
@@ -72,7 +66,7 @@ def train(recipe: Recipe, options: TrainOptions, initial: Initial | None = None)
     splits = recipe.load(recipe.config)
     opened = built(run, config, recipe, splits.train.spec)
     report.describe(recipe.name, opened.learner, opened.task.example(opened.spec), splits, config)
-    plan = planned(opened, splits, initial or opened.recipe.initial(opened.spec))
+    plan = planned(opened, splits, started(recipe, splits.train.spec))
     options.saving.check(plan)
     if splits.test is not None:
         check_alike(splits.train, splits.test, "test")
@@ -99,9 +93,10 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     none: dict[str, Any] = {name: 0.0 for name in vars(config) if name.endswith("dropout") or name == "label_smoothing"}
     none |= {name: type(group)() for name, group in vars(config).items() if isinstance(group, ImageAugmentation)}
     config = replace(config, training=training, optimizer=optimizer, **none)
-    learner = recipe._replace(config=config).learner(splits.train.spec)
+    recipe = recipe._replace(config=config)
+    learner = recipe.learner(splits.train.spec)
     check_minimizes(learner, "overfitting one batch")
-    initial = recipe.initial(splits.train.spec)
+    initial = started(recipe, splits.train.spec)
     result = fit(learner, batch, **training.options(), seed=seed, validation=batch, initial=initial)
     # The loss of soft targets, such as grey pixels, has a floor above 0; their squared error has not.
     name = "mse" if "train/mse" in result.history[0] else "loss"

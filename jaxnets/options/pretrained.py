@@ -94,9 +94,13 @@ class PretrainedConfig:
             return learning(on_features(whole, architecture(self.pretrained, raw=False, **options)))
         return learning(whole)
 
-    def initial(self, **options: Any) -> Initial:
-        """Return the weights that the learner begins from."""
+    def start(self, **options: Any) -> tuple[Initial, str]:
+        """Return the weights that the learner begins from, and a line about them."""
         found = self.read(**options)
+        return self._around(found), f"weights of {self.pretrained}: {found.card.summary} ({found.card.licence})"
+
+    def _around(self, found: Pretrained) -> Initial:
+        """Return the weights, named as the learner has them."""
         if self.frozen_features:
             return Initial(None, {"body": found.params, "state": found.model_state})
         if self.lora is None:

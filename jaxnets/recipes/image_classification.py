@@ -9,7 +9,7 @@ from typing import Literal
 from jaxnets import losses
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, check_field
-from jaxnets.learner import Initial, Learner
+from jaxnets.learner import Learner
 from jaxnets.learners import supervised
 from jaxnets.models import CNN, MLP, EfficientNet, MobileNetV2, ResNet, ViT
 from jaxnets.network import Network, network, standardized
@@ -26,7 +26,7 @@ from jaxnets.options import (
     only,
     optimizer_for,
 )
-from jaxnets.recipes.recipe import Preset
+from jaxnets.recipes.recipe import Preset, Start
 from jaxnets.weights.layout import Layout
 from jaxnets.weights.layouts_images import efficientnet_lite, torchvision_mobilenet_v2, torchvision_resnet
 from jaxnets.weights.pretrained import layout_of
@@ -181,11 +181,11 @@ def build(config: Config, spec: Spec) -> Learner:
     return learning(classifier(config, spec))
 
 
-def initial(config: Config, spec: Spec) -> Initial | None:
+def start(config: Config, spec: Spec) -> Start | None:
     """Return the weights to begin from, if they are others'."""
     if config.model != "pretrained":
         return None
-    return config.pretrained.initial(out_features=len(spec["labels"].classes))
+    return Start(*config.pretrained.start(out_features=len(spec["labels"].classes)))
 
 
 def layout(config: Config, spec: Spec) -> Layout | None:

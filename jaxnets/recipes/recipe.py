@@ -10,10 +10,11 @@ A recipe is a Python module with
 
 and, optionally,
 
-- ``initial(config, spec) -> Initial | None``: the weights that training begins from, beside those that are drawn.
 - ``layout(config, spec) -> Layout | None``: how PyTorch's model of the same kind names the weights.
 - ``task(config, spec) -> Task``: how users' files are read, what is printed, measured, drawn and generated. Without it,
   classes where the labels are classes and the learner predicts a number for each, else values.
+- ``start(config, spec) -> Start | None``: weights to begin from, where the config names some; a run that is resumed
+  does not need them again.
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
 """
 
@@ -46,6 +47,13 @@ class Preset(NamedTuple):
     summary: str
 
 
+class Start(NamedTuple):
+    """Weights to begin from, in part or whole, and one line about them."""
+
+    initial: Initial
+    about: str
+
+
 class Recipe(NamedTuple):
     """A recipe's parts, and the name under which it was asked for."""
 
@@ -55,16 +63,16 @@ class Recipe(NamedTuple):
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
     own_task: Callable[[Any, Spec], Task] | None
-    own_initial: Callable[[Any, Spec], Initial | None] | None = None
+    own_start: Callable[[Any, Spec], Start | None] | None = None
     own_layout: Callable[[Any, Spec], Layout | None] | None = None
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
         return around(self.build(self.config, spec), self.config, spec)
 
-    def initial(self, spec: Spec) -> Initial | None:
-        """Return the weights to begin from, if not all are drawn; only a new run needs them."""
-        return None if self.own_initial is None else self.own_initial(self.config, spec)
+    def start(self, spec: Spec) -> Start | None:
+        """Return the weights to begin from, if the config names some."""
+        return None if self.own_start is None else self.own_start(self.config, spec)
 
     def layout(self, spec: Spec) -> Layout | None:
         """Return how PyTorch's model of the same kind names the weights, where there is one."""
@@ -100,8 +108,8 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    optional = [getattr(module, part, None) for part in ("task", "initial", "layout")]
-    return Recipe(name, file, config, module.load, module.build, *optional)
+    own = (getattr(module, part, None) for part in ("task", "start", "layout"))
+    return Recipe(name, file, config, module.load, module.build, *own)
 
 
 def _from_file(path: Path) -> Recipe:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, subwords, tokens
 from jaxnets.data.names import spelled
 from jaxnets.data.tokens import Sentences
+from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Initial, Learner
 from jaxnets.learners import supervised
@@ -26,7 +28,7 @@ from jaxnets.options import (
     only,
     optimizer_for,
 )
-from jaxnets.recipes.recipe import Preset
+from jaxnets.recipes.recipe import Preset, Start
 from jaxnets.tasks.classes import classes
 from jaxnets.tasks.sentences import reading_sentences, reading_tokens
 from jaxnets.tasks.task import NoOptions, Task
@@ -43,6 +45,9 @@ class Config:
     """what is classified"""
     min_count: int = only(2, model=("rnn", "transformer"))
     """words that the training data hold less often are unknown"""
+    embeddings: Path | None = only(None, model=("rnn", "transformer"))
+    """vectors of words to begin from: GloVe's .txt, a .vec, or an .npy with the words in a .txt beside; they learn,
+    unless --freeze "embed/**" keeps them as they are"""
     max_words: int = 64
     """the longest sentence that is taken; of pretrained weights, the tokens after which it is cut"""
     model: Literal["rnn", "transformer", "pretrained"] = "rnn"
@@ -80,6 +85,8 @@ class Config:
             self.pretrained.check_kind("sentences")
         if self.model == "transformer" and self.pool == "last":
             raise InputError("pool='last' is a recurrent network's last state; use --pool max or --pool mean")
+        if self.embeddings is not None:  # a run may go on from elsewhere
+            object.__setattr__(self, "embeddings", self.embeddings.absolute())
 
 
 _SST2 = Config(
@@ -157,6 +164,27 @@ def build(config: Config, spec: Spec) -> Learner:
     return learner
 
 
+def start(config: Config, spec: Spec) -> Start | None:
+    """Return pretrained weights, or the vectors of the vocabulary's words, if a file of some is named."""
+    if config.model == "pretrained":
+        return Start(*config.pretrained.start(out_features=len(spec["labels"].classes)))
+    if config.embeddings is None:
+        return None
+    words = spec["inputs"].classes
+    found = read_word_vectors(config.embeddings, words)
+    recurrent = config.model == "rnn"
+    name, width = (
+        ("embedding", config.recurrent.embedding) if recurrent else ("model_dim", config.transformer.model_dim)
+    )
+    if (wide := found.table.shape[1]) != width:
+        raise InputError(
+            f"embeddings={config.embeddings}: vectors of {wide} numbers, but {name}={width}; use "
+            f"--{name.replace('_', '-')} {wide}"
+        )
+    about = found.coverage(special=len(tokens.word_vocabulary([])))
+    return Start(Initial({"embed": {"embedding": found.table}}), f"{config.embeddings}: {about}")
+
+
 def _model(config: Config, num_words: int, num_classes: int) -> Network:
     """Return the network over a vocabulary of so many words."""
     options: dict[str, Any] = {"padding": tokens.PADDING, "pool": config.pool, "dropout": config.dropout}
@@ -165,13 +193,6 @@ def _model(config: Config, num_words: int, num_classes: int) -> Network:
         return network(Transformer, num_words, *config.transformer.sizes, num_classes, **options)
     options |= {**config.recurrent.options(), "bidirectional": config.bidirectional}
     return network(RNN, num_words, config.recurrent.hidden, num_classes, **options)
-
-
-def initial(config: Config, spec: Spec) -> Initial | None:
-    """Return the weights to begin from, if they are others'."""
-    if config.model != "pretrained":
-        return None
-    return config.pretrained.initial(out_features=len(spec["labels"].classes))
 
 
 def layout(config: Config, spec: Spec) -> Layout | None:

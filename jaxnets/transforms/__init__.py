@@ -1,4 +1,4 @@
-"""Transformations that take a learner and return a learner, as Optax chains."""
+"""Transformations that take a learner and return a learner, as Optax chains, or a network and return a network."""
 
 from jaxnets.transforms.accumulated import accumulated
 from jaxnets.transforms.augmented import augmented
