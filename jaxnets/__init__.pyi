@@ -8,6 +8,7 @@ from .data import Data as Data
 from .errors import InputError as InputError
 from .inference import generation as generation
 from .inference.generation import generate as generate
+from .inference.similarity import embed as embed
 from .learner import Descent as Descent
 from .learner import Gradient as Gradient
 from .learner import Initial as Initial
@@ -56,3 +57,5 @@ from .transforms.lora import lora as lora
 from .transforms.lora import merged as merged
 from .transforms.population import population as population
 from .transforms.unfrozen import unfrozen as unfrozen
+from .weights.pretrained import Pretrained as Pretrained
+from .weights.pretrained import pretrained as pretrained

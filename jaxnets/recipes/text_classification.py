@@ -203,7 +203,7 @@ def layout(config: Config, spec: Spec) -> Layout | None:
 
 def _lengths(config: Config) -> list[int]:
     """Return the lengths that batches of tokens are cut to, beside the longest."""
-    return [length for length in (16, 24, 32, 48) if length < config.max_words] or [config.max_words]
+    return [length for length in (16, 32) if length < config.max_words] or [config.max_words]
 
 
 def task(config: Config, spec: Spec) -> Task:

@@ -96,7 +96,7 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
             the layout of this model, with what is missing and what is left over.
     """
     found = card(name)
-    folder, file = _files(name, found, None if weights is None else Path(weights))
+    file = _pinned(name, found, found.weights) if weights is None else _given(found, Path(weights))
     if found.kind == "text":
         metadata, tensors = read_gguf(file)
         made, layout = from_gguf(metadata, tensors, **options)
@@ -104,7 +104,7 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     else:
         made, layout = _made(found, options)
         tensors = read_weights(file)
-        tokenizer = _tokenizer(folder / _TOKENIZER) if found.kind == "sentences" else ""
+        tokenizer = _tokenizer(name, found, file.parent) if found.kind == "sentences" else ""
     shapes = jax.eval_shape(made.init, jax.random.key(0))
     fresh = HEAD if "out_features" in options else ()
     params, model_state = imported(layout, tensors, shapes, fresh)
@@ -156,27 +156,29 @@ def obtained(name: str) -> Path:
     Raises:
         InputError: if there are none of this name, they cannot be had, or a checksum is another.
     """
-    return _files(name, card(name), None)[0]
+    found = card(name)
+    here = [_pinned(name, found, file) for file in found.files]
+    return here[0].parent
 
 
-def _files(name: str, found: Card, given: Path | None) -> tuple[Path, Path]:
-    """Return the folder of a card's files, and its weights."""
-    if given is not None:
-        if not given.exists():
-            raise InputError(f"weights={str(given)!r}: there is no such file or folder")
-        file = given / found.weights if (given / found.weights).is_file() else given
-        return (given if given.is_dir() else given.parent), file
-    folder = _in_package(found) or cache_dir() / "weights" / name
-    for file, remote in found.files.items():
-        path = folder / file
-        if not path.is_file():
-            _fetched(name, found, path, remote.url, remote.sha256)
-        elif (digest := sha256_of(path)) != remote.sha256:
-            raise InputError(
-                f"{path}: its SHA-256 is {digest}, not the pinned {remote.sha256}; remove it to have it fetched again, "
-                "or, if you trust it, name it by --weights"
-            )
-    return folder, folder / found.weights
+def _given(found: Card, given: Path) -> Path:
+    """Return the file of weights that is named, or is in the folder that is."""
+    if not given.exists():
+        raise InputError(f"weights={str(given)!r}: there is no such file or folder")
+    return given / found.weights if (given / found.weights).is_file() else given
+
+
+def _pinned(name: str, found: Card, file: str) -> Path:
+    """Return one of a card's files, from a package or the cache, else fetched into it, with the pinned checksum."""
+    path, remote = (_in_package(found) or cache_dir() / "weights" / name) / file, found.files[file]
+    if not path.is_file():
+        _fetched(name, found, path, remote.url, remote.sha256)
+    elif (digest := sha256_of(path)) != remote.sha256:
+        raise InputError(
+            f"{path}: its SHA-256 is {digest}, not the pinned {remote.sha256}; remove it to have it fetched again, or, "
+            "if you trust it, name it by --weights"
+        )
+    return path
 
 
 def _in_package(found: Card) -> Path | None:
@@ -198,10 +200,10 @@ def _fetched(name: str, found: Card, path: Path, url: str, sha256: str) -> None:
         ) from error
 
 
-def _tokenizer(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; it says how text becomes the weights' tokens")
-    return path.read_text(encoding="utf-8")
+def _tokenizer(name: str, found: Card, folder: Path) -> str:
+    """Return what says how text becomes tokens: the file beside the weights, else the one that the card pins."""
+    beside = folder / _TOKENIZER
+    return (beside if beside.is_file() else _pinned(name, found, _TOKENIZER)).read_text(encoding="utf-8")
 
 
 def where(name: str) -> str:
