@@ -13,7 +13,7 @@ from jaxnets.commands.train import train as train_recipe
 from jaxnets.data import Data, Spec, Splits
 from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Initial
-from jaxnets.options import DataConfig, TrainingConfig
+from jaxnets.options import DataConfig, ImageAugmentation, TrainingConfig
 from jaxnets.parameters import matches, paths
 from jaxnets.recipes.recipe import Recipe, Start, find
 from jaxnets.weights.cards import CARDS
@@ -39,6 +39,8 @@ def recipe_of(what: str) -> Recipe:
         training = TrainingConfig(duration="3ep" if kind == "sentences" else "10ep", batch_size=32)
         optimizer = replace(recipe.config.optimizer, warmup=0)  # a few photographs make a few steps
         config = replace(recipe.config, pretrained=options, training=training, optimizer=optimizer)
+        if kind == "images":
+            config = replace(config, augmentation=ImageAugmentation())  # which of them suit is the user's to know
         return recipe._replace(config=config)
     if not Path(what).is_dir():
         raise InputError(
