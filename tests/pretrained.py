@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import mend_torchvision
 
 import jaxnets as jn
 from jaxnets.inference.generation import categorical
@@ -19,6 +20,7 @@ from jaxnets.weights.layout import Layout, imported
 def needs() -> tuple[Any, Any]:
     """Return PyTorch and transformers; skip the test where they are missing."""
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    mend_torchvision(torch)  # which transformers imports, if it is there
     transformers = pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[torch]'")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -93,17 +93,17 @@ def imported(layout: Layout, weights: Mapping[str, np.ndarray], like: PyTree, fr
     rules = [rule for rule in bare if not any(_hits(fresh, name) for name in rule.ours)]
     skipped = {name for rule in bare if rule not in rules for name in rule.theirs}
     _check_covered(layout, [*(name for rule in rules for name in rule.ours)], wanted, fresh)
-    weights = _without_prefixes(layout, weights)
-    missing = [name for rule in rules for name in rule.theirs if name not in weights]
+    names = _names(layout, weights)
+    missing = [name for rule in rules for name in rule.theirs if name not in names]
     known = {name for rule in rules for name in rule.theirs} | skipped | set(layout.constants)
-    left = [name for name in weights if name not in known and not _hits_dotted(layout.ignored, name)]
+    left = [name for name in names if name not in known and not _hits_dotted(layout.ignored, name)]
     if missing or left:
         said = [f"it lacks {_few(missing)}"] * bool(missing) + [f"{_few(left)} would be left over"] * bool(left)
         near = nearest(missing[0], left) if missing and left else ""
         raise InputError(f"these are not weights in the layout of {layout.name} at this size: {'; '.join(said)}{near}")
     found: dict[str, np.ndarray] = {}
     for rule in rules:
-        theirs = [weights[name] for name in rule.theirs]
+        theirs = [weights[names[name]] for name in rule.theirs]
         try:
             ours = rule.load(theirs)
         except ValueError as error:
@@ -181,13 +181,13 @@ def _check_covered(layout: Layout, ruled: list[str], wanted: Mapping[str, Any], 
         )
 
 
-def _without_prefixes(layout: Layout, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the weights, their names without prefixes."""
-    found: dict[str, np.ndarray] = {}
-    for name, array in weights.items():
+def _names(layout: Layout, weights: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return the names in a file by what they are without prefixes."""
+    found: dict[str, str] = {}
+    for name in weights:
         if (bare := _bare(layout, name)) in found:
-            raise InputError(f"{layout.name}: the weights hold {bare} twice, with and without a prefix")
-        found[bare] = array
+            raise InputError(f"{layout.name}: {name!r} and {found[bare]!r} are one tensor's names; leave one out")
+        found[bare] = name
     return found
 
 
