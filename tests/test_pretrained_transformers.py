@@ -87,14 +87,6 @@ CASES = {
         _images,
     ),
 }
-QUICK = "bert"
-
-
-def cases(*names: str) -> list[Any]:
-    """Return the cases as parameters of a test, all but one slow."""
-    return [
-        pytest.param(name, id=name, marks=[] if name == QUICK else [pytest.mark.slow]) for name in names or tuple(CASES)
-    ]
 
 
 class Pair(NamedTuple):
@@ -131,7 +123,8 @@ def pair(name: str) -> Pair:
     return Pair(model, weights, config, network, layout, given(network, layout, weights))
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_hidden_states_and_outputs(name, monkeypatch):
     torch, _ = needs()
     model, _, _, network, _, params = pair(name)
@@ -165,7 +158,8 @@ def test_hidden_states_and_outputs(name, monkeypatch):
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_gradients(name):
     torch, _ = needs()
     model, _, _, network, layout, params = pair(name)
@@ -189,7 +183,8 @@ def test_gradients(name):
     assert max(errors) <= 1e-4
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_export_undoes_import(name):
     _, weights, _, _, layout, params = pair(name)
     assert_same_bits(exported(layout, (params, {})), weights)

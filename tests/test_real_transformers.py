@@ -36,9 +36,9 @@ def test_minilm_embeds_sentences_as_pytorch_does(jaxnets_data):
     network, layout = from_config(config, pool="mean", pooler=False)
     params = given(network, layout, load_file(folder / "model.safetensors"))
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(64)
-    tokenizer.enable_padding(length=64)
-    first, second, scores = pairs_of_sentences(jaxnets_data)
+    tokenizer.enable_truncation(48)
+    tokenizer.enable_padding(length=48)
+    first, second, scores = (part[::4] for part in pairs_of_sentences(jaxnets_data))  # all takes a minute and more
     apply = jax.jit(lambda tokens: network.apply(params, {}, tokens)[0])
 
     def embedded(sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
