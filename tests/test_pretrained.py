@@ -99,6 +99,14 @@ class TestByName:
         np.testing.assert_allclose(outputs[1:], alone, atol=1e-6)  # padding counts for nothing
         assert model.prepare(["[SEP] a"]).tolist()[0][1] == 1  # text is text
 
+    def test_old_files_of_bert_call_norms_as_tensorflow_does(self, tiny, tmp_path):
+        tensors = read_weights(tiny / "model.safetensors")
+        old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): array for name, array in tensors.items()}
+        old = {f"bert.{name.replace('LayerNorm.bias', 'LayerNorm.beta')}": array for name, array in old.items()}
+        write_safetensors(tmp_path / "old.safetensors", old)
+        new, before = jn.pretrained("tiny").params, jn.pretrained("tiny", tmp_path / "old.safetensors").params
+        jax.tree.map(np.testing.assert_array_equal, new, before)
+
     def test_a_new_head_leaves_the_rest(self, tiny):
         headed = jn.pretrained("tiny", out_features=3)
         assert not any(name.startswith("out/") for name in headed.params)

@@ -1,5 +1,6 @@
 """Layouts: which of our parameters each tensor of another project's file is, both ways, exact or refused."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from jaxnets.network import PyTree
 from jaxnets.parameters import matches, path_name, paths
 
 _FEW = 8  # names that an error lists
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
 class Rule(NamedTuple):
@@ -192,8 +194,10 @@ def _names(layout: Layout, weights: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def _bare(layout: Layout, name: str) -> str:
+    """Return a name without its prefix; norms of BERT's first files are called as in TensorFlow, gamma and beta."""
     prefix = next((prefix for prefix in layout.prefixes if name.startswith(prefix)), "")
-    return name.removeprefix(prefix)
+    name = name.removeprefix(prefix)
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda old: f"LayerNorm.{_OLD_NAMES[old[1]]}", name)
 
 
 def _hits(patterns: Iterable[str], name: str) -> bool:
