@@ -8,6 +8,7 @@ from .data import Data as Data
 from .errors import InputError as InputError
 from .inference import generation as generation
 from .inference.generation import generate as generate
+from .inference.similarity import embed as embed
 from .learner import Descent as Descent
 from .learner import Gradient as Gradient
 from .learner import Initial as Initial
@@ -40,6 +41,7 @@ from .training.evaluation import predict as predict
 from .training.events import Elapsed as Elapsed
 from .training.events import Event as Event
 from .training.events import events as events
+from .training.featurized import featurized as featurized
 from .training.fit import Fit as Fit
 from .training.fit import fit as fit
 from .training.plan import RunState as RunState
@@ -47,6 +49,13 @@ from .training.stopping import EarlyStopping as EarlyStopping
 from .transforms.accumulated import accumulated as accumulated
 from .transforms.augmented import augmented as augmented
 from .transforms.averaged import averaged as averaged
+from .transforms.features import features as features
+from .transforms.features import with_head as with_head
 from .transforms.frozen import frozen as frozen
 from .transforms.grouped import grouped as grouped
+from .transforms.lora import lora as lora
+from .transforms.lora import merged as merged
 from .transforms.population import population as population
+from .transforms.unfrozen import unfrozen as unfrozen
+from .weights.pretrained import Pretrained as Pretrained
+from .weights.pretrained import pretrained as pretrained

@@ -20,16 +20,20 @@ class Command(NamedTuple):
 
     Attributes:
         about: one line, the first of the function's docstring.
-        of: what its arguments begin with, if flags depend on it: the name of a "recipe", or the folder of a "run".
+        of: what its arguments begin with, if flags depend on it: the name of a "recipe", the folder of a "run", or
+            "weights", those of others or of a run.
     """
 
     about: str
-    of: Literal["recipe", "run"] | None = None
+    of: Literal["recipe", "run", "weights"] | None = None
 
 
 COMMANDS = {
     "train": Command(
         "Train a recipe, by name or from a file of one's own, and keep everything in a new folder.", "recipe"
+    ),
+    "finetune": Command(
+        "Go on from pretrained weights, or from a finished run, with data of one's own and a new head.", "weights"
     ),
     "resume": Command("Go on with a run that was interrupted; the result has the same bits as an unbroken run's."),
     "verify": Command("Say whether a run's checkpoints are as they were saved, and print a digest of the newest."),
@@ -37,8 +41,14 @@ COMMANDS = {
     "predict": Command("Predict with a run's weights.", "run"),
     "encode": Command("Write the codes that an autoencoder gives to images, a row each."),
     "generate": Command("Draw from a run's weights what may follow a prompt."),
+    "export": Command(
+        "Write a run's weights as safetensors, in the names and shapes of PyTorch's model of the same kind."
+    ),
     "plot": Command("Draw training and validation curves, as a PNG and in the terminal."),
     "summary": Command("List layers, output shapes, parameters and FLOPs, without compiling.", "recipe"),
+    "embed": Command("Write embeddings of a file's sentences, or of a folder's images, by pretrained weights."),
+    "search": Command("Find what is most like a query among what was embedded: exact, by the cosine."),
+    "pretrained": Command("List pretrained weights (ls), or fetch some and say all of them (get NAME)."),
     "lr-find": Command("Raise the learning rate step by step until the loss explodes, and suggest one.", "recipe"),
     "ls": Command("List recipes and presets."),
     "bench": Command("Measure this library beside PyTorch, Keras and loops by hand, on this machine."),
@@ -62,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     name, *args = given or ["--help"]
     if name in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<10}{command.about}" for name, command in COMMANDS.items())))
+        print(USAGE.format(commands="\n".join(f"  {name:<11}{command.about}" for name, command in COMMANDS.items())))
         return 0
     if name == "--version":
         print(f"jaxnets {version('jaxnets')}")
@@ -123,12 +133,14 @@ def _run(name: str, args: Sequence[str]) -> int:
         return 0
     if not args or args[0].startswith("-"):
         raise InputError(f"jaxnets {name} needs a {of} first: {_what(of)}")
-    return (_run_on_recipe if of == "recipe" else _run_on_run)(name, args[0], args[1:])
+    return (_run_on_run if of == "run" else _run_on_recipe)(name, args[0], args[1:])
 
 
-def _what(of: Literal["recipe", "run"]) -> str:
+def _what(of: Literal["recipe", "run", "weights"]) -> str:
     if of == "run":
         return "RUN is the folder of a run."
+    if of == "weights":
+        return "WEIGHTS is a name (jaxnets pretrained ls), or the folder of a run."
     from jaxnets import recipes  # noqa: PLC0415  (slow to import)
 
     presets = ", ".join(preset for presets in recipes.catalogue().values() for preset in presets)
@@ -140,7 +152,8 @@ def _run_on_recipe(name: str, recipe: str, args: Sequence[str]) -> int:
     from jaxnets.options.conditions import check_used  # noqa: PLC0415  (slow to import)
     from jaxnets.recipes.recipe import find  # noqa: PLC0415
 
-    found, command = find(recipe), function(name)
+    command = function(name)
+    found = getattr(sys.modules[command.__module__], "recipe_of", find)(recipe)
     own: Any = inspect.signature(command).parameters["options"].annotation
     config, options = _flags(f"jaxnets {name} {recipe}", args, config=found.config, options=own())
     check_used(config, found.config)

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+FINITE = 3.4e38  # what a float32 can hold
+
 
 class InputError(ValueError):
     """Something given to jaxnets is wrong; the message names it, its value, what was expected and the remedy."""

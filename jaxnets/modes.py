@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import jax
@@ -150,3 +151,16 @@ def watching(watch: Callable[[nnx.Module], None]) -> Iterator[None]:
         yield
     finally:
         WATCH.reset(token)
+
+
+def rerouted(module: nnx.Module, call: Callable[..., Any]) -> None:
+    """Have this one module's calls go through ``call(function, *args, **kwargs)``, whose ``function`` is its own.
+
+    Its class is swapped for a subclass, so nothing shared is patched.
+    """
+    kind: Any = type(module)
+
+    def own(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+        return call(partial(kind.__call__, self), *args, **kwargs)
+
+    object.__setattr__(module, "__class__", type(kind.__name__, (kind,), {"__call__": own}))

@@ -146,6 +146,32 @@ def standardized(network: Network, mean: Sequence[float], std: Sequence[float]) 
     return Network(network.init, apply)
 
 
+def fitted(network: Network, shape: Sequence[int]) -> Network:
+    """Return the network with images resized to what it takes before it, grey ones as RGB; bilinear, on the device.
+
+    Args:
+        network: takes images [B, *shape].
+        shape: (H, W, C); C is 3, or that of all images.
+    """
+    check_kind("network", network, Network, "give a jaxnets.Network")
+    check_widths("shape", shape)
+    height, width, channels = shape
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: jax.Array, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        if jnp.ndim(inputs) != 4 or inputs.shape[3] not in (1, channels):
+            raise InputError(f"inputs of shape {jnp.shape(inputs)} are no images [B, H, W, 1 or {channels}]")
+        if inputs.shape[1:3] != (height, width):
+            sizes = inputs.shape[0], height, width, inputs.shape[3]
+            inputs = jax.image.resize(jnp.asarray(inputs, jnp.float32), sizes, "bilinear")
+        if inputs.shape[3] != channels:
+            inputs = jnp.repeat(inputs, channels, 3)
+        return network.apply(params, model_state, inputs, train=train, key=key)
+
+    return network._replace(apply=apply)
+
+
 def reshaped(network: Network, shape: Sequence[int]) -> Network:
     """Return the network with outputs [B, ...] as [B, *shape]: such as dense layers that make images."""
     check_kind("network", network, Network, "give a jaxnets.Network")

@@ -1,7 +1,7 @@
 """Parameters by name: paths such as "encoder/0/kernel", patterns of them, and weights to begin from."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -27,7 +27,8 @@ def matches(pattern: str, path: str) -> bool:
     """Return whether a path is as a pattern says.
 
     ``*`` stands for any part of a name, ``?`` for one character, and ``**`` for any names, at least one at the end:
-    "encoder/**" is all of the encoder, "**/bias" every bias, "head/*/kernel" the kernels of the head's layers.
+    "encoder/**" is all of the encoder, "**/bias" every bias, "head/*/kernel" the kernels of the head's layers. One
+    of a list that begins with ``!`` takes out what it matches (``selecting``).
     """
     check_kind("pattern", pattern, str, "give a text, such as 'encoder/**'")
     check_kind("path", path, str, "give a parameter's path, such as 'encoder/0/kernel'")
@@ -49,26 +50,56 @@ def listed(patterns: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
+def selecting(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return what says of a path whether a pattern matches it, and none that begins with ``!``.
+
+    So ``["**", "!out/**"]`` are all parameters but the output layer's, in whatever order.
+
+    Raises:
+        InputError: if all patterns begin with ``!``.
+    """
+    found = listed(patterns)
+    expressions = [(pattern.startswith("!"), re.compile(_expression(pattern.removeprefix("!")))) for pattern in found]
+    if found and all(excluded for excluded, _ in expressions):
+        raise InputError(f"patterns {' '.join(found)} only leave out; name what of, such as '**' for everything")
+
+    def selected(path: str) -> bool:
+        hits = {excluded for excluded, expression in expressions if expression.fullmatch(path)}
+        return hits == {False}
+
+    return selected
+
+
 def matching(tree: PyTree, patterns: Iterable[str]) -> PyTree:
-    """Return which leaves match any of the patterns, a tree of booleans.
+    """Return which leaves the patterns select (``selecting``), a tree of booleans.
 
     Raises:
         InputError: if a pattern matches nothing; it names paths that are near.
     """
-    expressions = [(pattern, re.compile(_expression(pattern))) for pattern in listed(patterns)]
+    patterns = listed(patterns)
     names = list(paths(tree))
-    for pattern, expression in expressions:
+    for pattern in patterns:
+        expression = re.compile(_expression(pattern.removeprefix("!")))
         if not any(expression.fullmatch(name) for name in names):
             known = {*names, *(f"{'/'.join(name.split('/')[:i])}/**" for name in names for i in range(1, 4))}
             raise InputError(
                 f"pattern {pattern!r} matches no parameter{nearest(pattern, known)}; there are {', '.join(names[:8])}"
                 + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             )
+    selected = selecting(patterns)
+    return jax.tree_util.tree_map_with_path(lambda path, _: selected(path_name(path)), tree)
 
-    def hit(path: tuple[Any, ...], _: Any) -> bool:
-        return any(expression.fullmatch(path_name(path)) for _, expression in expressions)
 
-    return jax.tree_util.tree_map_with_path(hit, tree)
+def without(tree: PyTree, patterns: Iterable[str]) -> dict[str, Any]:
+    """Return the leaves that the patterns do not select, by path: ``Initial(without(params, ["out/**"]))``.
+
+    So a model with another number of outputs begins from all weights of another but its head's.
+
+    Raises:
+        InputError: if a pattern matches nothing.
+    """
+    hits = paths(matching(tree, patterns))
+    return {name: leaf for name, leaf in paths(tree).items() if not hits[name]}
 
 
 def begun(fresh: PyTree, given: PyTree, what: str = "params") -> PyTree:
@@ -136,7 +167,7 @@ def layer_numbers(tree: PyTree) -> tuple[PyTree, int]:
 
     end = 1 + max((number(path) or 0 for path in paths(tree)), default=0)
     if end == 1:
-        raise InputError(f"layer_decay: there are no numbered layers among {', '.join(list(paths(tree))[:8])}")
+        raise InputError(f"there are no numbered layers among {', '.join(list(paths(tree))[:8])}")
 
     def depth(path: tuple[Any, ...], _: Any) -> int:
         found = number(path_name(path))

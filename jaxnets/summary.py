@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxnets.errors import check_arrays, check_kind
 from jaxnets.learner import Learner
-from jaxnets.modes import watching
+from jaxnets.modes import rerouted, watching
 from jaxnets.network import Network, PyTree, num_parameters
 
 
@@ -83,22 +83,21 @@ def count_flops(function: Callable[..., Any], *args: PyTree) -> int:
 
 
 def _spy(module: nnx.Module, path: str, calls: list[Layer]) -> None:
-    """Have this one module note its calls: its class is swapped for a subclass, so nothing shared is patched."""
-    parent: Any = type(module)
+    """Have this one module note its calls."""
     if not callable(module):
         return
+    kind, parameters = type(module).__name__, num_parameters(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
 
-    def call(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+    def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         row = len(calls)
-        parameters = num_parameters(nnx.to_pure_dict(nnx.state(self, nnx.Param)))
-        calls.append(Layer(path, parent.__name__, (), parameters, 0))
+        calls.append(Layer(path, kind, (), parameters, 0))
         with jax.named_scope(_scope(row)):
-            outputs = parent.__call__(self, *args, **kwargs)
+            outputs = function(*args, **kwargs)
         first = jax.tree.leaves(outputs)[0]
         calls[row] = calls[row]._replace(output_shape=tuple(first.shape[1:]))
         return outputs
 
-    object.__setattr__(module, "__class__", type(parent.__name__, (parent,), {"__call__": call}))
+    rerouted(module, call)
 
 
 def _scope(row: int) -> str:

@@ -28,11 +28,19 @@ from PIL import Image
 
 from jaxnets import InputError, data
 from jaxnets.data import cifar, music, tokens
+from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.options import TrainingConfig
 from jaxnets.runs import checkpoint
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import from_dict, from_json, to_json
+from jaxnets.weights.files import read_weights
 
+if __package__:  # python -m tests.fuzzing
+    from tests import weight_files
+else:
+    import weight_files
+
+VECTORS = [b"the 0.5 -1 2\ngood 1 2e-3 .5\nfilm 4 5 6\n", b"2 3\ngood 1 2 3 \nfilm 4 5 6 \n"]
 HANG = 5.0  # seconds of the processor's time: others may keep it busy
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 SPEC = data.Data(inputs=PIXELS[None], labels=[0]).spec
@@ -131,6 +139,17 @@ def inputs_of(run: Run) -> Any:
     return spec["inputs"].example, data.read_inputs(run.path / "a.npy", spec["inputs"])
 
 
+def use_weights(path: Path) -> Any:
+    return {name: array.tobytes() for name, array in read_weights(path).items()}
+
+
+def use_index(path: Path) -> Any:
+    """Read an index beside which its shard is whole."""
+    if not (shard := path.parent / "s.safetensors").exists():
+        shard.write_bytes(weight_files.SHARD)
+    return use_weights(path)
+
+
 def json_of(value: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         to_json(Path(folder, "a"), value)
@@ -177,6 +196,8 @@ def readers() -> list[Reader]:
         Reader("p.png", lambda path: data.read_inputs(path, column), [picture("png", mode) for mode in "1P"]),
         Reader("c.png", lambda path: data.read_inputs(path, column), [picture("png"), picture("png", "P")], png_of),
         Reader("b.idx", data.read_idx, [idx(PIXELS)], gzip.compress),
+        Reader("vectors", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS),
+        Reader("vectors.gz", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS, gzip.compress),
         Reader("metrics", run_file("metrics.jsonl", Run.history), [METRICS]),
         Reader("config", run_file("config.json", config_of), [json_of(RunConfig("a", {"batch_size": 3}, (1, 2)))]),
         Reader("spec", run_file("spec.json", inputs_of), [json_of(SPEC)]),
@@ -184,6 +205,28 @@ def readers() -> list[Reader]:
         Reader("result", run_file("result.json", lambda run: run.result), [b'{"baselines": {}, "metrics": {"a": 1}}']),
         Reader("json", from_json, [b'{"a": [1, 2.5e3, null, "\\u00e9"], "b": {"c": true}}']),
         Reader("manifest", read_checkpoint, [json.dumps(BODY).encode()], manifest_of),
+        *weights(),
+    ]
+
+
+def weights() -> list[Reader]:
+    """Return every reader of weights; of PyTorch's, also with pickles that are broken in files that are not."""
+    made_by_hand = weight_files.gguf(weight_files.BLOCKS, weight_files.METADATA, alignment=64)
+    names = weight_files.SHARD[8:-24]
+    return [
+        Reader("w.safetensors", use_weights, [weight_files.SHARD]),
+        Reader("h.safetensors", use_weights, [names], lambda head: weight_files.safetensors(head, bytes(24))),
+        Reader("index.json", use_index, [weight_files.INDEX]),
+        Reader("w.pth", use_weights, [weight_files.as_zip(weight_files.SMALL)]),
+        Reader(
+            "p.pth",
+            use_weights,
+            [weight_files.ROOT, weight_files.ROOT_4],
+            lambda root: weight_files.torch_zip(root, weight_files.STORED),
+        ),
+        Reader("l.pth", use_weights, [weight_files.as_legacy(weight_files.SMALL)]),
+        Reader("w.gguf", use_weights, [made_by_hand]),
+        Reader("w.npz", use_weights, [NPZ]),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,23 @@ def real(package: str, pattern: str) -> Path:
     if not found:
         pytest.skip(f"needs {pattern} of the package {package}: install it, or unpack it into JAXNETS_WEIGHTS")
     return found[0]
+
+
+MENDED: list[Any] = []  # what torchvision needs, kept alive
+
+
+def mend_torchvision(torch: Any) -> None:
+    """Have torchvision imported, if it is installed, though it may be built for another PyTorch than is.
+
+    Its models are plain Python, once two operators have a signature.
+    """
+    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        import torchvision
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        MENDED.append(library)
+        import torchvision  # noqa: F401

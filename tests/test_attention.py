@@ -44,6 +44,14 @@ class TestDotProducts:
         for option, seen in options:
             np.testing.assert_allclose(dot_product_attention(q, k, v, **option), expected(q, k, v, seen), atol=1e-6)
 
+    def test_shared_keys_are_keys_repeated(self):
+        q, k, v = normal(2, 3, 6, 4), normal(2, 5, 2, 4), normal(2, 5, 2, 4)
+        rows = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0]], bool)
+        repeated = (np.repeat(x, 3, 2) for x in (k, v))
+        options = {"mask": rows, "causal": True, "offset": 2}
+        got = dot_product_attention(q, k, v, **options)
+        np.testing.assert_allclose(got, dot_product_attention(q, *repeated, **options), atol=1e-6)
+
     def test_where_nothing_counts_gradients_are_finite(self):
         q, k, v = normal(1, 2, 1, 4), normal(1, 3, 1, 4), normal(1, 3, 1, 4)
         value = lambda q: dot_product_attention(q, k, v, mask=np.zeros((1, 3))).sum()

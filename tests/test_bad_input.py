@@ -129,6 +129,7 @@ for value in (NETWORK, None, 3, "x", jn.models.MLP):
         "accumulated": lambda v: J.accumulated(v, 2),
         "averaged": lambda v: J.averaged(v, 0.9),
         "frozen": lambda v: J.frozen(v, ["a"]),
+        "unfrozen": lambda v: J.unfrozen(v, 3),
         "augmented": lambda v: J.augmented(v, augment.flip()),
         "autoregressive": J.autoregressive,
         "sequence_to_sequence": lambda v: J.sequence_to_sequence(v, 0),
@@ -142,6 +143,8 @@ for value in (LEARNER, None, 3, "x", nnx.Linear):
         lambda v=value: J.supervised(v, J.losses.mse, SGD),
         "give a jaxnets.Network",
     )
+    for name, make in (("lora", J.lora), ("features", J.features)):
+        case(f"{name} {type(value)}", lambda make=make, v=value: make(v, 1), "network is")
     case(f"standardized {type(value)}", lambda v=value: J.standardized(v, [0], [1]), "give a jaxnets.Network")
     case(f"variational {type(value)}", lambda v=value: J.variational(v, NETWORK, SGD), "encoder is")
 for value in (None, 3, "adam", 1e-3):

@@ -1,5 +1,6 @@
-"""Downloads from a server that cuts, stalls, lies about lengths, sends other bytes, or knows nothing of ranges."""
+"""Downloads from a server that cuts, stalls, drips, lies about lengths, sends other bytes, or knows no ranges."""
 
+import contextlib
 import hashlib
 import http.server
 import threading
@@ -45,6 +46,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault != "no length":
             self.send_header("Content-Length", str(length))
         self.end_headers()
+        if fault == "drip":
+            with contextlib.suppress(OSError):  # who asks has gone
+                for i in range(200):
+                    self.wfile.write(body[i : i + 1])
+                    self.wfile.flush()
+                    time.sleep(0.05)
+            return
         self.wfile.write(body[: len(body) // 2] if fault in ("cut", "stall") else body)
         if fault == "stall":
             self.wfile.flush()
@@ -101,6 +109,7 @@ def test_what_arrives_is_whole_or_refused(faults, asked, serving, tmp_path):
     [
         ("wrong bytes", InputError, "not the pinned"),
         ("stall", OSError, "timed out"),
+        ("drip", OSError, r"bytes came in \d+ s"),
         ("no http", OSError, "no answer of HTTP"),
     ],
 )

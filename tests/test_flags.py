@@ -17,12 +17,14 @@ from jaxnets import cli, recipes
 from jaxnets.errors import InputError
 from jaxnets.options.conditions import check_used
 from jaxnets.recipes.recipe import find
+from jaxnets.runs.json_files import from_dict, plain
 from jaxnets.training.plan import check
 
 # Values that suit where the rule below finds none.
 OTHER = {
     "data": {"digits": "mnist"},
     "data_dir": Path("/nowhere"),
+    "embeddings": Path("/nowhere/glove.txt"),
     "image_size": (9, 9),
     "validation": 0.3,
     "columns": ("b",),
@@ -33,6 +35,7 @@ OTHER = {
     "freeze": ("**/bias",),
     "rates": ("**/bias=1e-5",),
     "layer_decay": 0.5,
+    "unfreeze_every": "1ep",
     "patience": 3,
     "monitor": "train/loss",
     "min_delta": 0.1,
@@ -116,6 +119,7 @@ def signature(recipe):
         "data": splits.fingerprint,
         "plan": planned,
         "metrics": sorted(learner.metrics),
+        "start": repr(recipe.start(spec)),
         "task": settings(recipe.task(spec, learner)),
     }
 
@@ -146,6 +150,46 @@ def test_every_flag_changes_something_or_is_refused(preset, small_data):
     assert not idle
     print("\n".join(f"{name}: {message}" for name, message in refused.items()))  # to be read with -rP
     assert len(refused) < 0.6 * len(list(leaves(recipe.config)))
+
+
+ODD = {
+    int: (-1, 0, 2**40),
+    float: (-1.0, float("nan"), float("inf"), 1e300),
+    str: ("", "x" * 5000, "\0"),
+    tuple: ((), (0,), (-1,), (2**40,), ("**/nothing",)),
+    Path: (Path("x" * 300), Path("/dev/null/x")),
+    type(None): (-1, 0, float("nan"), "", ()),
+}
+
+
+def with_value(body, path, value):
+    name, *rest = path
+    return body | {name: with_value(body[name], rest, value) if rest else value}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", presets())
+def test_odd_values_of_every_flag_are_taken_or_refused_by_name(preset, small_data):
+    """Nothing else than an ``InputError`` comes of them, before anything is compiled."""
+    recipe = smaller(preset)
+    foreign, unnamed = [], []
+    for path in leaves(recipe.config):
+        value = at(recipe.config, path)
+        for odd in () if isinstance(value, bool) or choices(recipe.config, path) else ODD[type(value)]:
+            case = f"{'/'.join(path)}={str(odd)[:20]!r}"
+            try:
+                # Types are the parser's, or those of a run's config: what neither takes is refused here.
+                config = from_dict(type(recipe.config), with_value(plain(recipe.config), path, odd))
+                check_used(config, recipe.config)
+                signature(recipe._replace(config=config))
+            except (InputError, OSError) as error:
+                shown = str(odd[0] if isinstance(odd, tuple) and odd else odd)[:20]
+                names = path[-1], path[-1].replace("_", "-"), shown, "make the network smaller"
+                named = any(name in str(error) for name in names)
+                unnamed += [] if named else [f"{case}: {error}"]
+            except Exception as error:
+                foreign.append(f"{case}: {error!r:.200}")
+    assert (foreign, unnamed) == ([], [])
 
 
 def test_a_flag_that_changes_nothing_is_refused_at_the_command_line(capsys):

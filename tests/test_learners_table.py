@@ -58,6 +58,12 @@ def classification(tx: Any, **options: Any) -> jn.Learner:
     return jn.supervised(network, jn.losses.softmax_cross_entropy, tx, {"accuracy": jn.losses.accuracy})
 
 
+def adapted(tx: Any, **options: Any) -> jn.Learner:
+    network = jn.lora(jn.network(MLP, 4, (6,), 3, **options), 2, ["**/layer/kernel"])
+    metrics = {"accuracy": jn.losses.accuracy}
+    return jn.frozen(jn.supervised(network, jn.losses.softmax_cross_entropy, tx, metrics), ["base/**", "!base/out/**"])
+
+
 def regression(tx: Any, **options: Any) -> jn.Learner:
     return jn.supervised(jn.network(MLP, 4, (6,), 2, **options), jn.losses.mse, tx, {"mae": jn.losses.mae})
 
@@ -178,6 +184,8 @@ LEARNERS = {
     ),
     "trimmed": Case(lambda tx, **options: trimmed(translating(tx, **options), PADDING, (5,)), partial(pairs, most=5)),
     "frozen": Case(lambda tx, **options: jn.frozen(classification(tx, **options), ["hidden/**"]), classes),
+    "lora": Case(adapted, classes),
+    "unfrozen": Case(lambda tx, **options: jn.unfrozen(classification(tx, **options), 2), classes),
     "grouped": Case(lambda tx, **options: jn.grouped(regression(tx, **options), 2), pairs_of_two, members=2),
     "accumulated": Case(lambda tx, **options: jn.accumulated(regression(tx, **options), 2), values),
     "averaged": Case(

@@ -29,6 +29,8 @@ from jaxnets.models import (
     Transformer,
     ViT,
 )
+from jaxnets.models import bert as make_bert
+from jaxnets.models import llama as make_llama
 from jaxnets.nn import ELMAN, GRU
 from jaxnets.parameters import path_name
 from jaxnets.runs import checkpoint
@@ -74,6 +76,7 @@ TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
 LARGE = jax.nn.initializers.normal(0.3)  # than the default, with which a post-norm block hardly sees its attention
 WORDS = {"kernel_init": LARGE, "tokens": True, "padding": 0, "max_length": 9, "pool": "mean", "dropout": 0.2}
 GPT = {"tokens": True, "causal": True, "tied": True, "max_length": 7, "positions": "learned"}
+LLAMA = {"hidden": 12, "num_kv_heads": 2, "max_length": 7, "kernel_init": LARGE}
 MODELS = {
     "mlp": Case(MLP, (5, (8, 6), 3), {}, (5,), (3,)),
     "mlp without hidden layers": Case(MLP, (5, (), 3), {}, (5,), (3,)),
@@ -118,6 +121,9 @@ MODELS = {
         Forecaster, (12, 4, transformer_over_patches), {"patch": 3}, (12, 3), (4, 3)
     ),
     "vision transformer": Case(ViT, (IMAGE, 4, 8, 1, 2, 3), {"dropout": 0.2}, IMAGE, (3,)),
+    "vision transformer, class token": Case(ViT, (IMAGE, 4, 8, 1, 2, 3), {"class_token": True}, IMAGE, (3,)),
+    "bert, classifier": Case(make_bert, (6, 8, 1, 2, 3), {"max_length": 9, "kernel_init": LARGE}, (7,), (3,), 6),
+    "llama, shared keys": Case(make_llama, (6, 8, 1, 4), LLAMA, (7,), (7, 6), 6),
     "forecaster, linear": Case(Forecaster, (12, 4, dense), {}, (12, 3), (4, 3)),
 }
 # One of each kind in every run of the suite, the others where there is more time.
@@ -126,6 +132,9 @@ SLOW = {
     "gpt",
     "transformer over patches, gated",
     "vision transformer",
+    "vision transformer, class token",
+    "bert, classifier",
+    "llama, shared keys",
     "transformer, tokens, mean",
     "mlp",
     "mlp, batch norm, tanh",

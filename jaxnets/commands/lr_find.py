@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jaxnets.commands.opening import started
 from jaxnets.errors import InputError
 from jaxnets.options.optimizer import make_schedule
 from jaxnets.recipes.recipe import Recipe
@@ -31,10 +32,11 @@ def lr_find(recipe: Recipe, options: LrFindOptions) -> int:
     plots.check_picture(options.out)
     config = range_test_config(recipe.config, options.steps)
     splits = recipe.load(config)
-    learner = recipe._replace(config=config).learner(splits.train.spec)
+    recipe = recipe._replace(config=config)
+    learner, initial = recipe.learner(splits.train.spec), started(recipe, splits.train.spec)
     schedule = make_schedule(config.optimizer, options.steps)
     running = config.training.options() | {"early_stopping": None, "seed": options.seed}
-    test = range_test(learner, splits.train, schedule, **running, order=splits.order)
+    test = range_test(learner, splits.train, schedule, **running, order=splits.order, initial=initial)
     plots.save_range_test(options.out, test.rates, test.losses, test.suggestion)
     print(plots.sketch({"": [{"step": i, "train/loss": loss} for i, loss in enumerate(test.losses)]}))
     if test.suggestion is None:
@@ -53,7 +55,8 @@ def range_test_config(config: Any, steps: int) -> Any:
     """
     if steps < 5 * WINDOW:
         raise InputError(f"{steps=} are too few for a range test; use {5 * WINDOW} or more")
-    optimizer = replace(config.optimizer, schedule="range-test", learning_rate=_HIGHEST, warmup=0)
+    changes = {"schedule": "range-test", "learning_rate": _HIGHEST, "warmup": 0, "unfreeze_every": None}
+    optimizer = replace(config.optimizer, **changes)
     return replace(
         config, optimizer=optimizer, training=replace(config.training, duration=str(steps), evaluate_every="1")
     )

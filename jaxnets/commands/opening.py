@@ -14,7 +14,7 @@ import tyro
 from jaxnets import recipes
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
-from jaxnets.learner import Learner, TrainState
+from jaxnets.learner import Initial, Learner, TrainState
 from jaxnets.options import DataConfig, TrainingConfig, with_data
 from jaxnets.recipes.recipe import Recipe, find
 from jaxnets.runs import report
@@ -115,13 +115,20 @@ def data_again(run: Run, recipe: Recipe, moved: str | None) -> tuple[Recipe, Spl
     return recipe, splits
 
 
-def planned(opened: Opened, splits: Splits) -> Plan:
-    """Return the run that the config asks for, checked."""
+def started(recipe: Recipe, spec: Spec) -> Initial | None:
+    """Return the weights that a recipe begins from, if its config names some, and say which they are."""
+    start = recipe.start(spec)
+    if start is None:
+        return None
+    console.print(start.about, markup=False)
+    return start.initial
+
+
+def planned(opened: Opened, splits: Splits, initial: Initial | None = None) -> Plan:
+    """Return the run that the config asks for, from weights to begin from, if any are given, checked."""
     training: TrainingConfig = opened.recipe.config.training
-    seed, order = opened.config.seed, splits.order
-    return check(
-        opened.members, splits.train, **training.options(), seed=seed, validation=splits.validation, order=order
-    )
+    given = {"seed": opened.config.seed, "validation": splits.validation, "order": splits.order, "initial": initial}
+    return check(opened.members, splits.train, **training.options(), **given)
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:

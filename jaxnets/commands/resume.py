@@ -2,10 +2,19 @@
 
 from dataclasses import replace
 
-from jaxnets.commands.opening import RecipeFile, RunFolder, built, data_again, open_recipe, planned, run_to_the_end
+from jaxnets.commands.opening import (
+    RecipeFile,
+    RunFolder,
+    built,
+    data_again,
+    open_recipe,
+    planned,
+    run_to_the_end,
+    started,
+)
 from jaxnets.errors import InputError
 from jaxnets.options import TrainingConfig
-from jaxnets.runs import report
+from jaxnets.runs import checkpoint, report
 from jaxnets.runs.console import console
 from jaxnets.runs.folder import Run
 from jaxnets.runs.json_files import plain
@@ -49,7 +58,8 @@ def resume(
         config = replace(config, config=plain(found.config))
     opened = built(folder, config, found, folder.spec)
     report.describe(found.name, opened.learner, opened.task.example(opened.spec), splits, config)
-    plan = planned(opened, splits)
+    begun = bool(checkpoint.steps(folder.checkpoints))  # then the weights that it began from are no longer needed
+    plan = planned(opened, splits, None if begun else started(found, folder.spec))
     if duration is not None:
         taken = folder.num_steps
         if plan.num_steps is None:

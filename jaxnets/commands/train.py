@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxnets.commands.opening import built, planned, run_to_the_end
+from jaxnets.commands.opening import built, planned, run_to_the_end, started
 from jaxnets.data import check_alike
 from jaxnets.errors import InputError
 from jaxnets.learner import check_minimizes
@@ -66,7 +66,7 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     splits = recipe.load(recipe.config)
     opened = built(run, config, recipe, splits.train.spec)
     report.describe(recipe.name, opened.learner, opened.task.example(opened.spec), splits, config)
-    plan = planned(opened, splits)
+    plan = planned(opened, splits, started(recipe, splits.train.spec))
     options.saving.check(plan)
     if splits.test is not None:
         check_alike(splits.train, splits.test, "test")
@@ -79,6 +79,9 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         return run_to_the_end(opened, plan, splits)
 
 
+_PLAIN: dict[str, Any] = {"weight_decay": 0.0, "average": 0.0, "unfreeze_every": None}
+
+
 def _overfit(recipe: Recipe, seed: int) -> int:
     """Train on one batch, and say whether the loss (or the error, if one is reported) fell to a tenth."""
     config = recipe.config
@@ -86,13 +89,15 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     size = min(config.training.batch_size, splits.train.num_examples)
     batch = splits.train.take(slice(size))
     training = replace(config.training, duration="300", batch_size=size, evaluate_every="20", patience=None)
-    optimizer = replace(config.optimizer, schedule="constant", warmup=0, weight_decay=0.0, average=0.0)
+    optimizer = replace(config.optimizer, schedule="constant", warmup=0, **_PLAIN)
     none: dict[str, Any] = {name: 0.0 for name in vars(config) if name.endswith("dropout") or name == "label_smoothing"}
     none |= {name: type(group)() for name, group in vars(config).items() if isinstance(group, ImageAugmentation)}
     config = replace(config, training=training, optimizer=optimizer, **none)
-    learner = recipe._replace(config=config).learner(splits.train.spec)
+    recipe = recipe._replace(config=config)
+    learner = recipe.learner(splits.train.spec)
     check_minimizes(learner, "overfitting one batch")
-    result = fit(learner, batch, **training.options(), seed=seed, validation=batch)
+    initial = started(recipe, splits.train.spec)
+    result = fit(learner, batch, **training.options(), seed=seed, validation=batch, initial=initial)
     # The loss of soft targets, such as grey pixels, has a floor above 0; their squared error has not.
     name = "mse" if "train/mse" in result.history[0] else "loss"
     first, last = (result.history[i][f"{split}/{name}"] for i, split in ((0, "train"), (-1, "validation")))

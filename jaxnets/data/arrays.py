@@ -187,6 +187,11 @@ class Data(Mapping[str, np.ndarray]):
         """Return the same data with these arrays in place of theirs, or beside them."""
         return Data(classes=self.classes or None, known=self.known, **{**self, **arrays})
 
+    def knowing(self, name: str, **facts: Any) -> "Data":
+        """Return the same data with these fields of a ``Column`` known of an array, whatever its numbers."""
+        known = {**self.known, name: {**self.known.get(name, {}), **facts}}
+        return Data(classes=self.classes or None, known=known, **self)
+
     def like(self, other: "Data | Spec") -> "Data":
         """Return the same rows with classes numbered, and columns in the order, as others': the training data's.
 

@@ -17,6 +17,7 @@ from jaxnets.errors import InputError
 _ATTEMPTS = 4
 _PAUSE = 1.0  # seconds before the second attempt, twice as many before the third, and so on
 _PATIENCE = 30.0  # seconds without a byte
+_LEAST = 200  # bytes a second, on average over that time
 _MOST = 8 << 30  # bytes
 _NO_SUCH_RANGE = 416
 
@@ -99,11 +100,11 @@ def fetch(url: str, sha256: str, path: Path) -> None:
             return
         resumed = file.tell() > 0
         _download(url, file, path.name)
-        digest = _sha256(partial)
+        digest = sha256_of(partial)
         if digest != sha256 and resumed:  # it may be what was there before that is wrong
             file.truncate(0)
             _download(url, file, path.name)
-            digest = _sha256(partial)
+            digest = sha256_of(partial)
         if digest == sha256:
             partial.rename(path)
             return
@@ -144,16 +145,22 @@ def _append(url: str, file: BinaryIO, tell: Callable[[int, int | None], object])
             start = 0
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdecimal() else None
-        while block := response.read(1 << 16):
+        came, since = 0, time.monotonic()
+        while block := response.read1(1 << 16):
             file.write(block)
             file.flush()
-            start += len(block)
+            start, came = start + len(block), came + len(block)
             tell(start, total)
+            if (seconds := time.monotonic() - since) > _PATIENCE:
+                if came < _LEAST * seconds:
+                    raise ConnectionError(f"{url}: {came:,} bytes came in {seconds:.0f} s")
+                came, since = 0, time.monotonic()
             if start > _MOST:
                 raise InputError(f"{url}: does not end: more than {_MOST:,} bytes")
     return total is None or start >= total
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

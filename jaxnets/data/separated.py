@@ -152,12 +152,12 @@ def _sheet(path: Path, text: io.TextIOWrapper) -> Sheet:
     blocks, lines = [], []
     fitting = _fitting(path, rows, len(header))
     while block := list(itertools.islice(fitting, _BLOCK)):
-        lines += [line for line, _ in block]
+        lines.append(np.array([line for line, _ in block]))
         blocks.append(np.array([fields for _, fields in block], _TEXT))
     if not blocks:
         raise InputError(f"{path}: no rows below its header")
     decimal_commas = separator != "," and _has_decimal_commas(blocks[0])
-    return Sheet(path, [name.strip() for name in header], blocks, np.array(lines), decimal_commas)
+    return Sheet(path, [name.strip() for name in header], blocks, np.concatenate(lines), decimal_commas)
 
 
 def _separator(head: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """The parts of a data set, and two files that hold them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,10 @@ class Splits:
         """Return the same with ``class_weights`` of the training rows, times the weights that they have."""
         weights = class_weights(self.train["labels"]) * self.train.get("weights", np.float32(1))
         return replace(self, train=self.train.replaced(weights=weights))
+
+    def mapped(self, change: Callable[[Data], Data]) -> "Splits":
+        """Return the same with every part changed."""
+        return replace(self, **{name: change(data) for name, data in self.parts.items()})
 
     def __iter__(self) -> Iterator[Data | None]:
         """Yield the three parts."""

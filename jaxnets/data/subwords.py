@@ -1,5 +1,6 @@
 """Text as parts of words: a byte-pair encoding (Sennrich et al., 2016), learned from the training data."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,11 +21,11 @@ def learn_subwords(sentences: Iterable[str], size: int) -> str:
     Raises:
         InputError: if the library is not installed, or the text has as many characters.
     """
-    library = _library()
-    tokenizer = library.Tokenizer(library.models.BPE(unk_token=_SPECIAL[UNKNOWN]))
-    tokenizer.pre_tokenizer = library.pre_tokenizers.Metaspace()
-    tokenizer.decoder = library.decoders.Metaspace()
-    trainer = library.trainers.BpeTrainer(vocab_size=size, special_tokens=list(_SPECIAL), show_progress=False)
+    found = library()
+    tokenizer = found.Tokenizer(found.models.BPE(unk_token=_SPECIAL[UNKNOWN]))
+    tokenizer.pre_tokenizer = found.pre_tokenizers.Metaspace()
+    tokenizer.decoder = found.decoders.Metaspace()
+    trainer = found.trainers.BpeTrainer(vocab_size=size, special_tokens=list(_SPECIAL), show_progress=False)
     tokenizer.train_from_iterator(sentences, trainer)
     if tokenizer.get_vocab_size() > size:
         raise InputError(
@@ -65,6 +66,34 @@ def encode_subwords(sentences: Sequence[str], tokenizer: str, length: int, *, st
     return rows
 
 
+def encode_sentences(sentences: Sequence[str], tokenizer: str, most: int = 0) -> np.ndarray:
+    """Return the tokens of sentences by a tokenizer of pretrained weights, with the ends that it puts around them.
+
+    Args:
+        sentences: as people write them.
+        tokenizer: JSON of the ``tokenizers`` library.
+        most: tokens of a sentence, the ends included; what is beyond is cut. As the tokenizer says, if 0.
+
+    Returns:
+        int32 [len(sentences), T], T being the longest; shorter ones are filled up with the padding of BERT, 0.
+
+    Raises:
+        InputError: if there is nothing in a sentence, or the tokenizer cannot be read.
+    """
+    read = copy.deepcopy(_read(tokenizer))
+    read.encode_special_tokens = True  # a copy loses it
+    read.no_padding()
+    if most:
+        read.enable_truncation(most)
+    if empty := [number for number, sentence in enumerate(sentences, start=1) if not sentence.strip()]:
+        raise InputError(f"sentence {empty[0]} is empty; give words")
+    found = [encoding.ids for encoding in read.encode_batch(list(sentences))]
+    rows = np.full((len(found), max(map(len, found), default=0)), PADDING, np.int32)
+    for row, ids in zip(rows, found, strict=True):
+        row[: len(ids)] = ids
+    return rows
+
+
 def unknown_characters(sentence: str, tokenizer: str) -> str:
     """Return the characters that the tokenizer does not know, each once."""
     encoding = _read(tokenizer).encode(sentence)
@@ -83,16 +112,21 @@ def decode_subwords(rows: np.ndarray, tokenizer: str) -> list[str]:
 
 @lru_cache(maxsize=4)
 def _read(tokenizer: str) -> Any:
-    library = _library()
+    found = library()
     try:
-        read = library.Tokenizer.from_str(tokenizer)
+        read = found.Tokenizer.from_str(tokenizer)
     except Exception as error:  # the library raises no other kind
         raise InputError(f"the tokenizer cannot be read: {error}; it is JSON of the tokenizers library") from error
     read.encode_special_tokens = True  # text that spells a special token is text
     return read
 
 
-def _library() -> Any:
+def library() -> Any:
+    """Return the ``tokenizers`` library.
+
+    Raises:
+        InputError: if it is not installed; it is an extra.
+    """
     try:
         import tokenizers  # noqa: PLC0415  (an extra)
     except ImportError:

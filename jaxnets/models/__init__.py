@@ -1,16 +1,20 @@
 """Models: one family a file; they know nothing of training."""
 
+from jaxnets.models.bert import bert
 from jaxnets.models.cnn import CNN
+from jaxnets.models.continuing import Seen
 from jaxnets.models.efficientnet import EfficientNet
 from jaxnets.models.encoder_decoder import EncoderDecoder
 from jaxnets.models.forecaster import Forecaster
+from jaxnets.models.gpt2 import gpt2
+from jaxnets.models.llama import llama
 from jaxnets.models.mlp import MLP
 from jaxnets.models.mobilenet import MobileNetV2
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.rnn import RNN
-from jaxnets.models.sequences import Continued, SourceTarget
+from jaxnets.models.sequences import Continued, Segmented, SourceTarget
 from jaxnets.models.strided import StridedDecoder, StridedEncoder
-from jaxnets.models.transformer import Seen, Transformer
+from jaxnets.models.transformer import Transformer
 from jaxnets.models.vit import ViT
 
 __all__ = [
@@ -24,9 +28,13 @@ __all__ = [
     "MobileNetV2",
     "ResNet",
     "Seen",
+    "Segmented",
     "SourceTarget",
     "StridedDecoder",
     "StridedEncoder",
     "Transformer",
     "ViT",
+    "bert",
+    "gpt2",
+    "llama",
 ]

@@ -14,6 +14,14 @@ Norm = Literal["batch", "layer"] | None
 _HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
+def exact_gelu(x: jax.Array) -> jax.Array:
+    """Return ``x`` times the normal distribution function of it (Hendrycks and Gimpel, 2016): BERT's and ViT's GELU.
+
+    ``nnx.gelu`` is the approximation by tanh that GPT-2 has.
+    """
+    return nnx.gelu(x, approximate=False)
+
+
 def check_sizes(**sizes: Any) -> None:
     """Raise an ``InputError`` unless each of these arguments is a whole number of 1 or more."""
     for name, size in sizes.items():

@@ -35,6 +35,18 @@ class SourceTarget(NamedTuple):
     target: jax.Array
 
 
+class Segmented(NamedTuple):
+    """Tokens of several segments in a row, such as a question and a text, and of which each is (BERT's token types).
+
+    Attributes:
+        tokens: [B, T].
+        segments: whole numbers from 0, [B, T].
+    """
+
+    tokens: Any
+    segments: Any
+
+
 def check_tokens(inputs: np.ndarray, size: int, padding: int | None) -> None:
     """Check tokens on the host: JAX would make NaN of them, or count from the end, in silence.
 

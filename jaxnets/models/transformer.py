@@ -1,43 +1,31 @@
-"""Transformers: encoders that classify, and decoders that continue (GPT)."""
+"""Transformers: encoders that classify (BERT), and decoders that continue (GPT, Llama)."""
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 
 from jaxnets.errors import InputError, check_whole
 from jaxnets.models.blocks import check_sizes
-from jaxnets.models.sequences import Continued, check_tokens, pooled
-from jaxnets.models.transformer_block import TransformerBlock, layer_norm
-from jaxnets.nn import KVCache, Linear, dropout_layer
+from jaxnets.models.continuing import Seen, begun, extended, with_room
+from jaxnets.models.embeddings import Positions, check_segments, positioned, preceded, segmented
+from jaxnets.models.sequences import Continued, Segmented, check_tokens, pooled
+from jaxnets.models.transformer_block import Norm, TransformerBlock, norm_layer
+from jaxnets.nn import Linear, dropout_layer
 
-Positions = Literal["rotary", "learned", "sinusoidal"] | None
-
-
-class Seen(NamedTuple):
-    """What a transformer remembers of a sequence that is to go on.
-
-    Attributes:
-        caches: each block's keys and values.
-        inputs: what it was given, as far as it remembers, [B, L, ...].
-        memory: each block's keys and values of the memory, if there is one, and which of them count.
-    """
-
-    caches: tuple[KVCache, ...]
-    inputs: jax.Array
-    memory: tuple[tuple[KVCache, ...], jax.Array | None] | None = None
+Pooling = Literal["first", "max", "mean", "all"] | None
 
 
 class Transformer(nnx.Module):
     """Blocks of attention over tokens or numbers, [B, T] or [B, T, in_features] -> [B, T, out_features], or pooled.
 
-    A causal one over tokens is a GPT. Given ``Continued(inputs, seen)``, a causal one returns the outputs and what it
-    remembers, from which the next inputs go on; of a sequence that outgrows ``max_length`` it forgets the older half,
-    and takes what is left for the beginning.
+    A causal one over tokens is a GPT; ``bert``, ``gpt2``, ``llama`` and ``ViT`` make those that go by these names.
+    Tokens of several segments are given as ``Segmented(tokens, segments)``. Given ``Continued(inputs, seen)``, a causal
+    one returns the outputs and what it remembers, from which the next inputs go on; of a sequence that outgrows
+    ``max_length`` it forgets the older half, and takes what is left for the beginning.
 
     Args:
         in_features: numbers of each element, or of tokens in the vocabulary.
@@ -45,13 +33,20 @@ class Transformer(nnx.Module):
         num_layers: how many blocks.
         num_heads: of their attention.
         out_features: width of the output (classes, tokens, or targets); None for the blocks' own.
-        max_length: the longest sequence.
+        max_length: the longest sequence, a class token included.
         tokens: whether the inputs are tokens.
         padding: the token that fills up short sequences: nothing attends to it.
         positions: how an element's position is known: "rotary", "learned" or "sinusoidal" (added to the inputs), or
             None.
         causal: an element sees only those up to itself.
-        pool: one output a sequence, of the largest or the mean of the elements', or of all in a row ("all").
+        num_segments: how many segments a token may be of, each with a vector that is added (BERT); None for none.
+        class_token: put a learned vector before numbers, as one more element (ViT).
+        embedding_norm: normalise what goes into the first block (BERT).
+        norm: of the blocks, and before the outputs: "layer" or "rms".
+        norm_epsilon: added to its variances.
+        pool: one output a sequence, of the first element, of the largest or the mean of the elements', or of all in a
+            row ("all").
+        pooler: a dense layer and tanh after ``pool`` (BERT).
         tied: the output layer's weights are the tokens' embedding.
         embed: the tokens' embedding, to share another model's.
         dropout: probability that a number is dropped in training: in the blocks, of what goes into the first, and of
@@ -76,7 +71,13 @@ class Transformer(nnx.Module):
         padding: int | None = None,
         positions: Positions = "rotary",
         causal: bool = False,
-        pool: Literal["max", "mean", "all"] | None = None,
+        num_segments: int | None = None,
+        class_token: bool = False,
+        embedding_norm: bool = False,
+        norm: Norm = "layer",
+        norm_epsilon: float = 1e-5,
+        pool: Pooling = None,
+        pooler: bool = False,
         tied: bool = False,
         embed: nnx.Embed | None = None,
         dropout: float = 0.0,
@@ -91,10 +92,7 @@ class Transformer(nnx.Module):
         check_sizes(max_length=max_length, **({} if out_features is None else {"out_features": out_features}))
         if padding is not None:
             check_whole("padding", padding, -1, remedy="the token that fills up short sequences; -1 if none does")
-        if positions not in (None, "rotary", "learned", "sinusoidal") or pool not in (None, "max", "mean", "all"):
-            raise InputError(
-                f"{positions=}, {pool=}: use 'rotary', 'learned', 'sinusoidal' or None; 'max', 'mean', 'all' or None"
-            )
+        _check_parts(tokens, positions, causal, num_segments, class_token, pool, pooler)
         if (tied or padding is not None or embed is not None) and not tokens:
             raise InputError(f"{tied=}, {padding=} and embed= are for tokens; give tokens=True")
         if tied and pool == "all":
@@ -105,21 +103,32 @@ class Transformer(nnx.Module):
             )
         options = {"dtype": dtype, "rngs": rngs}
         self.in_features, self.max_length, self.tokens, self.padding = in_features, max_length, tokens, padding
-        self.causal, self.positions, self.tied = causal, positions, tied
-        self.pool: Literal["max", "mean", "all"] | None = pool
+        self.causal, self.tied = causal, tied
+        self.positions: Positions = positions
+        self.num_segments = num_segments
+        self.pool: Pooling = pool
         self.embed: Any  # an nnx.Embed or a Linear
         if tokens:
             self.embed = embed or nnx.Embed(in_features, features, embedding_init=kernel_init, **options)
         else:
             self.embed = Linear(in_features, features, kernel_init=kernel_init, use_bias=use_bias, **options)
-        table = kernel_init(rngs.params(), (max_length, features), jnp.float32) if positions == "learned" else None
-        self.position_embedding = nnx.data(None if table is None else nnx.Param(table))
+
+        def table(wanted: bool, *shape: int) -> nnx.Param | None:
+            return nnx.data(nnx.Param(kernel_init(rngs.params(), shape, jnp.float32)) if wanted else None)
+
+        def make_norm(wanted: bool) -> Any:
+            own = {"epsilon": norm_epsilon, "use_bias": use_bias}
+            return nnx.data(norm_layer(norm, features, **own, **options) if wanted else None)
+
+        self.position_embedding = table(positions == "learned", max_length, features)
+        self.segment_embedding = table(num_segments is not None, num_segments or 0, features)
+        self.class_embedding = table(class_token, 1, features)
+        self.embedding_norm = make_norm(embedding_norm)
 
         def scaled(*args: Any) -> jax.Array:
             # Each block adds twice to the residual path: so the sum keeps its size at any depth (Radford et al., 2019).
             return kernel_init(*args) / math.sqrt(2 * num_layers)
 
-        options |= {"use_bias": use_bias}
         self.blocks = nnx.List(
             TransformerBlock(
                 features,
@@ -128,33 +137,41 @@ class Transformer(nnx.Module):
                 dropout=dropout,
                 kernel_init=kernel_init,
                 out_init=scaled,
+                norm=norm,
+                norm_epsilon=norm_epsilon,
+                use_bias=use_bias,
                 **options,
                 **block_options,
             )
             for _ in range(num_layers)
         )
-        norm_first = self.blocks[0].norm_first
-        self.norm = nnx.data(layer_norm(features, **options) if norm_first else None)
+        self.norm = make_norm(self.blocks[0].norm_first)
         self.dropout = dropout_layer(dropout)
+        options |= {"kernel_init": kernel_init, "use_bias": use_bias}
+        self.pooler = nnx.data(Linear(features, features, **options) if pooler else None)
         width = features * (max_length if pool == "all" else 1)
         self.out = nnx.data(None)
         if out_features is not None and not tied:
-            self.out = nnx.data(Linear(width, out_features, kernel_init=kernel_init, **options))
+            self.out = nnx.data(Linear(width, out_features, **options))
 
-    def check(self, inputs: np.ndarray) -> None:
+    def check(self, inputs: np.ndarray | Segmented) -> None:
         """Check inputs on the host.
 
         Raises:
-            InputError: if sequences are too long, a token is outside the vocabulary, or a row is nothing but padding.
+            InputError: if sequences are too long, a token or a segment is none of those there are, or a row is nothing
+                but padding.
         """
-        if inputs.ndim > 1 and inputs.shape[1] > self.max_length:
-            raise InputError(f"sequences of {inputs.shape[1]} exceed max_length={self.max_length}; shorten them")
+        if isinstance(inputs, Segmented):
+            check_segments(inputs.segments, inputs.tokens.shape, self.num_segments)
+        given = inputs.tokens if isinstance(inputs, Segmented) else inputs
+        if given.ndim > 1:
+            self._check_length(given.shape[1])
         if self.tokens:
-            check_tokens(inputs, self.in_features, self.padding)
+            check_tokens(given, self.in_features, self.padding)
 
     def __call__(
         self,
-        inputs: jax.Array | Continued,
+        inputs: jax.Array | Segmented | Continued,
         memory: jax.Array | None = None,
         memory_mask: jax.Array | None = None,
         *,
@@ -163,7 +180,7 @@ class Transformer(nnx.Module):
         """Return the outputs.
 
         Args:
-            inputs: tokens [B, T], or numbers [B, T, in_features].
+            inputs: tokens [B, T], of segments or not, or numbers [B, T, in_features].
             memory: what blocks with ``cross`` attend to, [B, S, D]; of ``Continued`` inputs, at their beginning.
             memory_mask: which of it counts, [B, S].
             rngs: what dropout draws from.
@@ -171,8 +188,9 @@ class Transformer(nnx.Module):
         if isinstance(inputs, Continued):
             return self._continue(*inputs, memory, memory_mask, rngs)
         memories = [memory] * len(self.blocks)
-        x, _ = self._through(inputs, [None] * len(self.blocks), memories, memory_mask, rngs)
-        return self._out(x, self._mask(inputs), rngs)
+        given, segments = (inputs.tokens, inputs.segments) if isinstance(inputs, Segmented) else (inputs, None)
+        x, _ = self._through(given, segments, [None] * len(self.blocks), memories, memory_mask, rngs)
+        return self._out(x, self._mask(given), rngs)
 
     def _continue(
         self,
@@ -182,53 +200,35 @@ class Transformer(nnx.Module):
         memory_mask: jax.Array | None,
         rngs: nnx.Rngs | None,
     ) -> tuple[jax.Array, Seen]:
+        if not self.causal or self.pool or self.padding is not None or isinstance(inputs, Segmented):
+            raise InputError(
+                "only a causal transformer goes on from what it has seen, without pool=, padding= and segments"
+            )
         inputs, length = jnp.asarray(inputs), inputs.shape[1]
-        if not self.causal or self.pool or self.padding is not None:
-            raise InputError("only a causal transformer goes on from what it has seen, without pool= and padding=")
         if length > self.max_length:
             raise InputError(f"{length} elements exceed max_length={self.max_length}; give the last of them")
-        seen = self._begin(inputs, memory, memory_mask) if seen is None else self._make_room(seen, length, rngs)
+        if seen is None:
+            seen = begun(self.blocks, inputs, self.max_length, memory, memory_mask)
+        else:
+            seen = with_room(seen, length, self._extend, rngs)
         return self._extend(seen, inputs, rngs)
-
-    def _begin(self, inputs: jax.Array, memory: jax.Array | None, memory_mask: jax.Array | None) -> Seen:
-        """Return what is remembered before anything was seen."""
-        caches = tuple(block.attention.empty_cache(len(inputs), self.max_length) for block in self.blocks)
-        room = jnp.zeros((len(inputs), self.max_length, *inputs.shape[2:]), inputs.dtype)
-        if memory is None:
-            return Seen(caches, room)
-        crosses = [block.cross for block in self.blocks if block.cross is not None]
-        if not crosses:
-            raise InputError("a transformer made without cross=True takes no memory")
-        return Seen(caches, room, (tuple(cross.of_memory(memory) for cross in crosses), memory_mask))
-
-    def _make_room(self, seen: Seen, length: int, rngs: nnx.Rngs | None) -> Seen:
-        """Return what is remembered, less its older half if so many elements would have no position beside it."""
-        keep = min(self.max_length // 2, self.max_length - length)
-        full = seen.caches[0].length + length > self.max_length
-        key = None if rngs is None else rngs.dropout()  # drawn here, for streams do not advance inside a branch
-        return lax.cond(full, lambda seen: self._forget(seen, keep, key), lambda seen: seen, seen)
 
     def _extend(self, seen: Seen, inputs: jax.Array, rngs: nnx.Rngs | None) -> tuple[jax.Array, Seen]:
         memories, memory_mask = seen.memory or ([None] * len(self.blocks), None)
-        x, caches = self._through(inputs, seen.caches, memories, memory_mask, rngs)
-        place, new = seen.caches[0].length, inputs.astype(seen.inputs.dtype)
-        room = lax.dynamic_update_slice_in_dim(seen.inputs, new, place, 1)
-        return self._out(x, None, rngs), Seen(caches, room, seen.memory)
-
-    def _forget(self, seen: Seen, keep: int, key: jax.Array | None) -> Seen:
-        """Return what would be remembered had the sequence begun ``keep`` elements ago."""
-        empty = tuple(cache._replace(length=jnp.int32(0)) for cache in seen.caches)
-        if not keep:
-            return seen._replace(caches=empty)
-        last = lax.dynamic_slice_in_dim(seen.inputs, seen.caches[0].length - keep, keep, 1)
-        rngs = None if key is None else nnx.Rngs(dropout=key)
-        return self._extend(seen._replace(caches=empty), last, rngs)[1]
+        x, caches = self._through(inputs, None, seen.caches, memories, memory_mask, rngs)
+        return self._out(x, None, rngs), extended(seen, inputs, caches)
 
     def _through(
-        self, inputs: jax.Array, caches: Any, memories: Any, memory_mask: jax.Array | None, rngs: nnx.Rngs | None
+        self,
+        inputs: jax.Array,
+        segments: jax.Array | None,
+        caches: Any,
+        memories: Any,
+        memory_mask: jax.Array | None,
+        rngs: nnx.Rngs | None,
     ) -> tuple[jax.Array, Any]:
         """Return what the blocks make of the inputs, [B, T, D], and their caches."""
-        x, mask = self._embedded(inputs, 0 if caches[0] is None else caches[0].length), self._mask(inputs)
+        x, mask = self._embedded(inputs, segments, 0 if caches[0] is None else caches[0].length), self._mask(inputs)
         x, new = self.dropout(x, rngs=rngs), []
         for block, cache, memory in zip(self.blocks, caches, memories, strict=True):
             options = {"mask": mask, "memory_mask": memory_mask, "causal": self.causal, "cache": cache, "rngs": rngs}
@@ -236,7 +236,7 @@ class Transformer(nnx.Module):
             new.append(longer)
         return (x if self.norm is None else self.norm(x)), tuple(new)
 
-    def _embedded(self, inputs: jax.Array, start: jax.Array | int) -> jax.Array:
+    def _embedded(self, inputs: jax.Array, segments: jax.Array | None, start: jax.Array | int) -> jax.Array:
         """Return the inputs as vectors that know their positions, [B, T, D]."""
         if self.tokens:
             suits = inputs.ndim == 2 and jnp.issubdtype(inputs.dtype, jnp.integer)
@@ -245,15 +245,22 @@ class Transformer(nnx.Module):
         if not suits:
             kind = "tokens [B, T]" if self.tokens else f"numbers [B, T, {self.in_features}]"
             raise InputError(f"Transformer got inputs of {inputs.dtype}{list(inputs.shape)}, not {kind}")
-        if inputs.shape[1] > self.max_length:
-            raise InputError(f"sequences of {inputs.shape[1]} exceed max_length={self.max_length}; shorten them")
+        self._check_length(inputs.shape[1])
         x = self.embed(inputs)
-        if self.position_embedding is not None:
-            x += lax.dynamic_slice_in_dim(self.position_embedding[...].astype(x.dtype), start, inputs.shape[1])[None]
-        if self.positions == "sinusoidal":
-            waves = sinusoidal(start + jnp.arange(inputs.shape[1]), x.shape[-1])
-            x = x * math.sqrt(x.shape[-1]) + waves.astype(x.dtype)[None]
-        return x
+        if self.class_embedding is not None:
+            x = preceded(x, self.class_embedding[...])
+        table = self.position_embedding
+        x = positioned(x, self.positions, start, None if table is None else table[...])
+        if self.segment_embedding is not None:
+            x = segmented(x, segments, self.segment_embedding[...])
+        elif segments is not None:
+            raise InputError("Transformer got segments, but was made without num_segments=")
+        return x if self.embedding_norm is None else self.embedding_norm(x)
+
+    def _check_length(self, length: int) -> None:
+        most = self.max_length - (self.class_embedding is not None)
+        if length > most:
+            raise InputError(f"sequences of {length} exceed max_length={most}; shorten them")
 
     def _mask(self, inputs: jax.Array) -> jax.Array | None:
         return None if self.padding is None else inputs != self.padding
@@ -264,18 +271,33 @@ class Transformer(nnx.Module):
                 raise InputError(f"pool='all' takes sequences of max_length={self.max_length}, not {x.shape[1]}")
             x = x.reshape(len(x), -1)
         elif self.pool:
-            x = self.dropout(pooled(x, mask, self.pool), rngs=rngs)
+            x = x[:, 0] if self.pool == "first" else pooled(x, mask, self.pool)
+            x = x if self.pooler is None else jnp.tanh(self.pooler(x))
+            x = self.dropout(x, rngs=rngs)
         if self.tied:
             flat = self.embed.attend(x.reshape(-1, x.shape[-1]))  # as Linear has its inputs, for speed
             return flat.reshape(*x.shape[:-1], -1)
         return x if self.out is None else self.out(x)
 
 
-def sinusoidal(positions: jax.Array, features: int) -> jax.Array:
-    """Return sines and cosines of positions [T] at falling frequencies, [T, D] (Vaswani et al., 2017).
-
-    Number 2 i is ``sin(position / 10000 ** (2 i / D))``, number 2 i + 1 the cosine of the same.
-    """
-    rates = 10000.0 ** (-jnp.arange(0, features, 2, dtype=jnp.float32) / features)
-    angles = positions[:, None].astype(jnp.float32) * rates[None]
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(len(positions), -1)[:, :features]
+def _check_parts(
+    tokens: bool,
+    positions: Any,
+    causal: bool,
+    num_segments: int | None,
+    class_token: bool,
+    pool: Any,
+    pooler: bool,
+) -> None:
+    """Raise an ``InputError`` unless parts before and after the blocks are some that there are, and go together."""
+    kinds, pools = ("rotary", "learned", "sinusoidal", None), ("first", "max", "mean", "all", None)
+    if positions not in kinds or pool not in pools:
+        raise InputError(f"{positions=}, {pool=}: use one of {kinds}, and of {pools}")
+    if num_segments is not None:
+        check_whole("num_segments", num_segments, remedy="segments that a token may be of, or None")
+        if not tokens:
+            raise InputError(f"{num_segments=} is for tokens; give tokens=True")
+    if class_token and (tokens or causal):
+        raise InputError(f"{class_token=} goes before numbers of which all see each other, not {tokens=}, {causal=}")
+    if pooler and pool in (None, "all"):
+        raise InputError(f"{pooler=} is a layer after pool='first', 'max' or 'mean', not {pool=}")

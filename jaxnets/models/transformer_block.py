@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from flax import nnx
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_number
 from jaxnets.models.blocks import Activation
 from jaxnets.nn import Attention, KVCache, Linear, dropout_layer
+
+Norm = Literal["layer", "rms"]
 
 
 class FeedForward(nnx.Module):
@@ -65,10 +67,15 @@ class TransformerBlock(nnx.Module):
             without care); else what comes out (post-norm, as Vaswani et al., 2017).
         activation: of the feed-forward network.
         gated: give it a gate.
+        num_kv_heads: heads of the self-attention's keys and values, fewer than ``num_heads`` if these share them.
         rotary: turn the self-attention's queries and keys by their positions.
+        rope_theta: the base of the angles by which they are turned.
+        norm: "layer", or "rms": the root mean square alone, without mean and bias (Zhang and Sennrich, 2019).
+        norm_epsilon: added to the norms' variances.
         dropout: probability that a number of each part's outputs is dropped in training (Vaswani et al., 2017).
         attention_dropout: probability that an attention's weight is (GPT-2, BERT).
         use_bias: whether dense layers and norms have biases.
+        attention_bias: whether the attention's dense layers have; ``use_bias`` if absent.
         kernel_init: initialiser of the weights.
         out_init: of those of each part's last layer; ``kernel_init`` if absent.
         dtype: of the computation; parameters stay float32.
@@ -85,36 +92,38 @@ class TransformerBlock(nnx.Module):
         norm_first: bool = True,
         activation: Activation = nnx.gelu,
         gated: bool = False,
+        num_kv_heads: int | None = None,
         rotary: bool = False,
+        rope_theta: float = 10000.0,
+        norm: Norm = "layer",
+        norm_epsilon: float = 1e-5,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         use_bias: bool = True,
+        attention_bias: bool | None = None,
         kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
         out_init: nnx.Initializer | None = None,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        options = {
-            "use_bias": use_bias,
-            "kernel_init": kernel_init,
-            "out_init": out_init,
-            "dtype": dtype,
-            "rngs": rngs,
-        }
+        options = {"kernel_init": kernel_init, "out_init": out_init, "dtype": dtype, "rngs": rngs}
+        biased = use_bias if attention_bias is None else attention_bias
 
-        def norm() -> nnx.LayerNorm:
-            return layer_norm(features, use_bias=use_bias, dtype=dtype, rngs=rngs)
+        def make_norm() -> nnx.Module:
+            return norm_layer(norm, features, epsilon=norm_epsilon, use_bias=use_bias, dtype=dtype, rngs=rngs)
 
         self.norm_first = norm_first
 
         def attention(**more: Any) -> Attention:
-            return Attention(features, num_heads, dropout=attention_dropout, **more, **options)
+            return Attention(features, num_heads, dropout=attention_dropout, use_bias=biased, **more, **options)
 
-        self.attention, self.attention_norm = attention(rotary=rotary), norm()
+        own = {"num_kv_heads": num_kv_heads, "rotary": rotary, "rope_theta": rope_theta}
+        self.attention, self.attention_norm = attention(**own), make_norm()
         self.cross = nnx.data(attention() if cross else None)
-        self.cross_norm = nnx.data(norm() if cross else None)
-        self.feed_forward = FeedForward(features, hidden or 4 * features, activation=activation, gated=gated, **options)
-        self.feed_forward_norm = norm()
+        self.cross_norm = nnx.data(make_norm() if cross else None)
+        options |= {"activation": activation, "gated": gated, "use_bias": use_bias}
+        self.feed_forward = FeedForward(features, hidden or 4 * features, **options)
+        self.feed_forward_norm = make_norm()
         self.dropout = dropout_layer(dropout)
 
     def __call__(
@@ -163,6 +172,17 @@ class TransformerBlock(nnx.Module):
         return norm(x + self.dropout(part(x), rngs=rngs))
 
 
-def layer_norm(features: int, *, use_bias: bool, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Return the norm of a transformer: over the last axis, with PyTorch's epsilon."""
-    return nnx.LayerNorm(features, epsilon=1e-5, use_bias=use_bias, dtype=dtype, rngs=rngs)
+def norm_layer(
+    norm: Norm, features: int, *, epsilon: float = 1e-5, use_bias: bool, dtype: Any, rngs: nnx.Rngs
+) -> nnx.LayerNorm | nnx.RMSNorm:
+    """Return a norm of a transformer, over the last axis.
+
+    Raises:
+        InputError: if it is neither "layer" nor "rms", or epsilon is negative.
+    """
+    check_number("norm_epsilon", epsilon, 0, 1, "in [0, 1), such as 1e-5")
+    if norm == "rms":
+        return nnx.RMSNorm(features, epsilon=epsilon, dtype=dtype, rngs=rngs)
+    if norm != "layer":
+        raise InputError(f"{norm=} is no norm of a transformer; use 'layer' or 'rms'")
+    return nnx.LayerNorm(features, epsilon=epsilon, use_bias=use_bias, dtype=dtype, rngs=rngs)

@@ -19,9 +19,10 @@ class ViT(nnx.Module):
         features: D, the width of the blocks.
         num_layers: how many blocks.
         num_heads: of their attention.
-        out_features: width of the output.
+        out_features: width of the output; None for the blocks' own.
+        class_token: put a learned vector before the patches, of which the outputs are made (as the paper has it).
         rngs: where initial values come from.
-        **options: handed to the ``Transformer``; positions are learned and outputs the mean over patches unless given.
+        **options: handed to the ``Transformer``; positions are learned, outputs the mean over patches, unless given.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class ViT(nnx.Module):
         features: int,
         num_layers: int,
         num_heads: int,
-        out_features: int,
+        out_features: int | None,
         *,
+        class_token: bool = False,
         rngs: nnx.Rngs,
         **options: Any,
     ):
@@ -42,7 +44,9 @@ class ViT(nnx.Module):
         if height % patch or width % patch:
             raise InputError(f"{patch=} does not divide images of {height} x {width} pixels")
         self.shape, self.patch = tuple(shape), patch
-        options = {"positions": "learned", "pool": "mean", "max_length": height * width // patch**2} | options
+        length = height * width // patch**2 + class_token
+        pool = "first" if class_token else "mean"
+        options = {"positions": "learned", "pool": pool, "max_length": length, "class_token": class_token} | options
         sizes = patch**2 * channels, features, num_layers, num_heads, out_features
         self.transformer = Transformer(*sizes, **options, rngs=rngs)
 

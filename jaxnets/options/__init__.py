@@ -22,6 +22,7 @@ from jaxnets.options.networks import (
     TransformerConfig,
 )
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
+from jaxnets.options.pretrained import PretrainedConfig
 from jaxnets.options.training import TrainingConfig
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "LayerConfig",
     "OptimizerConfig",
     "PieceData",
+    "PretrainedConfig",
     "RecurrentConfig",
     "SentenceData",
     "SeriesData",

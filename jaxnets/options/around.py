@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from jaxnets.data import Spec
 from jaxnets.learner import Learner
 from jaxnets.options.augmentation import ImageAugmentation
 from jaxnets.options.optimizer import OptimizerConfig
@@ -11,8 +12,8 @@ from jaxnets.options.optimizer import OptimizerConfig
 _ORDER = (ImageAugmentation, OptimizerConfig)
 
 
-def around(learner: Learner, config: Any) -> Learner:
-    """Return the learner with what the groups of options among a config's fields ask for.
+def around(learner: Learner, config: Any, spec: Spec) -> Learner:
+    """Return the learner, of data like those of ``spec``, with what the groups of options of a recipe's config ask for.
 
     Raises:
         InputError: if the learner cannot do that, such as to accumulate where there is more than one gradient.
@@ -22,4 +23,4 @@ def around(learner: Learner, config: Any) -> Learner:
         for group in groups:
             if isinstance(group, kind):
                 learner = group.around(learner)
-    return learner
+    return config.optimizer.unfreezing(learner, config.training, spec.num_examples)

@@ -1,10 +1,9 @@
 """How training images are changed, each time anew."""
 
-import math
 from dataclasses import dataclass
 
 from jaxnets.data import augment
-from jaxnets.errors import check_field
+from jaxnets.errors import FINITE, check_field
 from jaxnets.learner import Learner
 from jaxnets.transforms import augmented
 
@@ -25,7 +24,7 @@ class ImageAugmentation:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("shift", "rotate", "cutout"):
-            check_field(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
+            check_field(self, name, 0 <= getattr(self, name) < FINITE, "0 or more")
 
     def around(self, learner: Learner) -> Learner:
         """Return the learner with these changes of its inputs, one after another, if there are any."""

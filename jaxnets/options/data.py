@@ -50,7 +50,7 @@ class ImageData(DataConfig):
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
-        check_field(self, "image_size", self.image_size is None or min(self.image_size) >= 1, "1 or more")
+        check_field(self, "image_size", self.image_size is None or min(self.image_size, default=0) >= 1, "1 or more")
 
     def load(self) -> Splits:
         """Return the images and their classes."""

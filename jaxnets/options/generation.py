@@ -1,10 +1,9 @@
 """What is drawn from a trained model."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxnets.errors import InputError, check_field
+from jaxnets.errors import FINITE, InputError, check_field
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class GenerateOptions:
         check_field(self, "seed", 0 <= self.seed < 2**31, "from 0 to 2**31 - 1")
         check_field(self, "top_k", self.top_k is None or self.top_k >= 1, "1 or more")
         check_field(self, "top_p", 0 < self.top_p <= 1, "in (0, 1]")
-        check_field(self, "temperature", 0 <= self.temperature < math.inf, "0 (always the likeliest) or more")
+        check_field(self, "temperature", 0 <= self.temperature < FINITE, "0 (always the likeliest) or more")
 
     def check_no_tokens(self) -> None:
         """Refuse what is about tokens, where none are drawn.

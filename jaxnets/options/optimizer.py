@@ -8,12 +8,14 @@ import jax
 import optax
 
 from jaxnets.data import Spec
-from jaxnets.errors import InputError, check_field
+from jaxnets.errors import FINITE, InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.network import PyTree
 from jaxnets.options.conditions import only
+from jaxnets.options.training import TrainingConfig
 from jaxnets.parameters import by_pattern, layer_numbers, path_name
-from jaxnets.transforms import accumulated, averaged, frozen
+from jaxnets.training.duration import Duration
+from jaxnets.transforms import accumulated, averaged, frozen, unfrozen
 
 RANGE_TEST_SPAN = 1e6  # highest over lowest learning rate of a range test
 
@@ -50,24 +52,27 @@ class OptimizerConfig:
     """learning rates of parameters by patterns of their names: "head/**=1e-3" "encoder/**=1e-5"; the first that fits"""
     layer_decay: float | None = None
     """factor of the learning rate from each numbered layer to the one before it; what comes before them has one more"""
+    unfreeze_every: str | None = None
+    """gradual unfreezing: the output layer learns first, and each numbered layer so much later than the one behind it:
+    100 (steps) or 1ep"""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         self.rate_patterns  # noqa: B018  (checks the form)
+        if self.unfreeze_every is not None:
+            self._unfreezing(1, 1)  # checks the form
         check_field(self, "layer_decay", self.layer_decay is None or 0 < self.layer_decay < 1, "in (0, 1)")
-        check_field(self, "learning_rate", 0 < self.learning_rate < math.inf, "a number greater than 0")
+        check_field(self, "learning_rate", 0 < self.learning_rate < FINITE, "a number greater than 0")
         given = self.adam_rate
-        check_field(self, "adam_rate", given is None or 0 < given < math.inf, "a number greater than 0")
+        check_field(self, "adam_rate", given is None or 0 < given < FINITE, "a number greater than 0")
         if given is not None and self.optimizer != "muon":
             raise InputError(
                 f"adam_rate={given} is beside muon; {self.optimizer} has its --learning-rate alone: --adam-rate None"
             )
         check_field(self, "warmup", self.warmup >= 0, "0 or more")
         check_field(self, "momentum", 0 <= self.momentum < 1, "in [0, 1)")
-        check_field(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        check_field(
-            self, "clip_norm", self.clip_norm is None or 0 < self.clip_norm < math.inf, "a number greater than 0"
-        )
+        check_field(self, "weight_decay", 0 <= self.weight_decay < FINITE, "0 or more")
+        check_field(self, "clip_norm", self.clip_norm is None or 0 < self.clip_norm < FINITE, "a number greater than 0")
         check_field(self, "accumulate", self.accumulate >= 1, "1 or more")
         check_field(self, "average", 0 <= self.average < 1, "in [0, 1), such as 0.999")
 
@@ -87,9 +92,35 @@ class OptimizerConfig:
                 found[pattern] = float(rate)
             except ValueError:
                 found[pattern] = math.nan
-            if not pattern or not 0 < found[pattern] < math.inf:
+            if not pattern or not 0 < found[pattern] < FINITE:
                 raise InputError(f"rates: {text!r} is not PATTERN=RATE, such as 'head/**=1e-3'")
         return found
+
+    def _unfreezing(self, num_examples: int, batch_size: int) -> int:
+        """Return the steps between two layers' beginnings."""
+        every = Duration.parse(self.unfreeze_every or "", "unfreeze_every").steps(num_examples, batch_size)
+        if every is None:
+            raise InputError(f"unfreeze_every={self.unfreeze_every!r} must be in steps or epochs, such as 100 or 1ep")
+        return every
+
+    def unfreezing(self, learner: Learner, training: TrainingConfig, num_examples: int) -> Learner:
+        """Return the learner whose layers begin to learn one after another, if asked for.
+
+        Raises:
+            InputError: if the first layers would never begin.
+        """
+        if self.unfreeze_every is None:
+            return learner
+        every, num_steps = self._unfreezing(num_examples, training.batch_size), training.num_steps(num_examples)
+        numbers, end = layer_numbers(jax.eval_shape(lambda: learner.init(jax.random.key(0))).params)
+        last = end - min(jax.tree.leaves(numbers))  # layers that begin before the first one does
+        if num_steps is not None and last * every >= num_steps:
+            raise InputError(
+                f"unfreeze_every={self.unfreeze_every!r}: what comes first would begin to learn at step "
+                f"{last * every:,}, and the run has {num_steps:,}; use {max(1, (num_steps - 1) // last)} or less, or "
+                "train longer"
+            )
+        return unfrozen(learner, every)
 
     def around(self, learner: Learner) -> Learner:
         """Return the learner with frozen parameters, gradients in parts and averaged weights, if asked for."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, check_pixels
-from jaxnets.errors import InputError, check_field, nearest
+from jaxnets.errors import FINITE, InputError, check_field, nearest
 from jaxnets.learner import Learner
 from jaxnets.learners import reconstructing
 from jaxnets.models import MLP
@@ -43,7 +43,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_field(self, "noise", 0 <= self.noise < math.inf, "0 or more")
+        check_field(self, "noise", 0 <= self.noise < FINITE, "0 or more")
         check_field(self, "code", self.code >= 1, "1 or more")
         check_field(self, "hidden", min(self.hidden, default=1) >= 1, "widths of 1 or more")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, check_pixels
-from jaxnets.errors import check_field
+from jaxnets.errors import FINITE, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import reconstructing, variational
 from jaxnets.models import MLP, StridedDecoder, StridedEncoder
@@ -54,7 +54,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_field(self, "noise", 0 < self.noise < math.inf, "greater than 0")
+        check_field(self, "noise", 0 < self.noise < FINITE, "greater than 0")
         for name in ("code", "importance_samples"):
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
         for name in ("hidden", "features"):
@@ -149,6 +149,6 @@ def task(config: Config, spec: Spec) -> Task:
     """Return what is done with reconstructions."""
     likelihood = None
     if config.kind == "variational":
-        measured = around(_learner(config, spec, config.importance_samples), config)
+        measured = around(_learner(config, spec, config.importance_samples), config, spec)
         likelihood = measured, f"from {config.importance_samples} codes an image"
     return reconstructions(spec, config.code, likelihood)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from jaxnets import losses
@@ -19,12 +20,16 @@ from jaxnets.options import (
     ImageData,
     LayerConfig,
     OptimizerConfig,
+    PretrainedConfig,
     TrainingConfig,
     TransformerConfig,
     only,
     optimizer_for,
 )
-from jaxnets.recipes.recipe import Preset
+from jaxnets.recipes.recipe import Preset, Start
+from jaxnets.weights.layout import Layout
+from jaxnets.weights.layouts_images import efficientnet_lite, torchvision_mobilenet_v2, torchvision_resnet
+from jaxnets.weights.pretrained import layout_of
 
 _INVERTED = {"efficientnet": EfficientNet, "mobilenet": MobileNetV2}  # their activation and norm are part of them
 _PUBLISHED_WIDTH = 64
@@ -36,9 +41,11 @@ class Config:
 
     images: ImageData = ImageData("digits")
     """what is classified"""
-    model: Literal["cnn", "separable", "mlp", "resnet", "efficientnet", "mobilenet", "vit"] = "cnn"
+    model: Literal["cnn", "separable", "mlp", "resnet", "efficientnet", "mobilenet", "vit", "pretrained"] = "cnn"
     """the family of the network; separable is a cnn of depthwise-separable convolutions, efficientnet Lite0, mobilenet
-    version 2, vit a vision transformer"""
+    version 2, vit a vision transformer; pretrained is one with weights of others"""
+    pretrained: PretrainedConfig = only(PretrainedConfig("efficientnet-lite0"), model=("pretrained",))
+    """which weights, and how much of them learns (pretrained)"""
     depth: Literal[10, 18, 34, 50] = only(18, model=("resnet",))
     """layers (resnet)"""
     width: int = only(64, model=("resnet", *_INVERTED))
@@ -81,6 +88,10 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if self.model == "pretrained":
+            self.pretrained.check_kind("images")
+            if self.pretrained.frozen_features and self.augmentation != ImageAugmentation():
+                raise InputError("frozen_features are computed once, without augmentation; leave one of the two out")
         for name in ("dropout", "label_smoothing"):
             check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("width", "patch"):
@@ -124,27 +135,71 @@ _CIFAR10_RESNET = Config(
     training=TrainingConfig(duration="30ep", batch_size=512),
     optimizer=OptimizerConfig(optimizer="nesterov", learning_rate=0.4, schedule="one-cycle", weight_decay=5e-4),
 )
+_CIFAR10_LITE0 = Config(
+    images=ImageData("cifar10"),
+    model="pretrained",
+    pretrained=PretrainedConfig("efficientnet-lite0", input_size=96),
+    augmentation=ImageAugmentation(flip=True),
+    dropout=0.2,
+    training=TrainingConfig(duration="2ep", batch_size=64),
+    optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1e-4, warmup=100, average=0.99),
+)
 PRESETS = {
     "digits-cnn": Preset(_DIGITS_CNN, "a small CNN on scikit-learn's 8x8 digits"),
     "digits-mlp": Preset(_DIGITS_MLP, "an MLP on scikit-learn's 8x8 digits"),
     "mnist-cnn": Preset(_MNIST_CNN, "a small CNN on MNIST"),
     "mnist-mlp": Preset(replace(_MNIST_CNN, model="mlp", hidden=(512, 512)), "an MLP on MNIST"),
     "mnist-vit": Preset(_MNIST_VIT, "a small vision transformer on MNIST"),
+    "cifar10-lite0": Preset(_CIFAR10_LITE0, "EfficientNet-Lite0's weights, fine-tuned on CIFAR-10"),
     "cifar10-resnet": Preset(_CIFAR10_RESNET, "ResNet-18 on CIFAR-10, for a GPU (the README has a schedule for a CPU)"),
 }
 
 
 def load(config: Config) -> Splits:
-    """Return the images and their classes."""
-    splits = config.images.load()
+    """Return the images and their classes; with pretrained weights, of a folder in their size unless told."""
+    images = config.images
+    if config.model == "pretrained" and images.image_size is None and Path(images.data).exists():
+        images = replace(images, image_size=config.pretrained.card.shape[:2])
+    splits = images.load()
+    if config.model == "pretrained" and config.pretrained.frozen_features:
+        splits = splits.mapped(partial(config.pretrained.featured, config.pretrained.read()))
     return splits.balanced() if config.class_weights == "balanced" else splits
 
 
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for images like those of ``spec``."""
     loss = partial(losses.softmax_cross_entropy, label_smoothing=config.label_smoothing)
-    metrics = config.metrics.of(len(spec["labels"].classes))
-    return supervised(classifier(config, spec), loss, optimizer_for(config, spec), metrics)
+    num_classes = len(spec["labels"].classes)
+    metrics = config.metrics.of(num_classes)
+
+    def learning(model: Network) -> Learner:
+        return supervised(model, loss, optimizer_for(config, spec), metrics)
+
+    if config.model == "pretrained":
+        options = {"out_features": num_classes, "dropout": config.dropout, "dtype": config.arithmetic.dtype}
+        return config.pretrained.learner(learning, **options)
+    return learning(classifier(config, spec))
+
+
+def start(config: Config, spec: Spec) -> Start | None:
+    """Return the weights to begin from, if they are others'."""
+    if config.model != "pretrained":
+        return None
+    return Start(*config.pretrained.start(out_features=len(spec["labels"].classes)))
+
+
+def layout(config: Config, spec: Spec) -> Layout | None:
+    """Return how PyTorch's model names the weights, where it has the same."""
+    match config.model:
+        case "pretrained":
+            return layout_of(config.pretrained.pretrained, out_features=len(spec["labels"].classes))
+        case "resnet" if config.depth in (18, 34, 50):
+            return torchvision_resnet(config.depth)
+        case "efficientnet":
+            return efficientnet_lite()
+        case "mobilenet":
+            return torchvision_mobilenet_v2()
+    return None
 
 
 def classifier(config: Config, spec: Spec) -> Network:

@@ -1,6 +1,5 @@
 """Generate images with an adversarial network: MNIST, or a user's own."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.data import Spec, Splits, check_pixels
-from jaxnets.errors import InputError, check_field
+from jaxnets.errors import FINITE, InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners.adversarial import HINGE, NON_SATURATING, WASSERSTEIN, Game, adversarial
 from jaxnets.models import StridedDecoder, StridedEncoder
@@ -58,9 +57,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_field(self, "penalty", self.penalty is None or 0 <= self.penalty < math.inf, "0 or more")
+        check_field(self, "penalty", self.penalty is None or 0 <= self.penalty < FINITE, "0 or more")
         check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
-        check_field(self, "discriminator_rate", 0 < self.discriminator_rate < math.inf, "greater than 0")
+        check_field(self, "discriminator_rate", 0 < self.discriminator_rate < FINITE, "greater than 0")
         check_field(self, "features", min(self.features, default=0) >= 1, "widths of 1 or more, at least one")
         check_field(self, "hidden", min(self.hidden, default=1) >= 1, "widths of 1 or more")
         for name in ("code", "discriminator_steps"):

@@ -10,8 +10,11 @@ A recipe is a Python module with
 
 and, optionally,
 
+- ``layout(config, spec) -> Layout | None``: how PyTorch's model of the same kind names the weights.
 - ``task(config, spec) -> Task``: how users' files are read, what is printed, measured, drawn and generated. Without it,
   classes where the labels are classes and the learner predicts a number for each, else values.
+- ``start(config, spec) -> Start | None``: weights to begin from, where the config names some; a run that is resumed
+  does not need them again.
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
 """
 
@@ -28,12 +31,13 @@ import jax
 from jaxnets import recipes
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, nearest
-from jaxnets.learner import Learner
+from jaxnets.learner import Initial, Learner
 from jaxnets.options import OptimizerConfig, TrainingConfig
 from jaxnets.options.around import around
 from jaxnets.tasks.classes import classes
 from jaxnets.tasks.task import Task
 from jaxnets.tasks.values import values
+from jaxnets.weights.layout import Layout
 
 
 class Preset(NamedTuple):
@@ -41,6 +45,13 @@ class Preset(NamedTuple):
 
     config: Any
     summary: str
+
+
+class Start(NamedTuple):
+    """Weights to begin from, in part or whole, and one line about them."""
+
+    initial: Initial
+    about: str
 
 
 class Recipe(NamedTuple):
@@ -52,10 +63,20 @@ class Recipe(NamedTuple):
     load: Callable[[Any], Splits]
     build: Callable[[Any, Spec], Learner]
     own_task: Callable[[Any, Spec], Task] | None
+    own_start: Callable[[Any, Spec], Start | None] | None = None
+    own_layout: Callable[[Any, Spec], Layout | None] | None = None
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
-        return around(self.build(self.config, spec), self.config)
+        return around(self.build(self.config, spec), self.config, spec)
+
+    def start(self, spec: Spec) -> Start | None:
+        """Return the weights to begin from, if the config names some."""
+        return None if self.own_start is None else self.own_start(self.config, spec)
+
+    def layout(self, spec: Spec) -> Layout | None:
+        """Return how PyTorch's model of the same kind names the weights, where there is one."""
+        return None if self.own_layout is None else self.own_layout(self.config, spec)
 
     def task(self, spec: Spec, learner: Learner) -> Task:
         """Return what is done with a learner's outputs."""
@@ -87,7 +108,8 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    return Recipe(name, file, config, module.load, module.build, getattr(module, "task", None))
+    own = (getattr(module, part, None) for part in ("task", "start", "layout"))
+    return Recipe(name, file, config, module.load, module.build, *own)
 
 
 def _from_file(path: Path) -> Recipe:

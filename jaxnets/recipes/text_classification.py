@@ -1,20 +1,26 @@
 """Classify sentences: the sentiment of film reviews, or a user's own labels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from jaxnets import losses
-from jaxnets.data import Data, Spec, Splits, augment, tokens
+from jaxnets.data import Data, Spec, Splits, augment, subwords, tokens
 from jaxnets.data.names import spelled
 from jaxnets.data.tokens import Sentences
+from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.errors import InputError, check_field
-from jaxnets.learner import Learner
+from jaxnets.learner import Initial, Learner
 from jaxnets.learners import supervised
 from jaxnets.models import RNN, Transformer
 from jaxnets.network import Network, network
 from jaxnets.options import (
     ClassMetrics,
     OptimizerConfig,
+    PretrainedConfig,
     SentenceData,
     TokenRecurrentConfig,
     TrainingConfig,
@@ -22,11 +28,13 @@ from jaxnets.options import (
     only,
     optimizer_for,
 )
-from jaxnets.recipes.recipe import Preset
+from jaxnets.recipes.recipe import Preset, Start
 from jaxnets.tasks.classes import classes
-from jaxnets.tasks.sentences import reading_sentences
+from jaxnets.tasks.sentences import reading_sentences, reading_tokens
 from jaxnets.tasks.task import NoOptions, Task
-from jaxnets.transforms import augmented
+from jaxnets.transforms import augmented, trimmed
+from jaxnets.weights.layout import Layout
+from jaxnets.weights.pretrained import layout_of
 
 
 @dataclass(frozen=True)
@@ -35,23 +43,28 @@ class Config:
 
     sentences: SentenceData = SentenceData()
     """what is classified"""
-    min_count: int = 2
+    min_count: int = only(2, model=("rnn", "transformer"))
     """words that the training data hold less often are unknown"""
+    embeddings: Path | None = only(None, model=("rnn", "transformer"))
+    """vectors of words to begin from: GloVe's .txt, a .vec, or an .npy with the words in a .txt beside; they learn,
+    unless --freeze "embed/**" keeps them as they are"""
     max_words: int = 64
-    """the longest sentence that is taken"""
-    model: Literal["rnn", "transformer"] = "rnn"
-    """the family: a recurrent network, or a transformer"""
+    """the longest sentence that is taken; of pretrained weights, the tokens after which it is cut"""
+    model: Literal["rnn", "transformer", "pretrained"] = "rnn"
+    """the family: a recurrent network, a transformer, or a transformer with pretrained weights and their tokens"""
+    pretrained: PretrainedConfig = only(PretrainedConfig(), model=("pretrained",))
+    """which weights, and how much of them learns (pretrained)"""
     recurrent: TokenRecurrentConfig = only(TokenRecurrentConfig(), model=("rnn",))
     """how large a recurrent network (rnn)"""
     bidirectional: bool = only(True, model=("rnn",))
     """read each sentence in both directions (rnn)"""
     transformer: TransformerConfig = only(TransformerConfig(), model=("transformer",))
     """how large a transformer (transformer)"""
-    pool: Literal["last", "max", "mean"] = "max"
+    pool: Literal["last", "max", "mean"] = only("max", model=("rnn", "transformer"))
     """what stands for a sentence: the last state (rnn), the largest outputs over time, or their mean"""
     dropout: float = 0.5
     """probability that a feature is dropped in training"""
-    word_dropout: float = 0.0
+    word_dropout: float = only(0.0, model=("rnn", "transformer"))
     """augmentation: the share of words that are made unknown in training"""
     class_weights: Literal["alike", "balanced"] = "alike"
     """balanced: rare classes weigh more in training, so that all classes count as much; else all rows do"""
@@ -68,8 +81,12 @@ class Config:
             check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("min_count", "max_words"):
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
+        if self.model == "pretrained":
+            self.pretrained.check_kind("sentences")
         if self.model == "transformer" and self.pool == "last":
             raise InputError("pool='last' is a recurrent network's last state; use --pool max or --pool mean")
+        if self.embeddings is not None:  # a run may go on from elsewhere
+            object.__setattr__(self, "embeddings", self.embeddings.absolute())
 
 
 _SST2 = Config(
@@ -78,19 +95,33 @@ _SST2 = Config(
     optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2),
 )
 _SST2_TRANSFORMER = replace(_SST2, model="transformer", transformer=TransformerConfig(num_layers=2))
+_MINILM = Config(
+    model="pretrained",
+    dropout=0.1,
+    max_words=64,
+    training=TrainingConfig(duration="2ep", batch_size=32, evaluate_every="100"),
+    optimizer=OptimizerConfig(learning_rate=5e-5, weight_decay=1e-2, warmup=50),
+)
 PRESETS = {
     "sentiment-gru": Preset(_SST2, "positive or negative: sentences of film reviews (SST-2)"),
     "sentiment-transformer": Preset(_SST2_TRANSFORMER, "the same by a transformer"),
+    "sentiment-minilm": Preset(_MINILM, "the same by pretrained weights, MiniLM's, fine-tuned"),
 }
 
 
 def load(config: Config) -> Splits:
-    """Return the sentences as words' numbers; vocabulary and classes are those of the training data."""
+    """Return the sentences as numbers; vocabulary and classes are those of the training data, or of the weights."""
     parts = config.sentences.load()
+    names = tuple(sorted(set(map(spelled, parts["train"].labels))))
+    found = _in_tokens(config, parts, names) if config.model == "pretrained" else _in_words(config, parts, names)
+    splits = Splits(found["train"], found.get("validation"), found["test"])
+    return splits.balanced() if config.class_weights == "balanced" else splits
+
+
+def _in_words(config: Config, parts: Mapping[str, Sentences], names: tuple[str, ...]) -> dict[str, Data]:
     vocabulary = tokens.word_vocabulary(parts["train"].texts, config.min_count)
     if len(vocabulary) == len(tokens.word_vocabulary([])):
         raise InputError(f"min_count={config.min_count}: no word occurs so often; use less")
-    names = tuple(sorted(set(map(spelled, parts["train"].labels))))
 
     def encoded(part: str, found: Sentences) -> Data:
         try:
@@ -99,20 +130,59 @@ def load(config: Config) -> Splits:
             raise InputError(f"{config.sentences.data}, {part}: {error}") from error
         return Data(inputs=words, labels=found.labels, classes=names, known={"inputs": {"classes": vocabulary}})
 
-    found = {part: encoded(part, sentences) for part, sentences in parts.items()}
-    splits = Splits(found["train"], found.get("validation"), found["test"])
-    return splits.balanced() if config.class_weights == "balanced" else splits
+    return {part: encoded(part, sentences) for part, sentences in parts.items()}
+
+
+def _in_tokens(config: Config, parts: Mapping[str, Sentences], names: tuple[str, ...]) -> dict[str, Data]:
+    model = config.pretrained.read()
+    known = {"inputs": {"tokenizer": model.tokenizer}}
+
+    def encoded(found: Sentences) -> Data:
+        rows = subwords.encode_sentences(found.texts, model.tokenizer, config.max_words)
+        rows = np.pad(rows, ((0, 0), (0, config.max_words - rows.shape[1])))
+        lengths = (rows != subwords.PADDING).sum(1)
+        return Data(inputs=rows, labels=found.labels, lengths=lengths, classes=names, known=known)
+
+    data = {part: encoded(sentences) for part, sentences in parts.items()}
+    return {part: config.pretrained.featured(model, found) for part, found in data.items()}
 
 
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for sentences with the vocabulary and the classes of ``spec``."""
     num_classes = len(spec["labels"].classes)
-    model = _model(config, len(spec["inputs"].classes), num_classes)
     metrics = config.metrics.of(num_classes)
-    learner = supervised(model, losses.softmax_cross_entropy, optimizer_for(config, spec), metrics)
+
+    def learning(model: Network) -> Learner:
+        return supervised(model, losses.softmax_cross_entropy, optimizer_for(config, spec), metrics)
+
+    if config.model == "pretrained":
+        learner = config.pretrained.learner(learning, out_features=num_classes, dropout=config.dropout)
+        return learner if config.pretrained.frozen_features else trimmed(learner, subwords.PADDING, _lengths(config))
+    learner = learning(_model(config, len(spec["inputs"].classes), num_classes))
     if config.word_dropout:
         learner = augmented(learner, augment.token_dropout(config.word_dropout, tokens.UNKNOWN, tokens.PADDING))
     return learner
+
+
+def start(config: Config, spec: Spec) -> Start | None:
+    """Return pretrained weights, or the vectors of the vocabulary's words, if a file of some is named."""
+    if config.model == "pretrained":
+        return Start(*config.pretrained.start(out_features=len(spec["labels"].classes)))
+    if config.embeddings is None:
+        return None
+    words = spec["inputs"].classes
+    found = read_word_vectors(config.embeddings, words)
+    recurrent = config.model == "rnn"
+    name, width = (
+        ("embedding", config.recurrent.embedding) if recurrent else ("model_dim", config.transformer.model_dim)
+    )
+    if (wide := found.table.shape[1]) != width:
+        raise InputError(
+            f"embeddings={config.embeddings}: vectors of {wide} numbers, but {name}={width}; use "
+            f"--{name.replace('_', '-')} {wide}"
+        )
+    about = found.coverage(special=len(tokens.word_vocabulary([])))
+    return Start(Initial({"embed": {"embedding": found.table}}), f"{config.embeddings}: {about}")
 
 
 def _model(config: Config, num_words: int, num_classes: int) -> Network:
@@ -125,6 +195,19 @@ def _model(config: Config, num_words: int, num_classes: int) -> Network:
     return network(RNN, num_words, config.recurrent.hidden, num_classes, **options)
 
 
+def layout(config: Config, spec: Spec) -> Layout | None:
+    """Return how PyTorch's model names the weights, where it has the same."""
+    num_classes = len(spec["labels"].classes)
+    return layout_of(config.pretrained.pretrained, out_features=num_classes) if config.model == "pretrained" else None
+
+
+def _lengths(config: Config) -> list[int]:
+    """Return the lengths that batches of tokens are cut to, beside the longest."""
+    return [length for length in (16, 32) if length < config.max_words] or [config.max_words]
+
+
 def task(config: Config, spec: Spec) -> Task:
     """Return what is done with sentences and their classes."""
+    if config.model == "pretrained":
+        return classes(spec, reading_tokens(spec["inputs"].tokenizer, config.max_words), NoOptions())
     return classes(spec, reading_sentences(spec["inputs"].classes, config.max_words), NoOptions())

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets.data import tokens
+from jaxnets.data import subwords, tokens
 from jaxnets.errors import InputError
 from jaxnets.tasks.task import Examples
 
@@ -16,10 +16,7 @@ def reading_sentences(vocabulary: Sequence[str], max_words: int) -> Callable[[Se
     """
 
     def read(given: Sequence[str], options: Any) -> Examples:
-        sentences = [line for text in given for line in _lines(text)]
-        if not sentences:
-            raise InputError("nothing is given; give sentences, or the name of a file of them")
-        known = set(vocabulary)
+        sentences, known = _sentences(given), set(vocabulary)
         names = [
             {
                 "sentence": sentence,
@@ -30,6 +27,25 @@ def reading_sentences(vocabulary: Sequence[str], max_words: int) -> Callable[[Se
         return Examples(names, tokens.encode_words(sentences, vocabulary, max_words))
 
     return read
+
+
+def reading_tokens(tokenizer: str, most: int) -> Callable[[Sequence[str], Any], Examples]:
+    """Return a ``read`` of sentences as a pretrained tokenizer's tokens, at most so many of each."""
+
+    def read(given: Sequence[str], options: Any) -> Examples:
+        sentences = _sentences(given)
+        rows = subwords.encode_sentences(sentences, tokenizer, most)
+        return Examples([{"sentence": sentence} for sentence in sentences], rows)
+
+    return read
+
+
+def _sentences(given: Sequence[str]) -> list[str]:
+    """Return the sentences that are given, and those of files that are named."""
+    sentences = [line for text in given for line in _lines(text)]
+    if not sentences:
+        raise InputError("nothing is given; give sentences, or the name of a file of them")
+    return sentences
 
 
 def _lines(text: str) -> list[str]:

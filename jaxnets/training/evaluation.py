@@ -22,7 +22,7 @@ _MOST_BATCHES = 16
 _MOST_BYTES = 1 << 24
 
 
-def _size(batch_size: int | None) -> int:
+def usual_size(batch_size: int | None) -> int:
     """Return how many examples are evaluated at a time: if not given, 32 on CPU, 256 elsewhere.
 
     What takes more than 32 MB is slow on a CPU: the C library gives so much memory back, and when it is next asked
@@ -77,7 +77,7 @@ def groups(
         raise InputError(f"arrays of unequal length: {lengths}; each needs one row an example")
     if number == 0:
         raise InputError("no examples to evaluate; give at least one, [1, ...]")
-    size = _size(batch_size)
+    size = usual_size(batch_size)
     bytes_a_batch = max(1, size * sum(array[:1].nbytes for array in data.values()))
     together = max(1, min(_MOST_BATCHES, _MOST_BYTES // bytes_a_batch, -(-number // size)))
     for start, rows in enumerate(padded_batches(data, together * size)):
@@ -135,7 +135,7 @@ def predict(learner: Learner, state: TrainState, inputs: Any, *, batch_size: int
         InputError: if the inputs do not suit the learner, or the state is not one of its states.
     """
     check_learner(learner)
-    size = _size(batch_size)
+    size = usual_size(batch_size)
     if isinstance(inputs, list):
         inputs = np.asarray(inputs)
     leaves, structure = jax.tree.flatten(inputs)

@@ -23,7 +23,8 @@ from jaxnets.training.guard import Guard, given_up, told
 from jaxnets.training.plan import Plan, RunState, Skipped, check
 from jaxnets.training.stopping import EarlyStopping, first_best, select, updated_best
 
-CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device
+CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device; of large states up to ten times more rarely
+GUARDED = 25  # times as long as the guard's look takes, at least, from one to the next
 FEW = 4  # slow steps that are taken together, in up to ten times as long, for every call asks for all its memory anew
 
 
@@ -212,6 +213,8 @@ class _Loop:
         began = time.perf_counter()
         self.guard = Guard(self.run, self.feed.rows, self.plan.seeds)
         self.compile_seconds += time.perf_counter() - began
+        rarely = max(CHUNK_SECONDS, min(GUARDED * self.guard.seconds, 10 * CHUNK_SECONDS))
+        self.chunk_seconds = CHUNK_SECONDS if self.plan.limit is not None else rarely
         loading = time.perf_counter()
         self.buffer = self.feed.load(self.step)
         self.wait_seconds += time.perf_counter() - loading
@@ -240,7 +243,7 @@ class _Loop:
         self.step = int(np.ravel(self.run.train.step)[0])  # fewer, where all members were given up
         self.wait_seconds += waited
         self.step_seconds = (time.perf_counter() - began - waited) / num
-        fast, slow = (int(seconds / self.step_seconds) for seconds in (CHUNK_SECONDS, 10 * CHUNK_SECONDS))
+        fast, slow = (int(seconds / self.step_seconds) for seconds in (self.chunk_seconds, 10 * CHUNK_SECONDS))
         few = FEW if self.plan.limit is None else 1  # a limit in time is kept to the step
         self.num = max(1, min(8 * num, max(fast, min(slow, few)))) if not self.guard.notes else 1
         return self.guard.notes

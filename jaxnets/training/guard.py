@@ -1,5 +1,6 @@
 """Bad steps, after which a loss or the state is not finite: found, left out, counted and named."""
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -34,6 +35,9 @@ class Guard:
         run: the state to begin from.
         rows: ``rows(step) -> [members, B]``: the training rows that a step takes.
         seeds: of the members.
+
+    Attributes:
+        seconds: how long a copy and a look take.
     """
 
     def __init__(self, run: RunState, rows: Callable[[int], np.ndarray], seeds: np.ndarray):
@@ -44,6 +48,11 @@ class Guard:
         self.notes: list[str] = []
         self.begin(run)  # so that all is compiled, here and below
         self._count(run)
+        began = time.perf_counter()
+        self.begin(run)
+        self._count(run)
+        jax.block_until_ready(self._before)
+        self.seconds = time.perf_counter() - began
 
     def begin(self, run: RunState) -> None:
         """Keep a copy of the state from which the next steps are taken."""

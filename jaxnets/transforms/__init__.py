@@ -1,11 +1,30 @@
-"""Transformations that take a learner and return a learner, as Optax chains."""
+"""Transformations that take a learner and return a learner, as Optax chains, or a network and return a network."""
 
 from jaxnets.transforms.accumulated import accumulated
 from jaxnets.transforms.augmented import augmented
 from jaxnets.transforms.averaged import averaged
+from jaxnets.transforms.features import features, on_features, part, with_head
 from jaxnets.transforms.frozen import frozen
 from jaxnets.transforms.grouped import grouped
+from jaxnets.transforms.lora import lora, merged
 from jaxnets.transforms.population import population
 from jaxnets.transforms.trimmed import trimmed, windowed
+from jaxnets.transforms.unfrozen import unfrozen
 
-__all__ = ["accumulated", "augmented", "averaged", "frozen", "grouped", "population", "trimmed", "windowed"]
+__all__ = [
+    "accumulated",
+    "augmented",
+    "averaged",
+    "features",
+    "frozen",
+    "grouped",
+    "lora",
+    "merged",
+    "on_features",
+    "part",
+    "population",
+    "trimmed",
+    "unfrozen",
+    "windowed",
+    "with_head",
+]

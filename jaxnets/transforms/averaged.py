@@ -43,9 +43,6 @@ def averaged(learner: Learner, decay: float) -> Learner:
         trained = {"params": new.params, "model_state": new.model_state}
         return new.replace(extra={**new.extra, _NAME: jax.tree.map(move, state.extra[_NAME], trained)}), sums
 
-    def in_use(state: TrainState) -> TrainState:
-        return state.replace(**state.extra[_NAME])
-
     return learner._replace(
         init=init,
         step=step,
@@ -53,3 +50,8 @@ def averaged(learner: Learner, decay: float) -> Learner:
         predict=lambda state, inputs: learner.predict(in_use(state), inputs),
         descent=None,
     )
+
+
+def in_use(state: TrainState) -> TrainState:
+    """Return the state with averaged weights in place of those that are trained, if it has any."""
+    return state.replace(**state.extra[_NAME]) if _NAME in state.extra else state

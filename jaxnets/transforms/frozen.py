@@ -1,6 +1,7 @@
 """Parts of a learner that do not learn."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from jaxnets.learner import (
 )
 from jaxnets.modes import freezing
 from jaxnets.network import Key, PyTree
-from jaxnets.parameters import listed, matches, matching
+from jaxnets.parameters import listed, matching, path_name, paths, selecting
 
 
 def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
@@ -31,7 +32,8 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
     Args:
         learner: what is trained.
-        patterns: of parameters' names, such as "encoder/**" (``parameters.matches``).
+        patterns: of parameters' names, such as "encoder/**" (``parameters.matches``); "**" and "!out/**" are all but
+            the output layer.
 
     Raises:
         InputError: by ``init``, if a pattern matches nothing, or all parameters are frozen.
@@ -41,8 +43,7 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
     if not patterns:
         raise InputError("patterns are none, and nothing would be frozen; name some, such as ['encoder/**']")
 
-    def is_frozen(path: str) -> bool:
-        return any(matches(pattern, path) for pattern in patterns)
+    is_frozen = selecting(patterns)
 
     def init(key: Key, initial: Initial | None = None) -> TrainState:
         state = started(learner, key, initial)
@@ -58,16 +59,18 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
         return train
 
-    def keep(hits: PyTree, old: PyTree, new: PyTree) -> PyTree:
-        return jax.tree.map(lambda hit, old, new: old if hit else new, hits, old, new)
-
     def held(before: TrainState, after: TrainState) -> TrainState:
         hits = matching(before.params, patterns)
-        extra = dict(after.extra)
-        for name, value in extra.items():  # an average of the parameters stands still with them
-            if isinstance(value, Mapping) and "params" in value:
-                extra[name] = {**value, "params": keep(hits, before.extra[name]["params"], value["params"])}
-        return after.replace(params=keep(hits, before.params, after.params), extra=extra)
+        names = {name for name, hit in paths(hits).items() if hit}
+
+        def still(path: tuple[Any, ...], old: Any, new: Any) -> Any:
+            """Return what an optimizer keeps: of frozen parameters as it was, which saves its computation."""
+            parts = path_name(path).split("/")
+            return old if any("/".join(parts[i:]) in names for i in range(len(parts))) else new
+
+        opt_state = jax.tree_util.tree_map_with_path(still, before.opt_state, after.opt_state)
+        keep = partial(jax.tree.map, lambda hit, old, new: old if hit else new, hits)
+        return kept(before, after.replace(opt_state=opt_state), keep)
 
     wrapped = with_training(learner, wrap)
 
@@ -81,3 +84,12 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
     descent = wrapped.descent and wrapped.descent._replace(update=update)
     return wrapped._replace(init=init, step=step, descent=descent)
+
+
+def kept(before: TrainState, after: TrainState, keep: Callable[[PyTree, PyTree], PyTree]) -> TrainState:
+    """Return the state after a step with ``keep(old, new)`` for its params, and for averages of them, if it has any."""
+    extra = dict(after.extra)
+    for name, value in extra.items():
+        if isinstance(value, Mapping) and "params" in value:
+            extra[name] = {**value, "params": keep(before.extra[name]["params"], value["params"])}
+    return after.replace(params=keep(before.params, after.params), extra=extra)

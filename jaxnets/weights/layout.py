@@ -1,5 +1,6 @@
 """Layouts: which of our parameters each tensor of another project's file is, both ways, exact or refused."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,13 +13,14 @@ from jaxnets.network import PyTree
 from jaxnets.parameters import matches, path_name, paths
 
 _FEW = 8  # names that an error lists
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
 class Rule(NamedTuple):
     """Some of their tensors, as some of our parameters.
 
     Attributes:
-        theirs: names in the file.
+        theirs: names in files.
         ours: paths of our parameters and states, such as "blocks/0/attention/q/kernel".
         load: makes our arrays of theirs.
         save: makes their arrays of ours.
@@ -37,7 +39,7 @@ class Layout(NamedTuple):
         name: of the layout, for errors, such as "Hugging Face's BERT".
         rules: of all parameters and states.
         ignored: patterns of names in files that are no weights, or a copy of one; "." stands for itself.
-        prefixes: what a file may write before every name, such as "bert.".
+        prefixes: what names in files may begin with or not, such as "bert."; ``exported`` writes them as the rules do.
         constants: tensors that are no weights and may be missing; they are ignored in a file, and written as they are.
     """
 
@@ -89,20 +91,21 @@ def imported(layout: Layout, weights: Mapping[str, np.ndarray], like: PyTree, fr
         InputError: if a tensor is missing, left over, or of another shape.
     """
     wanted = _by_name(like)
-    rules = [rule for rule in layout.rules if not any(_hits(fresh, name) for name in rule.ours)]
-    skipped = {name for rule in layout.rules if rule not in rules for name in rule.theirs}
+    bare = [rule._replace(theirs=tuple(_bare(layout, name) for name in rule.theirs)) for rule in layout.rules]
+    rules = [rule for rule in bare if not any(_hits(fresh, name) for name in rule.ours)]
+    skipped = {name for rule in bare if rule not in rules for name in rule.theirs}
     _check_covered(layout, [*(name for rule in rules for name in rule.ours)], wanted, fresh)
-    weights = _without_prefix(layout, weights)
-    missing = [name for rule in rules for name in rule.theirs if name not in weights]
+    names = _names(layout, weights)
+    missing = [name for rule in rules for name in rule.theirs if name not in names]
     known = {name for rule in rules for name in rule.theirs} | skipped | set(layout.constants)
-    left = [name for name in weights if name not in known and not _hits_dotted(layout.ignored, name)]
+    left = [name for name in names if name not in known and not _hits_dotted(layout.ignored, name)]
     if missing or left:
         said = [f"it lacks {_few(missing)}"] * bool(missing) + [f"{_few(left)} would be left over"] * bool(left)
         near = nearest(missing[0], left) if missing and left else ""
         raise InputError(f"these are not weights in the layout of {layout.name} at this size: {'; '.join(said)}{near}")
     found: dict[str, np.ndarray] = {}
     for rule in rules:
-        theirs = [weights[name] for name in rule.theirs]
+        theirs = [weights[names[name]] for name in rule.theirs]
         try:
             ours = rule.load(theirs)
         except ValueError as error:
@@ -141,6 +144,26 @@ def exported(layout: Layout, tree: PyTree) -> dict[str, np.ndarray]:
     return found
 
 
+def named_as_torch(tree: PyTree) -> dict[str, np.ndarray]:
+    """Return weights under their own names with dots, in PyTorch's shapes and with its words for them.
+
+    A kernel is a "weight" [out, in] or [out, in, H, W], a norm's scale and an embedding a "weight", a norm's mean and
+    variance "running_mean" and "running_var".
+
+    Args:
+        tree: of arrays, such as (params, model_state).
+    """
+    words = {"scale": "weight", "embedding": "weight", "mean": "running_mean", "var": "running_var"}
+    found: dict[str, np.ndarray] = {}
+    for path, leaf in _by_name(tree).items():
+        *inside, last = path.split("/")
+        array = np.asarray(leaf)
+        if last == "kernel":
+            last, array = "weight", np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array
+        found[".".join([*inside, words.get(last, last)])] = np.ascontiguousarray(array)
+    return found
+
+
 def _by_name(tree: PyTree) -> dict[str, Any]:
     """Return the leaves by path, without the number of their tree."""
     return {path.partition("/")[2]: leaf for path, leaf in paths(tree).items()}
@@ -160,12 +183,21 @@ def _check_covered(layout: Layout, ruled: list[str], wanted: Mapping[str, Any], 
         )
 
 
-def _without_prefix(layout: Layout, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the weights with names as the rules write them."""
-    for prefix in layout.prefixes:
-        if any(name.startswith(prefix) for name in weights):
-            return {name.removeprefix(prefix): array for name, array in weights.items()}
-    return dict(weights)
+def _names(layout: Layout, weights: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return the names in a file by what they are without prefixes."""
+    found: dict[str, str] = {}
+    for name in weights:
+        if (bare := _bare(layout, name)) in found:
+            raise InputError(f"{layout.name}: {name!r} and {found[bare]!r} are one tensor's names; leave one out")
+        found[bare] = name
+    return found
+
+
+def _bare(layout: Layout, name: str) -> str:
+    """Return a name without its prefix; norms of BERT's first files are called as in TensorFlow, gamma and beta."""
+    prefix = next((prefix for prefix in layout.prefixes if name.startswith(prefix)), "")
+    name = name.removeprefix(prefix)
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda old: f"LayerNorm.{_OLD_NAMES[old[1]]}", name)
 
 
 def _hits(patterns: Iterable[str], name: str) -> bool:

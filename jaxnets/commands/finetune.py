@@ -1,0 +1,103 @@
+"""The command that goes on from weights: those of others, or of one's own run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnets.commands.export import plain_weights
+from jaxnets.commands.opening import each_member, open_run
+from jaxnets.commands.train import TrainOptions
+from jaxnets.commands.train import train as train_recipe
+from jaxnets.data import Data, Spec, Splits
+from jaxnets.errors import InputError, nearest
+from jaxnets.learner import Initial
+from jaxnets.options import DataConfig, ImageAugmentation, TrainingConfig
+from jaxnets.parameters import matches, paths
+from jaxnets.recipes.recipe import Recipe, Start, find
+from jaxnets.weights.cards import CARDS
+from jaxnets.weights.pretrained import HEAD
+
+_PRESETS = {"sentences": "sentiment-minilm", "images": "cifar10-lite0"}
+
+
+def recipe_of(what: str) -> Recipe:
+    """Return the recipe that goes on from weights of this name, or from the run in this folder.
+
+    Raises:
+        InputError: if there are none, or they are of a kind that no recipe goes on from.
+    """
+    if what in CARDS:
+        kind = CARDS[what].kind
+        if kind not in _PRESETS:
+            raise InputError(
+                f"{what} continues text; {', '.join(n for n in CARDS if CARDS[n].kind in _PRESETS)} are fine-tuned"
+            )
+        recipe = find(_PRESETS[kind])
+        options = replace(recipe.config.pretrained, pretrained=what, input_size=None)
+        training = TrainingConfig(duration="3ep" if kind == "sentences" else "10ep", batch_size=32)
+        optimizer = replace(recipe.config.optimizer, warmup=0)  # a few photographs make a few steps
+        config = replace(recipe.config, pretrained=options, training=training, optimizer=optimizer)
+        if kind == "images":
+            config = replace(config, augmentation=ImageAugmentation())  # which of them suit is the user's to know
+        return recipe._replace(config=config)
+    if not Path(what).is_dir():
+        raise InputError(
+            f"{what!r} is neither the folder of a run nor pretrained weights{nearest(what, CARDS)}; there are "
+            f"{', '.join(CARDS)}"
+        )
+    return _from_run(Path(what))
+
+
+def _from_run(path: Path) -> Recipe:
+    """Return a run's recipe, which begins from its weights and sees inputs as it did."""
+    opened = open_run(path, None)
+    recipe, known = opened.recipe, opened.spec["inputs"]
+
+    def load(config: Any) -> Splits:
+        """Return the new data, standardised as the run's."""
+        if _data_of(config) == _data_of(recipe.config):
+            raise InputError(f"finetune {path} goes on with other data than the run's; give them: --data PATH")
+        splits = recipe.load(config)
+        if splits.train.spec["inputs"].classes != known.classes:
+            raise InputError(
+                f"{path}: its tokens stand for other words than those of the new data; train anew, or fine-tune minilm"
+            )
+        return splits.mapped(seen)
+
+    def seen(data: Data) -> Data:
+        return data.knowing("inputs", mean=known.mean, std=known.std) if known.mean else data
+
+    def start(config: Any, spec: Spec) -> Start:
+        """Return the run's weights; without the head's, where the classes are others."""
+        state = next(each_member(opened.run.train_state(opened.members)))
+        if opened.run.result is None:
+            raise InputError(f"{path}: has not ended; jaxnets resume {path} first")
+        params, model_state = plain_weights(state)
+        wanted = paths(jax.eval_shape(recipe._replace(config=config).learner(spec).init, jax.random.key(0)).params)
+        same = opened.spec["labels"].classes == spec["labels"].classes if "labels" in spec.columns else True
+        kept = {name: leaf for name, leaf in paths(params).items() if same or not _of_head(name)}
+        for name, leaf in kept.items():
+            if name not in wanted or wanted[name].shape != leaf.shape:
+                there = list(wanted[name].shape) if name in wanted else "missing"
+                raise InputError(
+                    f"{path}: {name} is {list(leaf.shape)}, and {there} with these data and flags; give data of the "
+                    "same shape (of images: --image-size), and leave the model as it was"
+                )
+        return Start(Initial(kept, model_state), f"weights of {path}{'' if same else ', with a new head'}")
+
+    return recipe._replace(load=load, own_start=start)
+
+
+def _data_of(config: Any) -> list[Any]:
+    return [group for group in vars(config).values() if isinstance(group, DataConfig)]
+
+
+def _of_head(name: str) -> bool:
+    return any(matches(pattern, name) for pattern in HEAD)
+
+
+def finetune(recipe: Recipe, options: TrainOptions) -> int:
+    """Go on from pretrained weights, or from a finished run, with data of one's own and a new head."""
+    return train_recipe(recipe, options)

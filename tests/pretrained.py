@@ -1,0 +1,53 @@
+"""What tests of others' weights share: their libraries, real weights, and networks that are given them."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import mend_torchvision
+
+import jaxnets as jn
+from jaxnets.inference.generation import categorical
+from jaxnets.weights.layout import Layout, imported
+
+
+def needs() -> tuple[Any, Any]:
+    """Return PyTorch and transformers; skip the test where they are missing."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    mend_torchvision(torch)  # which transformers imports, if it is there
+    transformers = pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[torch]'")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return torch, transformers
+
+
+def given(network: jn.Network, layout: Layout, weights: dict[str, np.ndarray], **options: Any) -> Any:
+    """Return a network's parameters with these values."""
+    like = jax.eval_shape(network.init, jax.random.key(0))
+    params, _ = imported(layout, weights, like, **options)
+    return jax.tree.map(jnp.asarray, params)
+
+
+def continued(network: jn.Network, params: Any, prompt: np.ndarray, length: int) -> np.ndarray:
+    """Return the likeliest tokens, one after another."""
+    learner = jn.autoregressive(jn.supervised(network, jn.losses.softmax_cross_entropy, optax.identity()))
+    state = jax.eval_shape(learner.init, jax.random.key(0)).replace(params=params, step=jnp.int32(0), model_state={})
+    state = state.replace(opt_state=optax.identity().init(params))
+    return np.asarray(jn.generate(learner, state, prompt, length, jax.random.key(0), categorical(0)))
+
+
+def weights_of(package: str, *names: str) -> Path:
+    """Return a file or folder of a package of real weights, unpacked or installed; skip where there is none."""
+    folder = Path(os.environ.get("JAXNETS_WEIGHTS", "/nowhere")) / package / package
+    if not folder.is_dir():
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            pytest.skip(f"needs real weights: set JAXNETS_WEIGHTS to a folder with {package} unpacked, or install it")
+        folder = Path(found.origin).parent
+    return folder.joinpath(*names)
