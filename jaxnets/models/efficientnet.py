@@ -1,14 +1,12 @@
 """EfficientNet-Lite: EfficientNet (Tan and Le, 2019) with ReLU6 and without squeeze-and-excitation."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from flax import nnx
 
-from jaxnets.errors import check_number
 from jaxnets.models.blocks import Activation
-from jaxnets.models.inverted import InvertedResidualNetwork, Stage, scaled
+from jaxnets.models.inverted import InvertedResidualNetwork, Stage, scaled_stages
 
 
 class Scale(NamedTuple):
@@ -38,11 +36,8 @@ _STAGES = (
 
 
 def stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
-    """Return the stages with their channels and blocks scaled; the first and the last keep their single block."""
-    check_number("depth", depth, 0, 100, "a factor of the published depth, such as 1.2", low_too=False)
-    found = [stage._replace(features=scaled(stage.features, width)) for stage in _STAGES]
-    inner = [stage._replace(num_blocks=math.ceil(stage.num_blocks * depth)) for stage in found[1:-1]]
-    return [found[0], *inner, found[-1]]
+    """Return the stages with their channels and blocks scaled."""
+    return scaled_stages(_STAGES, width, depth)
 
 
 class EfficientNet(InvertedResidualNetwork):
@@ -56,7 +51,7 @@ class EfficientNet(InvertedResidualNetwork):
         input_shape: (H, W, C) of one image; as published 224, 240, 260, 280 and 300 pixels for Lite0 to Lite4.
         out_features: width of the output (classes, or targets).
         width: factor of all channels in blocks, to multiples of 8.
-        depth: factor of the blocks of a stage, rounded up.
+        depth: factor of the blocks of a stage, rounded up; the first and the last stage keep their one.
         stem: "imagenet", which halves images five times, or "cifar" for small images, three times.
         activation: the non-linearity.
         momentum: of the norms' running statistics; 0.9 follows faster, in runs of a few hundred steps.

@@ -1,5 +1,6 @@
 """Networks of inverted residual blocks (Sandler et al., 2018), which MobileNetV2 and EfficientNet-Lite share."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -142,6 +143,14 @@ def scaled(features: int, width: float) -> int:
     wanted = features * width
     rounded = max(_DIVISOR, int(wanted + _DIVISOR / 2) // _DIVISOR * _DIVISOR)
     return rounded + _DIVISOR * (rounded < 0.9 * wanted)
+
+
+def scaled_stages(stages: Sequence[Stage], width: float, depth: float) -> list[Stage]:
+    """Return stages with their channels and, but for the first and the last, their blocks scaled."""
+    check_number("depth", depth, 0, 100, "a factor of the published depth, such as 1.2", low_too=False)
+    found = [stage._replace(features=scaled(stage.features, width)) for stage in stages]
+    inner = [stage._replace(num_blocks=math.ceil(stage.num_blocks * depth)) for stage in found[1:-1]]
+    return [found[0], *inner, found[-1]]
 
 
 def _strides(stages: Sequence[Stage], stem: str) -> list[int]:

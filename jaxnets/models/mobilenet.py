@@ -6,7 +6,7 @@ from typing import Any, Literal
 from flax import nnx
 
 from jaxnets.models.blocks import Activation
-from jaxnets.models.inverted import HEAD, STEM, InvertedResidualNetwork, Stage, scaled
+from jaxnets.models.inverted import HEAD, STEM, InvertedResidualNetwork, Stage, scaled, scaled_stages
 
 # Table 2 of the paper.
 _STAGES = (
@@ -20,9 +20,9 @@ _STAGES = (
 )
 
 
-def stages(width: float = 1.0) -> list[Stage]:
-    """Return the stages with their channels scaled."""
-    return [stage._replace(features=scaled(stage.features, width)) for stage in _STAGES]
+def stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
+    """Return the stages with their channels and blocks scaled."""
+    return scaled_stages(_STAGES, width, depth)
 
 
 class MobileNetV2(InvertedResidualNetwork):
@@ -35,6 +35,7 @@ class MobileNetV2(InvertedResidualNetwork):
         input_shape: (H, W, C) of one image.
         out_features: width of the output (classes, or targets).
         width: factor of all channels, to multiples of 8; the last convolution never has less than 1280.
+        depth: factor of the blocks of a stage, rounded up; the first and the last stage keep their one.
         stem: "imagenet", which halves images five times, or "cifar" for small images, three times.
         activation: the non-linearity.
         dropout: probability that one of the averaged features is dropped in training; 0.2 as published.
@@ -42,7 +43,7 @@ class MobileNetV2(InvertedResidualNetwork):
         rngs: where initial values come from.
 
     Raises:
-        InputError: for another stem, or a width of no more than 0.
+        InputError: for another stem, or a width or depth of no more than 0.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class MobileNetV2(InvertedResidualNetwork):
         out_features: int,
         *,
         width: float = 1.0,
+        depth: float = 1.0,
         stem: Literal["cifar", "imagenet"] = "imagenet",
         activation: Activation = nnx.relu6,
         dropout: float = 0.0,
@@ -59,4 +61,4 @@ class MobileNetV2(InvertedResidualNetwork):
     ):
         shared = {"stem": stem, "activation": activation, "dropout": dropout, "dtype": dtype, "rngs": rngs}
         widths = scaled(STEM, width), scaled(HEAD, max(width, 1.0))
-        super().__init__(input_shape, out_features, stages=stages(width), widths=widths, **shared)
+        super().__init__(input_shape, out_features, stages=stages(width, depth), widths=widths, **shared)
