@@ -5,7 +5,6 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from helpers import quick
 from test_images import write, zipped
 
 from jaxnets import InputError, cli, data, summarize
@@ -53,7 +52,12 @@ def test_large_images_get_the_imagenet_stem(size, kernel):
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "halved"), quick([("mobilenet", 64, 3), ("mobilenet", 96, 5), ("efficientnet", 96, 5)])
+    ("model", "size", "halved"),
+    [
+        ("mobilenet", 64, 3),
+        pytest.param("mobilenet", 96, 5, marks=pytest.mark.slow),
+        pytest.param("efficientnet", 96, 5, marks=pytest.mark.slow),
+    ],
 )
 def test_small_images_are_halved_less_often(model, size, halved):
     learner, state = outline(replace(CIFAR10, model=model, width=4), (size, size, 3))

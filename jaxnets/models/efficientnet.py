@@ -59,6 +59,7 @@ class EfficientNet(InvertedResidualNetwork):
         depth: factor of the blocks of a stage, rounded up.
         stem: "imagenet", which halves images five times, or "cifar" for small images, three times.
         activation: the non-linearity.
+        momentum: of the norms' running statistics; 0.9 follows faster, in runs of a few hundred steps.
         dropout: probability that one of the averaged features is dropped in training; as published 0.2 for Lite0 and
             Lite1, else 0.3.
         dtype: of the computation; parameters and the norms' statistics stay float32.
@@ -77,10 +78,11 @@ class EfficientNet(InvertedResidualNetwork):
         depth: float = 1.0,
         stem: Literal["cifar", "imagenet"] = "imagenet",
         activation: Activation = nnx.relu6,
+        momentum: float = 0.99,
         dropout: float = 0.0,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
         shared = {"stem": stem, "activation": activation, "dropout": dropout, "dtype": dtype, "rngs": rngs}
-        norm = {"momentum": 0.99, "epsilon": 1e-3}
+        norm = {"momentum": momentum, "epsilon": 1e-3}
         super().__init__(input_shape, out_features, stages=stages(width, depth), padding="SAME", **norm, **shared)
