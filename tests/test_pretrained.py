@@ -127,6 +127,10 @@ class TestByName:
         ):
             write_safetensors(tmp_path / "other.safetensors", {"layer.weight": np.zeros(3, np.float32)})
             jn.pretrained("tiny", tmp_path / "other.safetensors")
+        (tmp_path / "tokenizer.json").write_text(tokenizer().replace('"very":18', '"very":18,"more":19'))
+        (tmp_path / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes())
+        with pytest.raises(InputError, match="a tokenizer of 20 tokens, and the weights have 19; it is not theirs"):
+            jn.pretrained("tiny", tmp_path)
         whole = (tiny / "model.safetensors").read_bytes()
         (tiny / "model.safetensors").write_bytes(whole[:-1] + b"x")
         with pytest.raises(InputError, match=r"its SHA-256 is .*, not the pinned"):

@@ -11,7 +11,8 @@ import numpy as np
 from jaxnets.data.cache import cache_dir
 from jaxnets.data.decoding import decode_image
 from jaxnets.data.fetching import fetch, sha256_of
-from jaxnets.data.subwords import encode_sentences
+from jaxnets.data.subwords import encode_sentences, num_subwords
+from jaxnets.data.unpacking import reading
 from jaxnets.errors import InputError, check_kind
 from jaxnets.models import EfficientNet, ResNet
 from jaxnets.models.efficientnet import LITE
@@ -203,7 +204,11 @@ def _fetched(name: str, found: Card, path: Path, url: str, sha256: str) -> None:
 def _tokenizer(name: str, found: Card, folder: Path) -> str:
     """Return what says how text becomes tokens: the file beside the weights, else the one that the card pins."""
     beside = folder / _TOKENIZER
-    return (beside if beside.is_file() else _pinned(name, found, _TOKENIZER)).read_text(encoding="utf-8")
+    path = beside if beside.is_file() else _pinned(name, found, _TOKENIZER)
+    text = reading(path, "a tokenizer", lambda path: path.read_text(encoding="utf-8"))
+    if (number := num_subwords(text)) != (wanted := found.config["vocab_size"]):
+        raise InputError(f"{path}: a tokenizer of {number:,} tokens, and the weights have {wanted:,}; it is not theirs")
+    return text
 
 
 def where(name: str) -> str:
