@@ -146,6 +146,20 @@ class TestByName:
 
             architecture("smollm2-135m")
 
+    def test_a_folder_of_shards_has_its_own_tokenizer(self, tiny, tmp_path):
+        tensors = read_weights(tiny / "model.safetensors")
+        write_safetensors(tmp_path / "shard.safetensors", tensors)
+        index = {"weight_map": dict.fromkeys(tensors, "shard.safetensors")}
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+        (tmp_path / "tokenizer.json").write_text(tokenizer().replace('"cat":13', '"car":13'))
+        assert jn.pretrained("tiny", tmp_path).prepare(["a car"]).tolist() == [[2, 4, 13, 3]]
+
+    def test_quantised_weights_are_refused(self, tiny, tmp_path):
+        tensors = {name: (100 * x).astype(np.int8) for name, x in read_weights(tiny / "model.safetensors").items()}
+        write_safetensors(tmp_path / "int8.safetensors", tensors)
+        with pytest.raises(InputError, match=r"holds int8, and .* float32; quantised weights are not read"):
+            jn.pretrained("tiny", tmp_path / "int8.safetensors")
+
     def test_the_command_lists_and_gets(self, tiny, capsys):
         assert cli.main(["pretrained", "ls"]) == 0
         printed = capsys.readouterr().out
@@ -190,6 +204,10 @@ class TestSearch:
         assert hits[0]["found"] == "a dull story" and hits[0]["cosine"] == pytest.approx(1, abs=1e-5) and len(hits) == 2
         (tmp_path / "e.json").write_text('{"weights": "tiny", "rows": ["one"]}')
         assert "does not describe the 5 embeddings" in fails(capsys, "search", "e.npy", "x")
+        (tmp_path / "e.json").write_text('{"weights": "tiny", "place": null, "rows": []}')
+        np.save(tmp_path / "f.npy", np.float32(1))
+        assert "an array of shape (), not embeddings" in fails(capsys, "search", "f.npy", "x")
+        assert "there is no folder" in fails(capsys, "embed", "tiny", "--data", "s.txt", "--out", "no/e.npy")
         assert "must be an .npy file" in fails(capsys, "embed", "tiny", "--data", "s.txt", "--out", "e.csv")
 
 
@@ -232,10 +250,20 @@ class TestFineTuning:
         assert cli.main(["finetune", "run", "--data", "three.tsv", "--out", "next"]) == 0
         assert "weights of run, with a new head" in capsys.readouterr().out
         assert jn.open_run(tmp_path / "next").state.params["out"]["kernel"].shape == (16, 3)
+        again = ["finetune", "next", "--data", "table.tsv", "--lora", "2", "--out"]  # and back, with adapters
+        assert cli.main([*again, "lora"]) == 0
+        assert jn.open_run(tmp_path / "lora").state.params["base"]["out"]["kernel"].shape == (16, 2)
+        assert cli.main(["finetune", "lora", "--data", "three.tsv", "--out", "last"]) == 0  # all weights learn again
+        assert "not of a run" in fails(capsys, "finetune", "next", "--data", "table.tsv", "--frozen-features")
+        assert "training begins from next" in fails(
+            capsys, "finetune", "next", "--data", "table.tsv", "--weights", str(tiny)
+        )
 
     def test_what_is_wrong_is_said(self, tiny, capsys):
         assert "is neither the folder of a run nor pretrained weights" in fails(capsys, "finetune", "nothing")
         assert "continues text" in fails(capsys, "finetune", "smollm2-135m")
+        assert "needs data: --data PATH" in fails(capsys, "finetune", "tiny")
+        assert "max_words=2 must be 3 to 64" in fails(capsys, "finetune", "tiny", "--max-words", "2")
         assert "takes sentences, and these data are images" in fails(
             capsys, "train", "digits-cnn", "--model", "pretrained", "--pretrained", "minilm"
         )

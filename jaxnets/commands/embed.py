@@ -29,12 +29,18 @@ def embed(name: Annotated[str, tyro.conf.Positional], /, data: Path, out: Path, 
     """
     if out.suffix != ".npy":
         raise InputError(f"out={str(out)!r} must be an .npy file")
+    described = out.with_suffix(".json")
+    if not out.parent.is_dir():
+        raise InputError(f"out={str(out)!r}: there is no folder {out.parent}; make it first")
+    if described.exists() and (described.resolve() == data.resolve() or not out.exists()):
+        raise InputError(f"out={str(out)!r}: {described}, which is to say what was embedded, is another file")
     model = pretrained(name, weights)
     given = _given(data, model.card.kind)
     use_compile_cache()
     made = embeddings(model, given)
     write_table(out, made, [])
-    to_json(out.with_suffix(".json"), {"weights": name, "rows": given})
+    place = None if weights is None else str(weights.absolute())
+    to_json(described, {"weights": name, "place": place, "rows": given})
     console.print(f"{len(made):,} embeddings of {made.shape[1]} numbers each, kept in {out}")
     return 0
 

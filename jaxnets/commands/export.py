@@ -39,6 +39,8 @@ def export(run: RunFolder, /, out: Path, to: Literal["torch"] = "torch", recipe:
     write_safetensors(out, tensors, {"format": "pt"})
     names = "its own names" if layout is None else f"the names of {layout.name}"
     count = sum(int(np.size(tensor)) for tensor in tensors.values())
+    if layout is not None and layout.name.endswith("BERT"):
+        console.print("its head takes the mean over the tokens' last states: there is no pooler")
     console.print(f"{len(tensors)} tensors of {count:,} numbers, under {names}, kept in {out}")
     return 0
 

@@ -13,12 +13,13 @@ from jaxnets.commands.train import train as train_recipe
 from jaxnets.data import Data, Spec, Splits
 from jaxnets.errors import InputError, nearest
 from jaxnets.learner import Initial
-from jaxnets.options import DataConfig, ImageAugmentation, TrainingConfig
+from jaxnets.options import DataConfig, ImageAugmentation, PretrainedConfig, TrainingConfig, with_data
 from jaxnets.parameters import matches, paths
 from jaxnets.recipes.recipe import Recipe, Start, find
 from jaxnets.weights.cards import CARDS
 from jaxnets.weights.pretrained import HEAD
 
+_HEADS = (*HEAD, "transformer/out/**")
 _PRESETS = {"sentences": "sentiment-minilm", "images": "cifar10-lite0"}
 
 
@@ -41,7 +42,7 @@ def recipe_of(what: str) -> Recipe:
         config = replace(recipe.config, pretrained=options, training=training, optimizer=optimizer)
         if kind == "images":
             config = replace(config, augmentation=ImageAugmentation())  # which of them suit is the user's to know
-        return recipe._replace(config=config)
+        return recipe._replace(config=with_data(config, lambda group: replace(group, data="")))
     if not Path(what).is_dir():
         raise InputError(
             f"{what!r} is neither the folder of a run nor pretrained weights{nearest(what, CARDS)}; there are "
@@ -51,16 +52,26 @@ def recipe_of(what: str) -> Recipe:
 
 
 def _from_run(path: Path) -> Recipe:
-    """Return a run's recipe, which begins from its weights and sees inputs as it did."""
+    """Return a run's recipe, which begins from its weights and sees inputs as it did; all learn, unless told."""
     opened = open_run(path, None)
+    if opened.run.result is None:
+        raise InputError(f"{path}: has not ended; jaxnets resume {path} first")
     recipe, known = opened.recipe, opened.spec["inputs"]
+    if isinstance(group := getattr(recipe.config, "pretrained", None), PretrainedConfig):
+        group = replace(group, lora=None, frozen_features=False)
+        recipe = recipe._replace(config=replace(recipe.config, pretrained=group))
 
     def load(config: Any) -> Splits:
         """Return the new data, standardised as the run's."""
         if _data_of(config) == _data_of(recipe.config):
             raise InputError(f"finetune {path} goes on with other data than the run's; give them: --data PATH")
+        if isinstance(new := getattr(config, "pretrained", None), PretrainedConfig) and isinstance(
+            group, PretrainedConfig
+        ):
+            _check_same(path, new, group)
         splits = recipe.load(config)
-        if splits.train.spec["inputs"].classes != known.classes:
+        inputs = splits.train.spec["inputs"]
+        if (inputs.classes, inputs.tokenizer) != (known.classes, known.tokenizer):
             raise InputError(
                 f"{path}: its tokens stand for other words than those of the new data; train anew, or fine-tune minilm"
             )
@@ -71,23 +82,37 @@ def _from_run(path: Path) -> Recipe:
 
     def start(config: Any, spec: Spec) -> Start:
         """Return the run's weights; without the head's, where the classes are others."""
-        state = next(each_member(opened.run.train_state(opened.members)))
-        if opened.run.result is None:
-            raise InputError(f"{path}: has not ended; jaxnets resume {path} first")
-        params, model_state = plain_weights(state)
-        wanted = paths(jax.eval_shape(recipe._replace(config=config).learner(spec).init, jax.random.key(0)).params)
+        params, model_state = plain_weights(next(each_member(opened.run.train_state(opened.members))))
         same = opened.spec["labels"].classes == spec["labels"].classes if "labels" in spec.columns else True
         kept = {name: leaf for name, leaf in paths(params).items() if same or not _of_head(name)}
-        for name, leaf in kept.items():
-            if name not in wanted or wanted[name].shape != leaf.shape:
-                there = list(wanted[name].shape) if name in wanted else "missing"
-                raise InputError(
-                    f"{path}: {name} is {list(leaf.shape)}, and {there} with these data and flags; give data of the "
-                    "same shape (of images: --image-size), and leave the model as it was"
-                )
-        return Start(Initial(kept, model_state), f"weights of {path}{'' if same else ', with a new head'}")
+        adapted = config.pretrained.adapted if isinstance(group, PretrainedConfig) else Initial
+        initial = adapted(kept, model_state)
+        learner = recipe._replace(config=config).learner(spec)
+        _check_fits(path, initial, jax.eval_shape(learner.init, jax.random.key(0)).params)
+        return Start(initial, f"weights of {path}{'' if same else ', with a new head'}")
 
     return recipe._replace(load=load, own_start=start)
+
+
+def _check_same(path: Path, new: PretrainedConfig, old: PretrainedConfig) -> None:
+    """Check that no other weights are asked for than the run's."""
+    if new.frozen_features:
+        raise InputError(f"frozen_features are those of pretrained weights, not of a run; leave it out with {path}")
+    for name in ("pretrained", "weights"):
+        if getattr(new, name) != getattr(old, name):
+            raise InputError(f"{name}={str(getattr(new, name))!r} changes nothing: training begins from {path}")
+
+
+def _check_fits(path: Path, initial: Initial, wanted: Any) -> None:
+    """Check that the weights have the names and shapes of those that the learner has."""
+    shapes = paths(wanted)
+    for name, leaf in paths(initial.params).items():
+        if name not in shapes or shapes[name].shape != leaf.shape:
+            there = list(shapes[name].shape) if name in shapes else "missing"
+            raise InputError(
+                f"{path}: {name} is {list(leaf.shape)}, and {there} with these data and flags; give data of the same "
+                "shape (of images: --image-size), and leave the model as it was"
+            )
 
 
 def _data_of(config: Any) -> list[Any]:
@@ -95,9 +120,11 @@ def _data_of(config: Any) -> list[Any]:
 
 
 def _of_head(name: str) -> bool:
-    return any(matches(pattern, name) for pattern in HEAD)
+    return any(matches(pattern, name) for pattern in _HEADS)
 
 
 def finetune(recipe: Recipe, options: TrainOptions) -> int:
     """Go on from pretrained weights, or from a finished run, with data of one's own and a new head."""
+    if any(not group.data for group in _data_of(recipe.config)):
+        raise InputError("finetune needs data: --data PATH, a file or a folder of yours, or the name of a data set")
     return train_recipe(recipe, options)

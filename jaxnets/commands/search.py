@@ -30,13 +30,15 @@ def search(
         embeddings: the .npy file that jaxnets embed wrote.
         query: a sentence, or the path of an image.
         number: how many to show.
-        weights: a file or a folder of the weights, as for jaxnets embed.
+        weights: a file or a folder of the weights; where jaxnets embed had them, if absent.
         json: print JSON.
     """
     known = read_npy(embeddings)
-    name, rows = _described(embeddings.with_suffix(".json"), len(known))
+    if known.ndim != 2:
+        raise InputError(f"{embeddings}: an array of shape {known.shape}, not embeddings [N, D]")
+    name, place, rows = _described(embeddings.with_suffix(".json"), len(known))
     use_compile_cache()
-    order, cosines = most_similar(known, embed(pretrained(name, weights), [query])[0], number)
+    order, cosines = most_similar(known, embed(pretrained(name, weights or place), [query])[0], number)
     found = [
         {"cosine": float(cosine), "row": int(at), "found": rows[at]} for at, cosine in zip(order, cosines, strict=True)
     ]
@@ -50,11 +52,12 @@ def search(
     return 0
 
 
-def _described(path: Path, number: int) -> tuple[str, list[str]]:
-    """Return by which weights rows were embedded, and what they are."""
+def _described(path: Path, number: int) -> tuple[str, Path | None, list[str]]:
+    """Return by which weights rows were embedded, where they were, if named, and what the rows are."""
     found: Any = from_json(path)
     rows = found.get("rows") if isinstance(found, dict) else None
     name = found.get("weights") if isinstance(found, dict) else None
     if not isinstance(rows, list) or not isinstance(name, str) or len(rows) != number:
         raise InputError(f"{path}: does not describe the {number} embeddings beside it; embed them again")
-    return name, rows
+    place = found.get("place")
+    return name, Path(place) if isinstance(place, str) else None, rows

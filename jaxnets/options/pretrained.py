@@ -9,7 +9,7 @@ from typing import Any
 from jaxnets.data import Data, subwords
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Initial, Learner
-from jaxnets.network import Network
+from jaxnets.network import Network, PyTree
 from jaxnets.options.conditions import GIVEN, only
 from jaxnets.training.featurized import featurized
 from jaxnets.transforms import frozen, lora, on_features
@@ -36,6 +36,8 @@ class PretrainedConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if self.weights is not None:  # a run may go on from elsewhere
+            object.__setattr__(self, "weights", self.weights.absolute())
         check_field(self, "input_size", self.input_size is None or self.input_size >= 32, "32 or more")
         if self.input_size is not None and self.card.kind != "images":
             raise InputError(f"input_size={self.input_size} changes nothing: {self.pretrained} takes no images")
@@ -103,6 +105,10 @@ class PretrainedConfig:
         """Return the weights, named as the learner has them."""
         if self.frozen_features:
             return Initial(None, {"body": found.params, "state": found.model_state})
+        return self.adapted(found.params, found.model_state)
+
+    def adapted(self, params: PyTree, model_state: PyTree) -> Initial:
+        """Return weights of the plain network as a learner with adapters, or without, begins from them."""
         if self.lora is None:
-            return Initial(found.params, found.model_state)
-        return Initial({"base": found.params}, {"base": found.model_state})
+            return Initial(params, model_state)
+        return Initial({"base": params}, {"base": model_state})

@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from jaxnets import losses
-from jaxnets.data import Spec, Splits
+from jaxnets.data import Spec, Splits, find_path
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import supervised
@@ -33,6 +32,7 @@ from jaxnets.weights.pretrained import layout_of
 
 _INVERTED = {"efficientnet": EfficientNet, "mobilenet": MobileNetV2}  # their activation and norm are part of them
 _PUBLISHED_WIDTH = 64
+_SMALL = 64  # pixels up to which images get the stem for small ones
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ _CIFAR10_RESNET = Config(
 _CIFAR10_LITE0 = Config(
     images=ImageData("cifar10"),
     model="pretrained",
-    pretrained=PretrainedConfig("efficientnet-lite0", input_size=96),
+    pretrained=PretrainedConfig("efficientnet-lite0", input_size=96, lora_patterns=("blocks/**/kernel",)),
     augmentation=ImageAugmentation(flip=True),
     dropout=0.2,
     training=TrainingConfig(duration="2ep", batch_size=64),
@@ -158,7 +158,9 @@ PRESETS = {
 def load(config: Config) -> Splits:
     """Return the images and their classes; with pretrained weights, of a folder in their size unless told."""
     images = config.images
-    if config.model == "pretrained" and images.image_size is None and Path(images.data).exists():
+    path = find_path(images.data)
+    photographs = path is not None and (path.suffix == ".zip" or (path.is_dir() and not any(path.glob("*ubyte*"))))
+    if config.model == "pretrained" and images.image_size is None and photographs:
         images = replace(images, image_size=config.pretrained.card.shape[:2])
     splits = images.load()
     if config.model == "pretrained" and config.pretrained.frozen_features:
@@ -190,10 +192,12 @@ def start(config: Config, spec: Spec) -> Start | None:
 
 def layout(config: Config, spec: Spec) -> Layout | None:
     """Return how PyTorch's model names the weights, where it has the same."""
+    if config.model == "pretrained":
+        return layout_of(config.pretrained.pretrained, out_features=len(spec["labels"].classes))
+    if max(spec["inputs"].shape[:2]) <= _SMALL:
+        return None  # other strides than theirs
     match config.model:
-        case "pretrained":
-            return layout_of(config.pretrained.pretrained, out_features=len(spec["labels"].classes))
-        case "resnet" if config.depth in (18, 34, 50):
+        case "resnet" if config.depth in (18, 34, 50) and config.layers.activation == "relu":
             return torchvision_resnet(config.depth)
         case "efficientnet":
             return efficientnet_lite()
@@ -207,7 +211,7 @@ def classifier(config: Config, spec: Spec) -> Network:
     inputs, num_classes = spec["inputs"], len(spec["labels"].classes)
     options = config.layers.options() | {"dropout": config.dropout, "dtype": config.arithmetic.dtype}
     own = {name: value for name, value in options.items() if name != "norm"}  # of models with their own normalisation
-    stem = "cifar" if max(inputs.shape[:2]) <= 64 else "imagenet"
+    stem = "cifar" if max(inputs.shape[:2]) <= _SMALL else "imagenet"
     if config.model == "resnet":
         model = network(ResNet, inputs.shape, config.depth, num_classes, stem=stem, width=config.width, **own)
     elif config.model in _INVERTED:

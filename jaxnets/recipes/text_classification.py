@@ -83,6 +83,8 @@ class Config:
             check_field(self, name, getattr(self, name) >= 1, "1 or more")
         if self.model == "pretrained":
             self.pretrained.check_kind("sentences")
+            most = self.pretrained.card.config["max_position_embeddings"]
+            check_field(self, "max_words", 3 <= self.max_words <= most, f"3 to {most}, the ends of a sentence included")
         if self.model == "transformer" and self.pool == "last":
             raise InputError("pool='last' is a recurrent network's last state; use --pool max or --pool mean")
         if self.embeddings is not None:  # a run may go on from elsewhere

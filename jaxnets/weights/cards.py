@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from jaxnets.data.fetching import Remote
-from jaxnets.errors import InputError, nearest
+from jaxnets.errors import InputError, check_kind, nearest
 
 Kind = Literal["sentences", "images", "text"]
 
@@ -178,6 +178,7 @@ def card(name: str) -> Card:
     Raises:
         InputError: if there are none of this name.
     """
+    check_kind("name", name, str, "give one of the names that jaxnets pretrained ls lists")
     if name not in CARDS:
         raise InputError(f"there are no weights {name!r}{nearest(name, CARDS)}; there are {', '.join(CARDS)}")
     return CARDS[name]

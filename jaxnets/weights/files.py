@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnets.data.numpy_files import read_npz
 from jaxnets.data.unpacking import reading
-from jaxnets.errors import InputError, short
+from jaxnets.errors import InputError, check_kind, short
 from jaxnets.weights import gguf
 from jaxnets.weights.gguf import read_gguf
 from jaxnets.weights.mapped import MOST_HEADER, parse_header
@@ -35,6 +35,7 @@ def read_weights(path: Path) -> Mapping[str, np.ndarray]:
     Raises:
         InputError: if it is missing, broken, of another format, or holds code, which is not executed.
     """
+    check_kind("path", path, Path, "give a pathlib.Path")
     path = reading(path, "weights", _file_of)
     start = _start(path)
     if start.startswith(b"{") and not is_safetensors(start):

@@ -193,7 +193,7 @@ def _rope_theta(config: Mapping[str, Any]) -> float:
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
             raise InputError(f"{name}={short(dict(rope))} is not supported; only the default without scaling is")
-    return _number(config.get("rope_parameters") or config, "rope_theta", 10000.0)
+    return _number({**config, **(config.get("rope_parameters") or {})}, "rope_theta", 10000.0)
 
 
 def _architecture(config: Mapping[str, Any], *known: str) -> str:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import InputError, nearest
@@ -108,7 +109,7 @@ def imported(layout: Layout, weights: Mapping[str, np.ndarray], like: PyTree, fr
         theirs = [weights[names[name]] for name in rule.theirs]
         try:
             ours = rule.load(theirs)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in zip(rule.theirs, theirs, strict=True))
             raise InputError(f"{layout.name}: {shapes} cannot become {', '.join(rule.ours)}: {error}") from error
         for name, array in zip(rule.ours, ours, strict=True):
@@ -116,6 +117,11 @@ def imported(layout: Layout, weights: Mapping[str, np.ndarray], like: PyTree, fr
                 raise InputError(
                     f"{layout.name}: {', '.join(rule.theirs)} gives {name} the shape {list(array.shape)}, not "
                     f"{list(wanted[name].shape)}; these are weights of another size"
+                )
+            if jnp.issubdtype(array.dtype, jnp.floating) != jnp.issubdtype(wanted[name].dtype, jnp.floating):
+                raise InputError(
+                    f"{layout.name}: {', '.join(rule.theirs)} holds {array.dtype}, and {name} {wanted[name].dtype}; "
+                    "quantised weights are not read without their scales"
                 )
             found[name] = np.asarray(array, wanted[name].dtype)
 

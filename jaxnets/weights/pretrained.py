@@ -74,6 +74,9 @@ class Pretrained(NamedTuple):
             InputError: if an image cannot be read, or there is no text in a sentence.
         """
         check_kind("inputs", inputs, (list, tuple), "give a list of sentences or of paths")
+        kinds, remedy = ((str, Path), "a path") if self.card.kind == "images" else (str, "a sentence")
+        for i, given in enumerate(inputs):
+            check_kind(f"inputs[{i}]", given, kinds, f"give {remedy}")
         if self.card.kind == "images":
             height, width, channels = self.card.shape
             paths = map(Path, inputs)
@@ -105,7 +108,7 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     else:
         made, layout = _made(found, options)
         tensors = read_weights(file)
-        tokenizer = _tokenizer(name, found, file.parent) if found.kind == "sentences" else ""
+        tokenizer = _tokenizer(name, found, file if file.is_dir() else file.parent) if found.kind == "sentences" else ""
     shapes = jax.eval_shape(made.init, jax.random.key(0))
     fresh = HEAD if "out_features" in options else ()
     params, model_state = imported(layout, tensors, shapes, fresh)
