@@ -68,6 +68,8 @@ def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
             if name == "etth1":
                 if options["time"]:
                     raise InputError("no column 'minute'")
+                if missing := [column for column in options["columns"] if column not in found.names]:
+                    raise InputError(f"no column {missing[0]!r}")
                 columns = [found.names.index(column) for column in options["columns"] or found.names]
                 return found._replace(values=found.values[:, columns], names=tuple(found.names[i] for i in columns))
             return found

@@ -184,7 +184,7 @@ def test_odd_values_of_every_flag_are_taken_or_refused_by_name(preset, small_dat
                 signature(recipe._replace(config=config))
             except (InputError, OSError) as error:
                 shown = str(odd[0] if isinstance(odd, tuple) and odd else odd)[:20]
-                names = path[-1], path[-1].replace("_", "-"), shown, "make the network smaller"
+                names = path[-1], path[-1].replace("_", "-"), shown, "make the network smaller", "shorter than the run"
                 named = any(name in str(error) for name in names)
                 unnamed += [] if named else [f"{case}: {error}"]
             except Exception as error:

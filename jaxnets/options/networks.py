@@ -9,6 +9,7 @@ from flax import nnx
 from jaxnets.errors import check_field
 from jaxnets.nn import ELMAN, GRU, LSTM
 
+_MOST = 2**31  # sizes are counted in 32 bits
 _CELLS = {"rnn": ELMAN, "lstm": LSTM, "gru": GRU}
 _ACTIVATIONS = {"relu": nnx.relu, "gelu": nnx.gelu, "tanh": nnx.tanh, "sigmoid": nnx.sigmoid}
 
@@ -54,7 +55,8 @@ class RecurrentConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_field(self, "hidden", min(self.hidden, default=0) >= 1, "widths of 1 or more")
+        good = min(self.hidden, default=0) >= 1 and max(self.hidden) < _MOST
+        check_field(self, "hidden", good, f"widths of 1 or more, and less than {_MOST:,}")
 
     def options(self) -> dict[str, Any]:
         """Return the cell as models take it."""
@@ -94,7 +96,7 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("num_layers", "num_heads", "model_dim"):
-            check_field(self, name, getattr(self, name) >= 1, "1 or more")
+            check_field(self, name, 1 <= getattr(self, name) < _MOST, f"1 or more, and less than {_MOST:,}")
         check_field(self, "num_layers", self.num_layers <= 10_000, "10000 or less")
         check_field(self, "num_heads", self.model_dim % self.num_heads == 0, f"a divisor of model_dim={self.model_dim}")
 

@@ -26,6 +26,8 @@ from jaxnets.tasks.task import Task
 
 LOSSES = {"mse": losses.mse, "mae": losses.mae, "huber": losses.huber}
 
+_MOST_ROWS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Config:
@@ -65,7 +67,7 @@ class Config:
         """Check the ranges."""
         check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         for name in ("history", "horizon", "season", "patch"):
-            check_field(self, name, getattr(self, name) >= 1, "1 row or more")
+            check_field(self, name, 1 <= getattr(self, name) <= _MOST_ROWS, f"1 to {_MOST_ROWS:,} rows")
         check_field(self, "dense", min(self.dense, default=1) >= 1, "widths of 1 or more")
         if self.history % self.patch:
             fitting = [n for n in range(1, self.history + 1) if self.history % n == 0]

@@ -30,6 +30,9 @@ from jaxnets.transforms import trimmed
 _LENGTHS = (12, 16, 20, 24, 32, 44)  # of batches, for each of which a step is compiled
 
 
+_MOST = 1_000_000  # tokens and beams, for which a library asks for memory at once
+
+
 @dataclass(frozen=True)
 class Config:
     """A translator of sentences, trained from scratch on parts of words."""
@@ -62,7 +65,7 @@ class Config:
         for name in ("dropout", "label_smoothing"):
             check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name, least in {"vocabulary": 300, "max_tokens": 3, "num_beams": 1}.items():
-            check_field(self, name, getattr(self, name) >= least, f"{least} or more")
+            check_field(self, name, least <= getattr(self, name) <= _MOST, f"{least} to {_MOST:,}")
         check_field(self, "length_penalty", 0 <= self.length_penalty < float("inf"), "0 or more")
 
     @property
