@@ -191,4 +191,4 @@ def test_the_recipe(tmp_path, capsys):
     assert "sentence 1 is empty" in fails(capsys, "predict", run, " ")
     assert "target='de' must be another language" in fails(capsys, "train", "translate", "--source", "de")
     assert "its languages are en, de and fr" in fails(capsys, "train", "translate", "--source", "cs")
-    assert "vocabulary=10 must be 300 or more" in fails(capsys, "train", "translate", "--vocabulary", 10)
+    assert "vocabulary=10 must be 300 to" in fails(capsys, "train", "translate", "--vocabulary", 10)
