@@ -57,6 +57,11 @@ OTHER = {
     "max_tokens": 18,
     "window": 32,
     "warmup": 3,
+    "pretrained": {"minilm": "bert-base", "efficientnet-lite0": "resnet18"},
+    "weights": Path("/nowhere"),
+    "input_size": 64,
+    "lora": 2,
+    "lora_patterns": ("**/kernel",),
 }
 
 
