@@ -1,8 +1,5 @@
 """What tests of others' weights share: their libraries, real weights, and networks that are given them."""
 
-import importlib.util
-import os
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -40,14 +37,3 @@ def continued(network: jn.Network, params: Any, prompt: np.ndarray, length: int)
     state = jax.eval_shape(learner.init, jax.random.key(0)).replace(params=params, step=jnp.int32(0), model_state={})
     state = state.replace(opt_state=optax.identity().init(params))
     return np.asarray(jn.generate(learner, state, prompt, length, jax.random.key(0), categorical(0)))
-
-
-def weights_of(package: str, *names: str) -> Path:
-    """Return a file or folder of a package of real weights, unpacked or installed; skip where there is none."""
-    folder = Path(os.environ.get("JAXNETS_WEIGHTS", "/nowhere")) / package / package
-    if not folder.is_dir():
-        found = importlib.util.find_spec(package)
-        if found is None or found.origin is None:
-            pytest.skip(f"needs real weights: set JAXNETS_WEIGHTS to a folder with {package} unpacked, or install it")
-        folder = Path(found.origin).parent
-    return folder.joinpath(*names)

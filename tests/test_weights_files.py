@@ -9,9 +9,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from helpers import real
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from weight_files import METADATA, as_zip, assert_same, gguf, real, text
+from weight_files import METADATA, as_zip, assert_same, gguf, text
 
 from jaxnets import InputError
 from jaxnets.weights.files import read_gguf, read_weights

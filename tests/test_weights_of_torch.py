@@ -5,7 +5,8 @@ import warnings
 
 import numpy as np
 import pytest
-from weight_files import as_legacy, as_zip, assert_same, called, name, pickled, real, storage, tensor, torch_zip
+from helpers import real
+from weight_files import as_legacy, as_zip, assert_same, called, name, pickled, storage, tensor, torch_zip
 
 from jaxnets import InputError
 from jaxnets.weights.files import read_weights

@@ -1,12 +1,9 @@
 """Files of weights made by hand, without PyTorch: pickles from their opcodes, GGUF from its fields; and real ones."""
 
-import importlib.util
 import io
-import os
 import struct
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,16 +172,3 @@ def assert_same(found, wanted):
     for key, array in wanted.items():
         assert found[key].dtype == array.dtype and found[key].shape == array.shape
         assert np.array_equal(found[key], array)
-
-
-def real(package: str, pattern: str) -> Path:
-    """Return a file of real weights, of an unpacked or an installed package; skip the test if there is none."""
-    folders = [Path(given, package) for given in [os.environ.get("JAXNETS_WEIGHTS")] if given]
-    spec = importlib.util.find_spec(package)
-    folders += [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
-    found = [path for folder in folders for path in sorted(folder.rglob(pattern))]
-    if not found:
-        import pytest
-
-        pytest.skip(f"needs {pattern} of the package {package}: install it, or unpack it into JAXNETS_WEIGHTS")
-    return found[0]

@@ -1,7 +1,7 @@
 """The command that writes a run's weights for other libraries."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -39,9 +39,9 @@ def export(run: RunFolder, /, out: Path, to: Literal["torch"] = "torch", recipe:
     write_safetensors(out, tensors, {"format": "pt"})
     names = "its own names" if layout is None else f"the names of {layout.name}"
     count = sum(int(np.size(tensor)) for tensor in tensors.values())
-    if layout is not None and layout.name.endswith("BERT"):
-        console.print("its head takes the mean over the tokens' last states: there is no pooler")
     console.print(f"{len(tensors)} tensors of {count:,} numbers, under {names}, kept in {out}")
+    if layout is not None and layout.note:
+        console.print(layout.note)
     return 0
 
 
@@ -53,5 +53,4 @@ def plain_weights(state: TrainState) -> tuple[PyTree, PyTree]:
         return merged(params, model_state)
     if isinstance(model_state, dict) and set(model_state) == {"body", "state"}:
         return whole_weights(params, model_state)
-    both: tuple[Any, Any] = params, model_state
-    return both
+    return params, model_state

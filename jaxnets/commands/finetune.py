@@ -65,10 +65,8 @@ def _from_run(path: Path) -> Recipe:
         """Return the new data, standardised as the run's."""
         if _data_of(config) == _data_of(recipe.config):
             raise InputError(f"finetune {path} goes on with other data than the run's; give them: --data PATH")
-        if isinstance(new := getattr(config, "pretrained", None), PretrainedConfig) and isinstance(
-            group, PretrainedConfig
-        ):
-            _check_same(path, new, group)
+        if isinstance(group, PretrainedConfig):
+            _check_same(path, config.pretrained, group)
         splits = recipe.load(config)
         inputs = splits.train.spec["inputs"]
         if (inputs.classes, inputs.tokenizer) != (known.classes, known.tokenizer):

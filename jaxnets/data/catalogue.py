@@ -18,6 +18,7 @@ def labelled_images(
     data_dir: Path | None = None,
     image_size: tuple[int, int] | None = None,
     validation: float | None = None,
+    usual_size: tuple[int, int] | None = None,
 ) -> Splits:
     """Return images [N, H, W, C] and classes [N].
 
@@ -27,6 +28,7 @@ def labelled_images(
         data_dir: where a named data set's files are.
         image_size: height and width to which a folder's or zip's images are resized.
         validation: fraction of the training data held out; 0 for no validation part, None for the usual one.
+        usual_size: stands for ``image_size`` of a folder's or zip's images, if that is not given.
 
     Raises:
         InputError: if there are no such data, they are no images with classes, or a fraction is given although they
@@ -34,7 +36,7 @@ def labelled_images(
     """
     path = find("images", data, data_dir, _FILES)
     if path is not None and (path.suffix == ".zip" or (path.is_dir() and not any(path.glob("*-ubyte*")))):
-        splits = image_splits(path, image_size)
+        splits = image_splits(path, image_size or usual_size)
     elif image_size is not None:
         raise InputError(f"image_size={image_size} is for folders and zip files of images, not for {data}")
     elif path is None:

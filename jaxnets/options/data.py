@@ -52,9 +52,9 @@ class ImageData(DataConfig):
         check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
         check_field(self, "image_size", self.image_size is None or min(self.image_size, default=0) >= 1, "1 or more")
 
-    def load(self) -> Splits:
-        """Return the images and their classes."""
-        return labelled_images(self.data, self.data_dir, self.image_size, self.validation)
+    def load(self, usual_size: tuple[int, int] | None = None) -> Splits:
+        """Return the images and their classes, a folder's in their ``usual_size`` if there is one and none is told."""
+        return labelled_images(self.data, self.data_dir, self.image_size, self.validation, usual_size)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxnets.options.conditions import GIVEN, only
 from jaxnets.training.featurized import featurized
 from jaxnets.transforms import frozen, lora, on_features
 from jaxnets.weights.cards import Card, card
-from jaxnets.weights.pretrained import HEAD, Pretrained, architecture, pretrained
+from jaxnets.weights.pretrained import HEAD, Pretrained, architecture, pretrained, tokenizer_of_weights
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,15 @@ class PretrainedConfig:
     def _sized(self, options: dict[str, Any]) -> dict[str, Any]:
         return options if self.input_size is None else {"shape": (self.input_size, self.input_size, 3)} | options
 
+    def tokenizer(self) -> str:
+        """Return how text becomes the weights' tokens; the weights are not read."""
+        return tokenizer_of_weights(self.pretrained, self.weights)
+
     def featured(self, model: Pretrained, data: Data) -> Data:
-        """Return the data with what the head takes for inputs, if that is computed once, else as they are.
+        """Return the data with what the head takes for inputs.
 
         What is known of the inputs stays what it was, so that predictions take such inputs as these.
         """
-        if not self.frozen_features:
-            return data
         padding = subwords.PADDING if model.card.kind == "sentences" else None
         made = featurized(model.body, model.params, model.model_state, data, keep=True, padding=padding)
         raw = dataclasses.asdict(data.spec["inputs"])

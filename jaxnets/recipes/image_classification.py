@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal
 
 from jaxnets import losses
-from jaxnets.data import Spec, Splits, find_path
+from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import supervised
@@ -157,14 +157,13 @@ PRESETS = {
 
 def load(config: Config) -> Splits:
     """Return the images and their classes; with pretrained weights, of a folder in their size unless told."""
-    images = config.images
-    path = find_path(images.data)
-    photographs = path is not None and (path.suffix == ".zip" or (path.is_dir() and not any(path.glob("*ubyte*"))))
-    if config.model == "pretrained" and images.image_size is None and photographs:
-        images = replace(images, image_size=config.pretrained.card.shape[:2])
-    splits = images.load()
-    if config.model == "pretrained" and config.pretrained.frozen_features:
-        splits = splits.mapped(partial(config.pretrained.featured, config.pretrained.read()))
+    if config.model != "pretrained":
+        splits = config.images.load()
+    else:
+        height, width, _ = config.pretrained.card.shape
+        splits = config.images.load(usual_size=(height, width))
+        if config.pretrained.frozen_features:
+            splits = splits.mapped(partial(config.pretrained.featured, config.pretrained.read()))
     return splits.balanced() if config.class_weights == "balanced" else splits
 
 

@@ -136,16 +136,19 @@ def _in_words(config: Config, parts: Mapping[str, Sentences], names: tuple[str, 
 
 
 def _in_tokens(config: Config, parts: Mapping[str, Sentences], names: tuple[str, ...]) -> dict[str, Data]:
-    model = config.pretrained.read()
-    known = {"inputs": {"tokenizer": model.tokenizer}}
+    tokenizer = config.pretrained.tokenizer()
+    known = {"inputs": {"tokenizer": tokenizer}}
 
     def encoded(found: Sentences) -> Data:
-        rows = subwords.encode_sentences(found.texts, model.tokenizer, config.max_words)
+        rows = subwords.encode_sentences(found.texts, tokenizer, config.max_words)
         rows = np.pad(rows, ((0, 0), (0, config.max_words - rows.shape[1])))
         lengths = (rows != subwords.PADDING).sum(1)
         return Data(inputs=rows, labels=found.labels, lengths=lengths, classes=names, known=known)
 
     data = {part: encoded(sentences) for part, sentences in parts.items()}
+    if not config.pretrained.frozen_features:
+        return data
+    model = config.pretrained.read()
     return {part: config.pretrained.featured(model, found) for part, found in data.items()}
 
 
@@ -199,8 +202,10 @@ def _model(config: Config, num_words: int, num_classes: int) -> Network:
 
 def layout(config: Config, spec: Spec) -> Layout | None:
     """Return how PyTorch's model names the weights, where it has the same."""
-    num_classes = len(spec["labels"].classes)
-    return layout_of(config.pretrained.pretrained, out_features=num_classes) if config.model == "pretrained" else None
+    if config.model != "pretrained":
+        return None
+    found = layout_of(config.pretrained.pretrained, out_features=len(spec["labels"].classes))
+    return found._replace(note="the head takes the mean over the tokens' last states: there is no pooler")
 
 
 def _lengths(config: Config) -> list[int]:

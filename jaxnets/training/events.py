@@ -33,7 +33,8 @@ class Event:
     """What a run tells whoever watches. Its ``run_state`` is valid until the next event is asked for.
 
     Attributes:
-        kind: "compiling" and "compiled" come first; then, about four times a second or every few slow steps, "chunk",
+        kind: "compiling" and "compiled" come first; then, about four times a second (of large states and slow steps
+            more rarely), "chunk",
             or "evaluation" where there is a new row of metrics; "skipped" before these, for a bad step that was left
             out; "end" at last.
         run_state: everything needed to go on from here.

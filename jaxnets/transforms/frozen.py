@@ -61,12 +61,16 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
 
     def held(before: TrainState, after: TrainState) -> TrainState:
         hits = matching(before.params, patterns)
-        names = {name for name, hit in paths(hits).items() if hit}
+        is_hit = paths(hits)
 
         def still(path: tuple[Any, ...], old: Any, new: Any) -> Any:
-            """Return what an optimizer keeps: of frozen parameters as it was, which saves its computation."""
+            """Return what an optimizer keeps: of frozen parameters as it was, which saves its computation.
+
+            It keeps a parameter's under the parameter's own path: the longest end of the path that is one.
+            """
             parts = path_name(path).split("/")
-            return old if any("/".join(parts[i:]) in names for i in range(len(parts))) else new
+            ends = ("/".join(parts[i:]) for i in range(len(parts)))
+            return old if next((is_hit[end] for end in ends if end in is_hit), False) else new
 
         opt_state = jax.tree_util.tree_map_with_path(still, before.opt_state, after.opt_state)
         keep = partial(jax.tree.map, lambda hit, old, new: old if hit else new, hits)

@@ -42,6 +42,7 @@ class Layout(NamedTuple):
         ignored: patterns of names in files that are no weights, or a copy of one; "." stands for itself.
         prefixes: what names in files may begin with or not, such as "bert."; ``exported`` writes them as the rules do.
         constants: tensors that are no weights and may be missing; they are ignored in a file, and written as they are.
+        note: what whoever loads them there must know.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Layout(NamedTuple):
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     constants: Mapping[str, np.ndarray] = MappingProxyType({})
+    note: str = ""
 
 
 def same(theirs: str, ours: str) -> Rule:

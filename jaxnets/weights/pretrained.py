@@ -108,11 +108,25 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     else:
         made, layout = _made(found, options)
         tensors = read_weights(file)
-        tokenizer = _tokenizer(name, found, file if file.is_dir() else file.parent) if found.kind == "sentences" else ""
+        tokenizer = tokenizer_of_weights(name, file) if found.kind == "sentences" else ""
     shapes = jax.eval_shape(made.init, jax.random.key(0))
     fresh = HEAD if "out_features" in options else ()
     params, model_state = imported(layout, tensors, shapes, fresh)
     return Pretrained(found, made, without(params, fresh) if fresh else params, model_state, tokenizer, layout)
+
+
+def tokenizer_of_weights(name: str, weights: Path | None = None) -> str:
+    """Return how text becomes the tokens of weights of sentences, without these: JSON of the ``tokenizers`` library.
+
+    Args:
+        name: of the weights.
+        weights: a file or a folder of them, beside or in which their own tokenizer may be.
+
+    Raises:
+        InputError: if there are none of this name, or the tokenizer cannot be had or is not theirs.
+    """
+    folder = None if weights is None else weights if weights.is_dir() else weights.parent
+    return _tokenizer(name, card(name), folder)
 
 
 def architecture(name: str, *, raw: bool = True, **options: Any) -> Network:
@@ -204,10 +218,10 @@ def _fetched(name: str, found: Card, path: Path, url: str, sha256: str) -> None:
         ) from error
 
 
-def _tokenizer(name: str, found: Card, folder: Path) -> str:
+def _tokenizer(name: str, found: Card, folder: Path | None) -> str:
     """Return what says how text becomes tokens: the file beside the weights, else the one that the card pins."""
-    beside = folder / _TOKENIZER
-    path = beside if beside.is_file() else _pinned(name, found, _TOKENIZER)
+    beside = None if folder is None else folder / _TOKENIZER
+    path = beside if beside is not None and beside.is_file() else _pinned(name, found, _TOKENIZER)
     text = reading(path, "a tokenizer", lambda path: path.read_text(encoding="utf-8"))
     if (number := num_subwords(text)) != (wanted := found.config["vocab_size"]):
         raise InputError(f"{path}: a tokenizer of {number:,} tokens, and the weights have {wanted:,}; it is not theirs")
