@@ -127,6 +127,10 @@ class TestByName:
         ):
             write_safetensors(tmp_path / "other.safetensors", {"layer.weight": np.zeros(3, np.float32)})
             jn.pretrained("tiny", tmp_path / "other.safetensors")
+        with pytest.raises(InputError, match=r"at this size: encoder.layer.2.bias would be left over"):
+            more = {"encoder.layer.2.bias": np.zeros(3, np.float32)}
+            write_safetensors(tmp_path / "more.safetensors", {**read_weights(tiny / "model.safetensors"), **more})
+            jn.pretrained("tiny", tmp_path / "more.safetensors")
         (tmp_path / "tokenizer.json").write_text(tokenizer().replace('"very":18', '"very":18,"more":19'))
         (tmp_path / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes())
         with pytest.raises(InputError, match="a tokenizer of 20 tokens, and the weights have 19; it is not theirs"):
@@ -211,7 +215,9 @@ class TestSearch:
         assert "must be an .npy file" in fails(capsys, "embed", "tiny", "--data", "s.txt", "--out", "e.csv")
 
 
+# At so high a rate that what was learned is told from what was not.
 TRAIN = ["--data", "table.tsv", "--max-words", "16", "--duration", "6", "--evaluate-every", "6", "--batch-size", "8"]
+TRAIN += ["--learning-rate", "0.1"]
 
 
 @pytest.mark.slow
