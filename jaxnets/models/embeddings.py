@@ -54,7 +54,7 @@ def segmented(x: jax.Array, segments: jax.Array | None, table: jax.Array) -> jax
         table: a vector for each segment, [S, D].
     """
     table = table.astype(x.dtype)
-    return x + (table[0] if segments is None else table[segments])
+    return x + (table[None, :1] if segments is None else table[segments])
 
 
 def check_segments(segments: np.ndarray, shape: tuple[int, ...], number: int | None) -> None:
