@@ -45,6 +45,8 @@ from .training.featurized import featurized as featurized
 from .training.fit import Fit as Fit
 from .training.fit import fit as fit
 from .training.plan import RunState as RunState
+from .training.selection import Halving as Halving
+from .training.selection import PopulationBased as PopulationBased
 from .training.stopping import EarlyStopping as EarlyStopping
 from .transforms.accumulated import accumulated as accumulated
 from .transforms.augmented import augmented as augmented
@@ -57,5 +59,6 @@ from .transforms.lora import lora as lora
 from .transforms.lora import merged as merged
 from .transforms.population import population as population
 from .transforms.unfrozen import unfrozen as unfrozen
+from .transforms.varied import varied as varied
 from .weights.pretrained import Pretrained as Pretrained
 from .weights.pretrained import pretrained as pretrained

@@ -35,6 +35,9 @@ COMMANDS = {
     "finetune": Command(
         "Go on from pretrained weights, or from a finished run, with data of one's own and a new head.", "weights"
     ),
+    "sweep": Command(
+        "Train many trials of a recipe as few programs, rank them, and keep the best, ready to go on.", "recipe"
+    ),
     "resume": Command("Go on with a run that was interrupted; the result has the same bits as an unbroken run's."),
     "verify": Command("Say whether a run's checkpoints are as they were saved, and print a digest of the newest."),
     "evaluate": Command("Evaluate a run's weights (once it has ended, those that were kept) on held-out data."),

@@ -3,6 +3,7 @@
 import difflib
 import math
 import operator
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,12 @@ def check_field(config: object, name: str, good: bool, wanted: str) -> None:
         raise InputError(f"{name}={getattr(config, name)!r} must be {wanted}")
 
 
+def is_traced(value: Any) -> bool:
+    """Return whether a value is known to a compiled program alone, so that its range cannot be checked."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
 def check_whole(name: str, value: Any, least: int = 1, most: int = 2**31 - 1, remedy: str = "") -> None:
     """Raise an ``InputError`` unless ``value`` is a whole number from ``least`` to ``most``; a boolean is none."""
     number = _whole(value)
@@ -42,12 +49,14 @@ def check_number(name: str, value: Any, low: float, high: float, wanted: str, *,
 
     Args:
         name: of the argument.
-        value: which it has; no boolean, no text, no array.
+        value: which it has; no boolean, no text, no array. A traced one may be anything.
         low: the least.
         high: what it must be less than.
         wanted: the range in words, such as "in [0, 1), such as 0.2".
         low_too: whether ``low`` itself will do.
     """
+    if is_traced(value):
+        return
     number = _number(value)
     if not (low <= number if low_too else low < number) or not number < high:
         raise InputError(f"{name}={short(value)} must be {wanted}")

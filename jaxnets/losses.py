@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from jaxnets.errors import InputError, check_number, short
+from jaxnets.errors import InputError, check_number, is_traced, short
 
 Loss = Callable[[Any, jax.Array], jax.Array]
 
@@ -33,8 +33,7 @@ def mae(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 def huber(outputs: jax.Array, targets: jax.Array, delta: float = 1.0) -> jax.Array:
     """Return half the squared errors, from ``delta`` on growing linearly (Huber, 1964), [...] and [...] -> [...]."""
-    if not isinstance(delta, Tracer):
-        check_number("delta", delta, 0, np.inf, "a number greater than 0", low_too=False)
+    check_number("delta", delta, 0, np.inf, "a number greater than 0", low_too=False)
     _same_shape("huber", outputs, targets)
     return optax.huber_loss(outputs, targets.astype(outputs.dtype), delta=delta)
 
@@ -48,7 +47,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
     _class_labels("softmax_cross_entropy", logits, labels)
     check_number("label_smoothing", label_smoothing, 0, 1, "in [0, 1), such as 0.1")
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if not label_smoothing:
+    if not is_traced(label_smoothing) and not label_smoothing:
         return loss
     of_all = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)  # the mean loss over all labels
     return (1 - label_smoothing) * loss + label_smoothing * of_all

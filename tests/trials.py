@@ -170,7 +170,8 @@ def stop(family: Family, run: Path, draw: random.Random) -> Trial:
     while process.is_alive() and not checkpoint.steps(run / "checkpoints"):
         time.sleep(0.002)
     process.join(moment)
-    os.kill(process.pid, number)
+    with contextlib.suppress(ProcessLookupError):  # it has just ended: too late
+        os.kill(process.pid, number)
     process.join(WAIT)
     printed = family.log.read_text().rpartition("interrupted by ")[2]
     if process.exitcode != 128 + number or not printed.startswith(number.name):

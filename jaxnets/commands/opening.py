@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,17 +16,20 @@ from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
 from jaxnets.learner import Initial, Learner, TrainState
 from jaxnets.options import DataConfig, TrainingConfig, with_data
+from jaxnets.options.varying import with_traced
 from jaxnets.recipes.recipe import Recipe, find
 from jaxnets.runs import report
 from jaxnets.runs.console import console
 from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import from_dict, plain
 from jaxnets.runs.signals import Interrupted
+from jaxnets.runs.sweeps import SweepConfig
 from jaxnets.runs.training import diverged, train
 from jaxnets.tasks.task import Finished, Task, Trained
 from jaxnets.training.plan import Plan, check
 from jaxnets.training.progress import Display
 from jaxnets.transforms.population import population
+from jaxnets.transforms.varied import varied
 
 RunFolder = Annotated[Path, tyro.conf.Positional]
 RecipeFile = Annotated[Path | None, tyro.conf.arg(name="recipe")]
@@ -54,9 +57,14 @@ class Opened:
 
     @property
     def members(self) -> Learner:
-        """The learner of all seeds: a population, where there are several."""
+        """The learner of all seeds: a population, where there are several, or where they have values of their own."""
         how: Any = self.config.population
+        if self.config.varied is not None:
+            return varied(self._learner_with, self.config.varied, how)
         return self.learner if len(self.config.seeds) == 1 else population(self.learner, len(self.config.seeds), how)
+
+    def _learner_with(self, values: Mapping[str, Any]) -> Learner:
+        return self.recipe._replace(config=with_traced(self.recipe.config, values)).learner(self.spec)
 
     def trained(self) -> Trained:
         """Return the newest weights (once the run has ended, those that were kept)."""
@@ -76,13 +84,22 @@ def open_recipe(path: Path, file: Path | None) -> tuple[Run, Recipe]:
         InputError: if there is no run, or it is of a recipe of one's own, and its file is not named.
     """
     run = Run.open(path)
+    return run, recipe_again(path, file, run.config)
+
+
+def recipe_again(path: Path, file: Path | None, config: RunConfig | SweepConfig) -> Recipe:
+    """Return the recipe that a folder's run, or sweep, names, with the config that it says.
+
+    Raises:
+        InputError: if it is a recipe of one's own, and its file is not named.
+    """
     names = [preset for presets in recipes.catalogue().values() for preset in presets]
-    if file is None and run.config.recipe not in names:
+    if file is None and config.recipe not in names:
         raise InputError(
-            f"{path}: was trained by a recipe of one's own, {run.config.recipe!r}; name its file: --recipe FILE"
+            f"{path}: was trained by a recipe of one's own, {config.recipe!r}; name its file: --recipe FILE"
         )
-    recipe = find(str(file or run.config.recipe))
-    return run, recipe._replace(config=from_dict(type(recipe.config), run.config.config))
+    recipe = find(str(file or config.recipe))
+    return recipe._replace(config=from_dict(type(recipe.config), config.config))
 
 
 def open_run(path: Path, file: Path | None) -> Opened:
@@ -127,7 +144,9 @@ def started(recipe: Recipe, spec: Spec) -> Initial | None:
 def planned(opened: Opened, splits: Splits, initial: Initial | None = None) -> Plan:
     """Return the run that the config asks for, from weights to begin from, if any are given, checked."""
     training: TrainingConfig = opened.recipe.config.training
+    competition = opened.config.competition
     given = {"seed": opened.config.seed, "validation": splits.validation, "order": splits.order, "initial": initial}
+    given["selection"] = competition and competition.rule
     return check(opened.members, splits.train, **training.options(), **given)
 
 

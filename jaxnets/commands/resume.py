@@ -1,6 +1,7 @@
 """The command that goes on with a run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from jaxnets.commands.opening import (
     RecipeFile,
@@ -9,15 +10,18 @@ from jaxnets.commands.opening import (
     data_again,
     open_recipe,
     planned,
+    recipe_again,
     run_to_the_end,
     started,
 )
+from jaxnets.commands.sweeping import go_on
 from jaxnets.errors import InputError
 from jaxnets.options import TrainingConfig
 from jaxnets.runs import checkpoint, report
 from jaxnets.runs.console import console
 from jaxnets.runs.folder import Run
 from jaxnets.runs.json_files import plain
+from jaxnets.runs.sweeps import is_sweep, open_sweep
 
 
 def resume(
@@ -41,6 +45,10 @@ def resume(
         exact: refuse to go on where the bits may be others than an unbroken run's: with another config, other versions
             or another number of cores.
     """
+    if is_sweep(run):
+        if duration is not None or patience is not None or data is not None or exact:
+            raise InputError(f"{run}: is a sweep, which goes on as it was; its best trial is a run: {run / 'best'}")
+        return _sweep(run, recipe)
     folder, found = open_recipe(run, recipe)
     if folder.step is not None:
         raise InputError(f"{run}: is one saved state; a run goes on from its newest: jaxnets resume {folder.path}")
@@ -74,6 +82,14 @@ def resume(
         elif data is not None:
             folder.rewrite(config)
         return run_to_the_end(opened, plan, splits, resume=True, exact=exact)
+
+
+def _sweep(path: Path, file: Path | None) -> int:
+    """Go on with a sweep."""
+    config = open_sweep(path)
+    found = recipe_again(path, file, config)
+    with Run(path).held():
+        return go_on(path, found, config)
 
 
 def _longer(folder: Run, training: TrainingConfig, duration: str, patience: int | None) -> TrainingConfig:

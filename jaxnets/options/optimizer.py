@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jaxnets.data import Spec
-from jaxnets.errors import FINITE, InputError, check_field
+from jaxnets.errors import FINITE, InputError, check_field, is_traced
 from jaxnets.learner import Learner
 from jaxnets.network import PyTree
 from jaxnets.options.conditions import only
@@ -192,7 +192,7 @@ def make_optimizer(config: OptimizerConfig, num_steps: int | None) -> optax.Grad
         "muon": lambda: _muon(config, rate),
     }
     parts: list[optax.GradientTransformation] = [rules[config.optimizer]()]
-    if decay and config.optimizer not in ("adamw", "muon"):
+    if (is_traced(decay) or decay) and config.optimizer not in ("adamw", "muon"):
         parts.insert(0, optax.add_decayed_weights(decay, mask=decayed))
     if config.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from jaxnets.runs.json_files import from_dict, from_json, plain, to_json
 from jaxnets.runs.saving import Saving
 from jaxnets.training.chunk import run_keys
 from jaxnets.training.plan import Plan, RunState, Skipped
+from jaxnets.training.selection import Halving, PopulationBased
 
 
 @contextmanager
@@ -39,6 +40,32 @@ def written(path: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Competition:
+    """How the members of a sweep compete.
+
+    Attributes:
+        by: "halving" or "population": the worse are dropped, or go on from the better.
+        monitor: the metric that decides.
+        factor: how many times fewer go on at each rung (halving).
+        members: of a trial: its seeds (halving).
+        seed: of what is drawn (population).
+    """
+
+    by: Literal["halving", "population"]
+    monitor: str
+    factor: int = 3
+    members: int = 1
+    seed: int = 0
+
+    @property
+    def rule(self) -> Halving | PopulationBased:
+        """The same, as ``fit`` takes it."""
+        if self.by == "halving":
+            return Halving(self.factor, self.members, self.monitor)
+        return PopulationBased(seed=self.seed, monitor=self.monitor)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """What a run was asked to do, in full: ``config.json``.
 
@@ -48,6 +75,8 @@ class RunConfig:
         seeds: one for each member that is trained.
         population: how several are trained: one after the other in each step ("map"), or together ("vmap").
         saving: when the state is saved, and which saved states are kept.
+        varied: options in which the members differ, a value each; None where they differ in the seed alone.
+        competition: how the members compete, if they do.
     """
 
     recipe: str
@@ -55,11 +84,13 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     population: str = "map"
     saving: Saving = Saving()
+    varied: Mapping[str, tuple[float, ...]] | None = None
+    competition: Competition | None = None
 
     @property
     def seed(self) -> int | tuple[int, ...]:
-        """The seeds as ``fit`` takes them: a lone one is no population."""
-        return self.seeds[0] if len(self.seeds) == 1 else self.seeds
+        """The seeds as ``fit`` takes them: a lone one is no population, unless it has values of its own."""
+        return self.seeds[0] if len(self.seeds) == 1 and self.varied is None else self.seeds
 
 
 class Run:

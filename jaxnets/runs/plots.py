@@ -177,7 +177,13 @@ def sketch(runs: Mapping[str, Rows], metric: str = "loss", width: int = 72, heig
 
 
 def _metric_names(runs: Mapping[str, Rows]) -> list[str]:
-    names = {name.split("/", 1)[1] for rows in runs.values() for row in rows for name in row if "/" in name}
+    names = {
+        name.split("/", 1)[1]
+        for rows in runs.values()
+        for row in rows
+        for name in row
+        if name.startswith(("train/", "validation/"))
+    }
     return sorted(names, key=lambda name: (name != "loss", name))
 
 

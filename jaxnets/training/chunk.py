@@ -14,6 +14,7 @@ from jaxnets.errors import InputError, short
 from jaxnets.learner import Learner, Step, Sums, TrainState, check_learner
 from jaxnets.metrics import add, zeros
 from jaxnets.network import Key
+from jaxnets.training.stopping import select
 from jaxnets.transforms.population import OneByOne, one_by_one
 
 Chunk = Callable[..., tuple[TrainState, Sums]]
@@ -26,7 +27,7 @@ def chunk(learner: Learner) -> Chunk:
     ``rows[offset + i]`` of ``columns`` with the key ``fold_in(key, state.step)``, and adds what its metrics
     measure to ``sums`` (``metrics.add``).
     ``num_steps`` is an argument like the others, so one program serves chunks of every length, and the bits are the
-    same however a run is cut into chunks.
+    same however a run is cut into chunks. For a population it may be an array [members]: each takes its own number.
     """
     check_learner(learner)
     return _loop(learner.step)
@@ -51,7 +52,10 @@ def _loop(step: Step) -> Chunk:
             state, measured = step(state, batch, step_key(key, state.step))
             return state, add(sums, measured)
 
-        return lax.fori_loop(0, num_steps, take, (state, sums))
+        if not jnp.ndim(num_steps):
+            return lax.fori_loop(0, num_steps, take, (state, sums))
+        counts = jnp.asarray(num_steps)
+        return lax.fori_loop(0, counts.max(), lambda i, carry: select(i < counts, take(i, carry), carry), (state, sums))
 
     return run
 
@@ -68,10 +72,13 @@ def _each_in_turn(loop: Chunk, size: int) -> Chunk:
         num_steps: jax.Array | int,
         key: Key,
     ) -> tuple[TrainState, Sums]:
-        def steps(state: TrainState, sums: Sums, rows: jax.Array, key: Key) -> tuple[TrainState, Sums]:
-            return loop(state, sums, columns, rows, offset, num_steps, key)
+        def steps(
+            state: TrainState, sums: Sums, rows: jax.Array, key: Key, own: jax.Array | int = num_steps
+        ) -> tuple[TrainState, Sums]:
+            return loop(state, sums, columns, rows, offset, own, key)
 
-        return one_by_one(steps, size, state, sums, jnp.swapaxes(rows, 0, 1), key)
+        each = (jnp.asarray(num_steps),) if jnp.ndim(num_steps) else ()
+        return one_by_one(steps, size, state, sums, jnp.swapaxes(rows, 0, 1), key, *each)
 
     return run
 

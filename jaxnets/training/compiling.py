@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import monitoring
 
 from jaxnets.data.cache import cache_dir
 from jaxnets.errors import InputError, check_callable
@@ -28,6 +29,27 @@ def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()) -
     check_callable("function", function, "give one of arrays, such as a learner's step")
     options = _MANY_THREADS if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12) else None
     return jax.jit(function, donate_argnums=donate_argnums, compiler_options=options)
+
+
+def compiled(function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Callable[..., Any], bool]:
+    """Return a whole program for arguments like ``args``, and whether it came from the cache.
+
+    With others the program raises an error rather than compile again. Where JAX was told to compile nothing, for
+    somebody looks for a fault step by step, it is the function.
+    """
+    if getattr(jax.config, "jax_disable_jit", False):
+        return function, False
+    hits = []
+
+    def listen(event: str, **_: Any) -> None:
+        hits.append(event == "/jax/compilation_cache/cache_hits")
+
+    monitoring.register_event_listener(listen)
+    try:
+        program = jit(function, donate_argnums=donate).lower(*args).compile()
+    finally:
+        monitoring.unregister_event_listener(listen)
+    return program, any(hits)
 
 
 def use_compile_cache() -> None:

@@ -9,19 +9,19 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import monitoring
 
 from jaxnets.data import Data, MakeOrder, usual
 from jaxnets.errors import InputError, check_kind
 from jaxnets.learner import Initial, Learner, started
 from jaxnets.metrics import add_up, compute, values_of
 from jaxnets.training.chunk import chunk, run_keys
-from jaxnets.training.compiling import jit, use_compile_cache
+from jaxnets.training.compiling import compiled, use_compile_cache
 from jaxnets.training.evaluation import groups, in_turn
 from jaxnets.training.feed import Buffer, Feed
 from jaxnets.training.guard import Guard, given_up, told
-from jaxnets.training.plan import Plan, RunState, Skipped, check
+from jaxnets.training.plan import Plan, RunState, Selection, Skipped, check
 from jaxnets.training.stopping import EarlyStopping, first_best, select, updated_best
+from jaxnets.transforms.varied import VARIED
 
 CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device; of large states up to ten times more rarely
 GUARDED = 25  # times as long as the guard's look takes, at least, from one to the next
@@ -82,6 +82,7 @@ def events(
     early_stopping: EarlyStopping | None = None,
     order: MakeOrder = usual,
     initial: Initial | None = None,
+    selection: Selection | None = None,
     resume: RunState | None = None,
     elapsed: Elapsed = Elapsed(),
     on_device: bool | None = None,
@@ -100,6 +101,7 @@ def events(
         order: makes the order of the training rows: ``data.shuffled``, ``data.by_length``, ``data.balanced``, ... By
             default by length, where the data have "lengths", else shuffled.
         initial: weights to begin from, in part or whole; the rest is drawn.
+        selection: how the members of a population compete: ``Halving``, ``PopulationBased``.
         resume: the ``run_state`` to go on from, of a run with the same arguments.
         elapsed: how long the run took before.
         on_device: keep the training data on the device, or send rows as they are needed. By default as fits.
@@ -126,6 +128,7 @@ def events(
         early_stopping=early_stopping,
         order=order,
         initial=initial,
+        selection=selection,
     )
     yield from follow(plan, resume=resume, elapsed=elapsed, on_device=on_device)
 
@@ -186,7 +189,8 @@ class _Loop:
             state = self._compiled(partial(started, self.learner), *given)(*given)
             sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), plan.state.sums)
             best = first_best(state, plan.early_stopping) if plan.early_stopping else None
-            self.run = RunState(state, sums, best, Skipped.none(plan.seeds.shape))
+            dropped = None if plan.selection is None else np.zeros(plan.seeds.shape, bool)
+            self.run = RunState(state, sums, best, Skipped.none(plan.seeds.shape), dropped)
         else:
             self.run = jax.tree.map(jnp.array, resume)
         self.num, self.step_seconds = 1, 0.0
@@ -207,7 +211,7 @@ class _Loop:
         """Compile the two programs, one for evaluation and one for all steps, and wait for the first rows."""
         if (held_out := self.plan.validation) is not None:
             self.evaluation = self._compiled(in_turn(self.learner), self.run.train, *next(groups(held_out)))
-        span = np.int32(0), np.int32(0)
+        span = np.int32(0), self.counted(self.run, 0)
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
         self.program = self._compiled(chunk(self.learner), *args, donate=(0, 1))
@@ -223,9 +227,15 @@ class _Loop:
     def take(self, buffer: Buffer, run: RunState, step: int, num: int) -> RunState:
         """Return the state after ``num`` steps from ``step`` on; the state that is given is used up."""
         start, columns, rows = buffer
-        span = np.int32(step - start), np.int32(num)
+        span = np.int32(step - start), self.counted(run, num)
         state, sums = self.program(run.train, run.sums, columns, rows, *span, self.key)
+        if run.dropped is not None:  # who is trained no more is as far as the others, too
+            state = state.replace(step=jnp.full(run.dropped.shape, step + num, jnp.int32))
         return run.replace(train=state, sums=sums)
+
+    def counted(self, run: RunState, num: int) -> np.ndarray:
+        """Return the steps that each member takes, where some may take none; else those of all."""
+        return np.asarray(num, np.int32) if run.dropped is None else np.where(run.dropped, 0, num).astype(np.int32)
 
     def advance(self, until: int) -> list[str]:
         """Take the steps of one chunk, up to step ``until`` at most, and return what is to be said of bad ones."""
@@ -258,6 +268,10 @@ class _Loop:
         self.run = self.run.replace(sums=jax.tree.map(jnp.zeros_like, self.run.sums))
         if self.plan.early_stopping and self.run.best:
             self.run = self.run.replace(best=updated_best(self.run.best, self.run.train, row, self.plan.early_stopping))
+        if self.plan.selection:
+            values = self.run.train.extra.get(VARIED, {})
+            row |= {f"{VARIED}/{name}": np.asarray(value) for name, value in values.items()}
+            self.run = self.plan.selection.select(self.run, row, self.plan)
         return row
 
     def metrics(self, sums: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -291,19 +305,7 @@ class _Loop:
 
     def _compiled(self, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
         """Compile for arguments like ``args``; with others the program raises an error rather than compile again."""
-        if getattr(jax.config, "jax_disable_jit", False):  # somebody looks for a fault, step by step
-            return function
-        hits = []
-
-        def listen(event: str, **_: Any) -> None:
-            hits.append(event == "/jax/compilation_cache/cache_hits")
-
-        monitoring.register_event_listener(listen)
         began = time.perf_counter()
-        try:
-            program = jit(function, donate_argnums=donate).lower(*args).compile()
-        finally:
-            monitoring.unregister_event_listener(listen)
+        program, self.cached = compiled(function, *args, donate=donate)
         self.compile_seconds += time.perf_counter() - began
-        self.cached = any(hits)
         return program

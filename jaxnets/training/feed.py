@@ -60,7 +60,8 @@ class Feed:
     ):
         self._data = data
         self._seeds = seeds
-        self._orders = [order(data, batch_size, int(seed)) for seed in seeds.reshape(-1)]
+        different, self._order_of = np.unique(seeds.reshape(-1), return_inverse=True)
+        self._orders = [order(data, batch_size, int(seed)) for seed in different]
         self._on_device = data.nbytes <= min(device_memory(), 1 << 36) // 4 if on_device is None else on_device
         self.examples_a_step = batch_size * seeds.size
         capacity = _MOST_ROWS // self.examples_a_step
@@ -90,7 +91,7 @@ class Feed:
     def rows(self, step: int) -> np.ndarray:
         """Return the rows of the data that a step takes, of each member [M, B]."""
         orders = self._orders
-        read = self._reader.submit(lambda: np.concatenate([order.rows(step, 1) for order in orders]))
+        read = self._reader.submit(lambda: np.concatenate([order.rows(step, 1) for order in orders])[self._order_of])
         return read.result()  # by the thread that asks the orders for all other rows: they are no one else's
 
     def shapes(self) -> tuple[dict[str, Any], jax.ShapeDtypeStruct]:
@@ -105,7 +106,7 @@ class Feed:
     def _read(self, start: int) -> "_Rows":
         """Read rows on the host; ``load`` moves them to the device."""
         orders = [order.rows(start, self.capacity) for order in self._orders]
-        rows = np.stack(orders, axis=1).reshape(self.capacity, *self._seeds.shape, -1)
+        rows = np.stack(orders, axis=1)[:, self._order_of].reshape(self.capacity, *self._seeds.shape, -1)
         if self._on_device:
             return _Rows({}, rows)
         columns = {name: _taken(array, rows.reshape(-1), self._helpers) for name, array in self._data.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
@@ -45,12 +45,29 @@ class RunState(struct.PyTreeNode):
         sums: training metrics since the last evaluation.
         best: what early stopping remembers; None without it.
         skipped: bad steps that were left out.
+        dropped: which members are trained no more, bool [members]; None where nothing is selected.
     """
 
     train: TrainState
     sums: Sums
     best: Best | None = None
     skipped: Skipped = struct.field(default_factory=Skipped.none)
+    dropped: Any = None
+
+
+class Selection(Protocol):
+    """How the members of a population compete, told what each evaluation found."""
+
+    monitor: str
+    maximize: bool | None
+
+    def begin(self, plan: "Plan") -> None:
+        """Raise an ``InputError`` if the run does not suit."""
+        ...
+
+    def select(self, run: RunState, row: Mapping[str, Any], plan: "Plan") -> RunState:
+        """Return the state to go on with: members may be dropped, or changed."""
+        ...
 
 
 class Plan(NamedTuple):
@@ -70,6 +87,7 @@ class Plan(NamedTuple):
         initial: weights to begin from, if any are given.
         state: shapes and dtypes of its state.
         better: which values of each metric are better, by its name.
+        selection: how members compete, if they do.
     """
 
     learner: Learner
@@ -85,6 +103,7 @@ class Plan(NamedTuple):
     initial: Initial | None
     state: RunState
     better: Mapping[str, Better]
+    selection: Selection | None = None
 
 
 def check(
@@ -99,6 +118,7 @@ def check(
     early_stopping: EarlyStopping | None = None,
     order: MakeOrder = usual,
     initial: Initial | None = None,
+    selection: Selection | None = None,
 ) -> Plan:
     """Check a run's arguments, its data and the shapes of its steps; nothing is compiled.
 
@@ -143,7 +163,10 @@ def check(
     if early_stopping:
         early_stopping = rule = _directed(early_stopping, better)
         state = state.replace(best=jax.eval_shape(lambda state: first_best(state, rule), state.train))
-    return Plan(
+    if selection is not None:
+        selection = _competing(selection, seeds, better)
+        state = state.replace(dropped=np.zeros(seeds.shape, bool))
+    plan = Plan(
         learner,
         train,
         validation,
@@ -157,7 +180,11 @@ def check(
         initial,
         state,
         better,
+        selection,
     )
+    if selection is not None:
+        selection.begin(plan)
+    return plan
 
 
 def _check_memory(state: RunState, seeds: np.ndarray) -> None:
@@ -181,7 +208,14 @@ def _check_order(order: MakeOrder, train: Data, batch_size: int) -> None:
         raise InputError(f"order: rows {rows.min()} to {rows.max()} are not all in 0..{train.num_examples - 1}")
 
 
-def _directed(rule: EarlyStopping, better: Mapping[str, Better]) -> EarlyStopping:
+def _competing(rule: Selection, seeds: np.ndarray, better: Mapping[str, Better]) -> Selection:
+    """Return the rule with what is better of the metric that it looks at; one seed has nobody to compete with."""
+    if not seeds.ndim:
+        raise InputError("selection is among the members of a population; give several seeds, seed=range(9)")
+    return _directed(rule, better)
+
+
+def _directed(rule: Any, better: Mapping[str, Better]) -> Any:
     """Return the rule with what is better of the metric that it looks at."""
     if rule.monitor not in better:
         raise InputError(f"monitor={rule.monitor!r} is none of {', '.join(better)}{nearest(rule.monitor, better)}")

@@ -1,8 +1,9 @@
 """What a person sees while a run goes on: a notice of compiling, a bar where there is a terminal, lines where not."""
 
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -10,6 +11,8 @@ from rich.table import Column
 
 from jaxnets.training import readable
 from jaxnets.training.events import Event
+
+Shown = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 LINE_SECONDS = 2.0  # between two lines of metrics, at least
 MOST_NOTES = 5  # of bad steps
@@ -22,9 +25,11 @@ class Display:
     Args:
         quiet: show nothing.
         console: where to; standard error if absent.
+        of: what is shown of a row of metrics; all of it if absent.
     """
 
-    def __init__(self, *, quiet: bool = False, console: Console | None = None):
+    def __init__(self, *, quiet: bool = False, console: Console | None = None, of: Shown = lambda row: row):
+        self._of = of
         self.console = console or Console(stderr=True, quiet=quiet, highlight=False)
         self._progress = Progress(
             SpinnerColumn(),
@@ -63,7 +68,7 @@ class Display:
                 self.console.print(f"compiled in {readable.seconds(event.compile_seconds)}{cached}")
                 self._progress.update(self._task, description="step", total=event.num_steps, completed=event.step)
             case "chunk" | "evaluation":
-                metrics, rate = readable.metrics(event.row), f"{event.examples_per_second:,.0f} examples/s"
+                metrics, rate = readable.metrics(self._of(event.row)), f"{event.examples_per_second:,.0f} examples/s"
                 self._progress.update(self._task, completed=event.step, metrics=f"{rate}  {metrics}")
                 silence = time.monotonic() - self._last_line
                 due = event.kind == "evaluation" and (silence >= LINE_SECONDS or event.step == event.num_steps)

@@ -10,6 +10,7 @@ from jaxnets.transforms.lora import lora, merged
 from jaxnets.transforms.population import population
 from jaxnets.transforms.trimmed import trimmed, windowed
 from jaxnets.transforms.unfrozen import unfrozen
+from jaxnets.transforms.varied import varied
 
 __all__ = [
     "accumulated",
@@ -25,6 +26,7 @@ __all__ = [
     "population",
     "trimmed",
     "unfrozen",
+    "varied",
     "windowed",
     "with_head",
 ]

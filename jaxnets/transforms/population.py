@@ -86,6 +86,24 @@ def fitting_way() -> Way:
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
+def each_of(size: int, how: Way) -> Callable[..., Any]:
+    """Return ``each(function, *args)``: the function's results for each of ``size`` members, computed that way.
+
+    Raises:
+        InputError: if there is no such way.
+    """
+    if how not in ("map", "vmap"):
+        raise InputError(f"{how=} must be 'map' or 'vmap'")
+
+    def each(function: Callable[..., Any], *args: Any) -> Any:
+        if how == "map":
+            return one_by_one(apart(function), size, *args)
+        check_members(size, args)
+        return jax.vmap(function)(*args)
+
+    return each
+
+
 def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     """Return a learner that trains ``size`` members at once, each with its own key and its own batches.
 
@@ -103,14 +121,7 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
     check_learner(learner)
     check_whole("size", size, remedy="members of a population")
     how = fitting_way() if how is None else how
-    if how not in ("map", "vmap"):
-        raise InputError(f"{how=} must be 'map' or 'vmap'")
-
-    def each(function: Callable[..., Any], *args: Any) -> Any:
-        if how == "map":
-            return one_by_one(apart(function), size, *args)
-        check_members(size, args)
-        return jax.vmap(function)(*args)
+    each = each_of(size, how)
 
     def init(key: Key, initial: Initial | None = None) -> TrainState:
         return each(lambda key: started(learner, key, initial), key)
