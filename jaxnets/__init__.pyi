@@ -7,6 +7,9 @@ from . import parameters as parameters
 from .data import Data as Data
 from .errors import InputError as InputError
 from .inference import generation as generation
+from .inference.ensembles import ensemble as ensemble
+from .inference.ensembles import ensemble_metrics as ensemble_metrics
+from .inference.ensembles import reliability as reliability
 from .inference.generation import generate as generate
 from .inference.similarity import embed as embed
 from .learner import Descent as Descent

@@ -26,6 +26,8 @@ class PredictOptions:
     """the recipe's file, if the run is of one's own recipe"""
     out: Path | None = None
     """where to keep the images that an autoencoder makes of those given: a picture of all, or an .npy file"""
+    ensemble: bool = False
+    """with several seeds: how far they agree on each example, beside the mean"""
     json: bool = False
     """print JSON, one object an example"""
 
@@ -51,13 +53,19 @@ def predict(run: Path, options: PredictOptions, reading: Any) -> int:
         if task.save is None:
             raise InputError(f"out={options.out}: {opened.config.recipe} makes no images of what it is given")
         task.check_save(options.out)
+    if options.ensemble and (task.agreement is None or len(opened.config.seeds) == 1):
+        what = "has one seed" if task.agreement else f"{opened.config.recipe} has no classes to agree on"
+        raise InputError(f"{run}: {what}, and --ensemble says how far several classifiers agree; leave it out")
     examples = task.read(options.given, reading)
     use_compile_cache()
-    made = task.predict(opened.trained(), examples)
+    trained = opened.trained()
+    made = task.predict(trained, examples)
     if options.out is not None and task.save is not None:
         task.save(options.out, made)
         print(f"kept in {options.out}", file=sys.stderr)
     rows = task.rows(examples, made)
+    if options.ensemble and task.agreement is not None:
+        rows = [{**row, **more} for row, more in zip(rows, task.agreement(trained, examples), strict=True)]
     if options.json:
         print_json(rows)
         return 0

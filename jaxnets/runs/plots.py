@@ -73,6 +73,23 @@ def save_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestio
     drawing.savefig(path, dpi=120)
 
 
+def save_reliability(path: Path, diagrams: Mapping[str, Any]) -> None:
+    """Save reliability diagrams, by name: accuracy over confidence, and below it how many examples are how sure."""
+    drawing = figure(figsize=(5, 6))
+    upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as sure as right")
+    for number, (name, found) in enumerate(diagrams.items()):
+        upper.plot(found.confidence, found.accuracy, marker="o", markersize=4, color=f"C{number}", label=name)
+        edges = np.linspace(0, 1, len(found.share) + 1)
+        lower.stairs(found.share, edges, color=f"C{number}", fill=not number, alpha=1.0 if number else 0.4)
+    upper.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+    upper.legend(fontsize="small")
+    lower.set(xlabel="probability of the predicted class", ylabel="share", yscale="log")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    drawing.savefig(path, dpi=120)
+
+
 def save_confusion(path: Path, counts: np.ndarray, classes: Sequence[str]) -> None:
     """Save a confusion matrix: how many examples of each class [row] were taken for each [column], shaded by row."""
     number = len(classes)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnets.data import Data, Spec, Splits
 from jaxnets.errors import InputError
+from jaxnets.inference.ensembles import ensemble
 from jaxnets.learners.supervised import row_weights
 from jaxnets.metrics import confusion_matrix
 from jaxnets.runs import plots
@@ -42,13 +43,26 @@ def classes(
         found = [{"class": names[row.argmax()], "probability": float(row.max())} for row in made]
         return one_row_each(examples, found)
 
+    def agreement(trained: Trained, examples: Examples) -> Sequence[Row]:
+        of_each = [predict_outputs(trained.learner, state, examples.inputs) for state in trained.states]
+        found = ensemble(np.stack(of_each))
+        pairs = zip(found.agreement.tolist(), found.disagreement.tolist(), strict=True)
+        return [{"agreement": share, "disagreement": nats} for share, nats in pairs]
+
     def finish(trained: Trained, splits: Splits, folder: Path) -> Finished:
         held_out = splits.test or splits.validation
         if held_out is not None and len(names) <= MOST_CLASSES:
             plots.save_confusion(folder / "confusion.png", _confusion(trained, held_out, len(names)), names)
         return Finished()
 
-    return Task(read=read or reading_files(spec), predict=predict, rows=rows, options=options, finish=finish)
+    return Task(
+        read=read or reading_files(spec),
+        predict=predict,
+        rows=rows,
+        options=options,
+        agreement=agreement,
+        finish=finish,
+    )
 
 
 def _confusion(trained: Trained, data: Data, num_classes: int) -> np.ndarray:

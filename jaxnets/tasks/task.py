@@ -96,6 +96,7 @@ class Task:
         options: the dataclass of ``read``'s options, as it stands by default; its fields are flags.
         example: ``example(spec)``: shape and dtype of one example, as the learner's ``predict`` takes it.
         save: ``save(path, made)`` keeps what was made in a file (``--out``), after ``check_save(path)``.
+        agreement: ``agreement(trained, examples)``: how far the seeds agree, one dict a row.
         encode: ``encode(trained, examples)``: codes, [N, D].
         generate: ``generate(trained, options) -> Generated``: what ``jaxnets generate RUN`` prints and writes.
         watch: ``watch(trained, step, folder)`` draws how far a run has come, at each evaluation.
@@ -110,6 +111,7 @@ class Task:
     example: Callable[[Spec], Any] = lambda spec: spec["inputs"].example
     save: Callable[[Path, Any], None] | None = None
     check_save: Callable[[Path], None] = lambda path: None
+    agreement: Callable[[Trained, Examples], Sequence[Row]] | None = None
     encode: Callable[[Trained, Examples], np.ndarray] | None = None
     generate: Callable[[Trained, GenerateOptions], Generated] | None = None
     watch: Callable[[Trained, int, Path], None] | None = None
