@@ -119,7 +119,9 @@ def hypergradient(
     outer optimizer. The run is that of ``fit`` with the same seed and rows.
 
     Learning rates that are too high make derivatives that explode. Adam divides by a root whose derivative is infinite
-    at 0, where a weight has had no gradient yet: ``optax.adam(rate, eps_root=1e-8)`` makes it finite.
+    at 0, where a weight has had no gradient yet: ``optax.adam(rate, eps_root=1e-8)`` makes it finite. Flax lets no
+    derivative through the running averages of batch normalisation: of a loss that is evaluated with them, it lacks that
+    part.
 
     Args:
         make: ``make(hyper) -> Learner``, of numbers that are traced, such as ``supervised(network, loss,
