@@ -150,7 +150,7 @@ def test_the_run_is_that_of_fit(num_steps, blobs):
 def test_one_pass_gives_all(blobs):
     train, validation = blobs.split(0.3)
     rows = rows_of(train, 9, 2)
-    found = jn.hypergradient(make, RATES, train, rows, validation, seed=2)
+    found = jax.jit(lambda hyper: jn.hypergradient(make, hyper, train, rows, validation, seed=2))(RATES)
     fitted = jn.fit(make(RATES), train, duration=9, batch_size=16, seed=2, progress=False).state
     assert jax.tree.structure(found.params) == jax.tree.structure(fitted.params) and found.weights is None
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found.state.params, fitted.params)
@@ -221,9 +221,9 @@ def test_seeds_and_hyperparameters_are_mapped_over(blobs):
     by_rate = lambda rate: jn.hypergradient(make, RATES | {"rate": rate}, data, rows, data)
     by_seed = lambda seed: jn.hypergradient(make, RATES, data, rows, data, seed)
     for function, values in ((by_rate, np.float32([0.1, 0.3])), (by_seed, np.int32([0, 5]))):
-        many = jax.jit(jax.vmap(function))(values)
+        many, compiled = jax.jit(jax.vmap(function))(values), jax.jit(function)
         for i, value in enumerate(values):
-            alone = function(value)
+            alone = compiled(value)
             for name, slope in alone.hyper.items():
                 np.testing.assert_allclose(many.hyper[name][i], slope, rtol=1e-3)
 
@@ -324,11 +324,13 @@ WRONG = {
     "population": ({"make": lambda hyper: jn.population(make(hyper), 2, "map")}, "of one run, not of a population"),
     "seeds": ({"seed": [0, 1]}, r"of one run, .* jax.vmap the function over seeds"),
     "flat rows": ({"rows": np.arange(12)}, r"rows of shape \(12,\) and dtype int64 must be row numbers \[num_steps"),
+    "uneven rows": ({"rows": [[1, 2], [3]]}, r"rows=\[\[1, 2\], \[3\]\] must be row numbers"),
     "rows of numbers": ({"rows": ROWS / 2}, r"rows of shape \(3, 4\) and dtype float64 must be row numbers"),
     "no steps": ({"rows": ROWS[:0]}, r"rows of shape \(0, 4\) are no steps"),
     "rows outside": ({"rows": ROWS + 140}, "rows from 140 to 151 of 150 examples"),
-    "whole number": ({"hyper": RATES | {"rate": 1}}, "hyper: rate=1 is int32, .* give a float, such as 1.0"),
-    "text": ({"hyper": RATES | {"name": "sgd"}}, "hyper: name is 'sgd', no number"),
+    "whole number": ({"hyper": RATES | {"rate": 1}}, "hyper/rate=1 is int32, .* give a float, such as 1.0"),
+    "a whole number alone": ({"hyper": 1, "make": lambda rate: make(RATES | {"rate": rate})}, "hyper=1 is int32"),
+    "text": ({"hyper": RATES | {"name": "sgd"}}, "hyper/name='sgd' is no number; let make close over it"),
     "unused": ({"hyper": RATES | {"decay": 0.1}}, "hyper/decay cannot change the loss"),
     "rounded": ({"make": constant}, "hyper/momentum cannot change the loss"),
     "compared": ({"make": compared}, "hyper/momentum cannot change the loss"),

@@ -192,8 +192,11 @@ def _row_numbers(rows: Any, number: int) -> jax.Array:
     Raises:
         InputError: if they are not whole numbers of this form, or, where their values are known, not from 0 to N - 1.
     """
-    found = rows if isinstance(rows, Tracer) else np.asarray(rows)
     wanted = "row numbers [num_steps, batch_size], such as jaxnets.data.shuffled(train, batch_size, seed).rows(0, 50)"
+    try:
+        found = rows if isinstance(rows, Tracer) else np.asarray(rows)
+    except ValueError as error:  # batches of unlike size
+        raise InputError(f"rows={short(rows)} must be {wanted}") from error
     if found.ndim != 2 or found.dtype.kind not in "iu":
         raise InputError(f"rows of shape {found.shape} and dtype {found.dtype} must be {wanted}")
     if 0 in found.shape:
@@ -219,13 +222,12 @@ def _floats(hyper: PyTree) -> PyTree:
     Raises:
         InputError: if one is no float, so that there is no derivative by it.
     """
-    for name, value in paths(hyper).items():
+    for name, value in paths({"hyper": hyper}).items():
         if not hasattr(value, "dtype") and not isinstance(value, int | float):
-            raise InputError(f"hyper: {name} is {short(value)}, no number; let make(hyper) close over it instead")
-        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise InputError(f"{name}={short(value)} is no number; let make close over it instead")
+        if not jnp.issubdtype(dtype := jnp.result_type(value), jnp.floating):
             raise InputError(
-                f"hyper: {name}={short(value)} is {jnp.result_type(value)}, by which there is no derivative; give a "
-                "float, such as 1.0"
+                f"{name}={short(value)} is {dtype}, by which there is no derivative; give a float, such as 1.0"
             )
     return jax.tree.map(jnp.asarray, hyper)
 
