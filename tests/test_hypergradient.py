@@ -392,6 +392,21 @@ def test_without_a_loss_of_its_own_a_learner_needs_one(blobs):
 
 
 @pytest.mark.slow
+def test_initial_values_may_depend_on_hyperparameters(blobs):
+    drawn = jn.network(jn.models.MLP, 4, (6,), 3, activation=jnp.tanh)
+
+    def scaled(scale):
+        init = lambda key: (jax.tree.map(lambda leaf: scale * leaf, drawn.init(key)[0]), {})
+        return jn.supervised(drawn._replace(init=init), CROSS_ENTROPY, optax.sgd(0.1))
+
+    columns = dict(blobs) | {"weights": np.ones(150, np.int32)}  # whole numbers are weights, too
+    found = jax.jit(lambda scale: jn.hypergradient(scaled, scale, columns, rows_of(blobs, 4), blobs))
+    ends = [float(found(1.0 + move).loss) for move in (0.01, -0.01)]
+    np.testing.assert_allclose(found(1.0).hyper, (ends[0] - ends[1]) / 0.02, rtol=5e-3)
+    assert found(1.0).weights.dtype == jnp.float32
+
+
+@pytest.mark.slow
 def test_adam_needs_its_root_to_be_differentiable(blobs):
     """A weight of an input that is always 0 has no gradient: the root of its second moment has no slope."""
     data = dict(blobs) | {"inputs": blobs["inputs"] * np.float32([1, 1, 1, 0])}

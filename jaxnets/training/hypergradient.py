@@ -157,6 +157,8 @@ def hypergradient(
         return loss(learner, state, validation), state
 
     weights = train.get("weights")
+    if weights is not None:
+        weights = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
     _check_used(lambda hyper, weights: after(hyper, begin(hyper), weights)[0], hyper, weights)
     params, back = jax.vjp(begin, hyper)
     (value, state), found = jax.value_and_grad(after, (0, 1, 2), has_aux=True)(hyper, params, weights)
