@@ -47,6 +47,9 @@ from .training.events import events as events
 from .training.featurized import featurized as featurized
 from .training.fit import Fit as Fit
 from .training.fit import fit as fit
+from .training.hypergradient import Hypergradient as Hypergradient
+from .training.hypergradient import hypergradient as hypergradient
+from .training.hypergradient import unrolled as unrolled
 from .training.plan import RunState as RunState
 from .training.selection import Halving as Halving
 from .training.selection import PopulationBased as PopulationBased

@@ -192,6 +192,8 @@ LONG = (
     "denoise_signals.py",
     "sort_numbers.py",
     "truncated_backpropagation.py",
+    "rates_by_hypergradient.py",
+    "out_of_distribution.py",
 )
 LONGEST = ("sort_numbers.py", "gan_on_a_ring.py")
 
