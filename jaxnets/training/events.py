@@ -20,7 +20,7 @@ from jaxnets.training.compiling import jit, use_compile_cache
 from jaxnets.training.evaluation import groups, in_turn
 from jaxnets.training.feed import Buffer, Feed
 from jaxnets.training.guard import Guard, given_up, told
-from jaxnets.training.plan import Plan, RunState, Skipped, check
+from jaxnets.training.plan import Plan, RunState, Skipped, check, copied
 from jaxnets.training.stopping import EarlyStopping, first_best, select, updated_best
 
 CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device; of large states up to ten times more rarely
@@ -148,7 +148,9 @@ def follow(
         stops: there is an event at each multiple of so many steps, too.
     """
     use_compile_cache()
-    feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order)
+    placement = plan.learner.placement
+    where = None if placement is None else placement.of_rest
+    feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order, where)
     loop = _Loop(feed, plan, resume, elapsed)
     yield loop.event("compiling")
     loop.compile()
@@ -184,11 +186,11 @@ class _Loop:
         if resume is None:
             given = init_key, plan.initial
             state = self._compiled(partial(started, self.learner), *given)(*given)
-            sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), plan.state.sums)
+            sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=feed.sharding), plan.state.sums)
             best = first_best(state, plan.early_stopping) if plan.early_stopping else None
             self.run = RunState(state, sums, best, Skipped.none(plan.seeds.shape))
         else:
-            self.run = jax.tree.map(jnp.array, resume)
+            self.run = copied(resume, self.learner.placement)
         self.num, self.step_seconds = 1, 0.0
         self.row: dict[str, Any] = {}
 
@@ -210,7 +212,9 @@ class _Loop:
         span = np.int32(0), np.int32(0)
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
-        self.program = self._compiled(chunk(self.learner), *args, donate=(0, 1))
+        # On a mesh the state stays where it lies, whatever the compiler would choose.
+        where = {"out_shardings": jax.tree.map(lambda a: a.sharding, args[:2])} if self.learner.placement else {}
+        self.program = self._compiled(chunk(self.learner), *args, donate_argnums=(0, 1), **where)
         began = time.perf_counter()
         self.guard = Guard(self.run, self.feed.rows, self.plan.seeds)
         self.compile_seconds += time.perf_counter() - began
@@ -289,7 +293,7 @@ class _Loop:
             reason += " or, if it never was a number, the last" if never.any() else ""
         return self.event("end", reason=told(self.run, self.step, reason, self.plan.seeds, self.row))
 
-    def _compiled(self, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    def _compiled(self, function: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
         """Compile for arguments like ``args``; with others the program raises an error rather than compile again."""
         if getattr(jax.config, "jax_disable_jit", False):  # somebody looks for a fault, step by step
             return function
@@ -301,7 +305,7 @@ class _Loop:
         monitoring.register_event_listener(listen)
         began = time.perf_counter()
         try:
-            program = jit(function, donate_argnums=donate).lower(*args).compile()
+            program = jit(function, **options).lower(*args).compile()
         finally:
             monitoring.unregister_event_listener(listen)
         self.compile_seconds += time.perf_counter() - began
