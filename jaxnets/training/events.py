@@ -20,7 +20,7 @@ from jaxnets.training.compiling import jit, use_compile_cache
 from jaxnets.training.evaluation import groups, in_turn
 from jaxnets.training.feed import Buffer, Feed
 from jaxnets.training.guard import Guard, given_up, told
-from jaxnets.training.plan import Plan, RunState, Skipped, check, copied
+from jaxnets.training.plan import Plan, RunState, Skipped, check, copied, no_sums
 from jaxnets.training.stopping import EarlyStopping, first_best, select, updated_best
 
 CHUNK_SECONDS = 0.25  # how often, about, the host hears from the device; of large states up to ten times more rarely
@@ -186,7 +186,7 @@ class _Loop:
         if resume is None:
             given = init_key, plan.initial
             state = self._compiled(partial(started, self.learner), *given)(*given)
-            sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=feed.sharding), plan.state.sums)
+            sums = no_sums(plan.state, self.learner.placement)
             best = first_best(state, plan.early_stopping) if plan.early_stopping else None
             self.run = RunState(state, sums, best, Skipped.none(plan.seeds.shape))
         else:

@@ -70,9 +70,16 @@ def copied(run: RunState, placement: Placement | None) -> RunState:
     if placement is None:
         return jax.tree.map(jnp.array, run)
     where: Any = jax.tree.map(lambda _: placement.of_rest, run).replace(train=placement.of_state(run.train))
+    where = where.replace(sums=jax.tree.map(lambda _: where.train.step, run.sums))
     if run.best is not None:
         where = where.replace(best=where.best.replace(state=placement.of_state(run.best.state)))
     return jax.tree.map(put, jax.tree.map(np.asarray, run), where)
+
+
+def no_sums(state: RunState, placement: Placement | None) -> Sums:
+    """Return the zeros from which metrics are summed, of a run's shapes; of members, where these are."""
+    where = None if placement is None else placement.of_state(state.train).step
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=where), state.sums)
 
 
 class Plan(NamedTuple):

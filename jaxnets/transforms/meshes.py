@@ -26,7 +26,6 @@ _HIDDEN = r"(|.*/)hidden/(\d+)/layer"
 _TRANSFORMER: Rules = {
     **{f"**/{layer}/{part}": _COLUMNS[part] for layer in ("q", "k", "v", "up", "gate") for part in _COLUMNS},
     **{f"**/{layer}/kernel": _ROWS["kernel"] for layer in ("attention/out", "cross/out", "down")},
-    "**/embed/embedding": (None, MODEL),
 }
 
 
@@ -76,16 +75,18 @@ def check_mesh(mesh: Any) -> None:
         raise InputError("the mesh has Explicit axes, as jax.make_mesh gives them; give one of jaxnets.make_mesh")
 
 
-def default_rules(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Axes]:
+def default_rules(shapes: Mapping[str, tuple[int, ...]], size: int) -> dict[str, Axes]:
     """Return how "model" splits parameters, by the names of this library's layers; those that it does not are absent.
 
     Attention is split by heads (columns of ``q``, ``k`` and ``v``, rows of ``out``) and a feed-forward network by its
     hidden units (columns of ``up`` and ``gate``, rows of ``down``), as in Megatron-LM (Shoeybi et al., 2019); likewise
     an MLP's hidden layers in pairs, columns of the first, rows of the second or of ``out``. So two layers need one sum
-    over devices. Tables of embeddings are split by features, for vocabularies seldom divide.
+    over devices. Tables of embeddings are split by vocabulary where that divides: by features, all that is added to
+    them would be split so, too, and gathered in every layer.
 
     Args:
         shapes: of all parameters, by path.
+        size: of "model".
     """
     counts = Counter(match[1] for name in shapes if (match := re.fullmatch(_HIDDEN + "/kernel", name)))
 
@@ -98,6 +99,9 @@ def default_rules(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Axes]:
         return next((axes for pattern, axes in _TRANSFORMER.items() if matches(pattern, name)), None)
 
     found = {name: axes(name) for name in shapes}
+    found |= {
+        name: _ROWS["kernel"] for name in shapes if matches("**/embed/embedding", name) and shapes[name][0] % size == 0
+    }
     return {name: axes for name, axes in found.items() if axes is not None}
 
 
@@ -118,7 +122,7 @@ def axes_of(
     """
     shapes = {name: leaf.shape[members:] for name, leaf in paths(params).items()}
     if rules is None:
-        found = default_rules(shapes) if MODEL in mesh.shape else {}
+        found = default_rules(shapes, mesh.shape[MODEL]) if MODEL in mesh.shape else {}
     else:
         specs = {pattern: PartitionSpec(*axes) for pattern, axes in rules.items()}
         found = {name: tuple(spec) for name, spec in paths(by_pattern(params, specs, PartitionSpec())).items()}

@@ -1,6 +1,6 @@
 """A learner whose state and batches are spread over a mesh of devices."""
 
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -73,16 +73,16 @@ def sharded(
 
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, Sums]:
         members = state.step.ndim
-        layout.check_batch(batch, members)
-        with spreading(partial(layout.spread, axis=1)):
-            state, sums = learner.step(layout.placed(state), layout.spread(batch, members, members), key)
+        layout.check_rows(batch, members, "a batch")
+        with spreading(layout.spread_parts):
+            state, sums = learner.step(layout.in_use(state, ["params"]), layout.spread(batch, members, members), key)
         return layout.placed(state), sums
 
     return learner._replace(
         init=init,
         step=step,
-        evaluate=lambda state, batch: learner.evaluate(layout.placed(state), layout.spread(batch)),
-        predict=lambda state, inputs: learner.predict(layout.placed(state), layout.spread(inputs)),
+        evaluate=lambda state, batch: learner.evaluate(layout.in_use(state), layout.spread(batch)),
+        predict=lambda state, inputs: learner.predict(layout.in_use(state), layout.spread(inputs)),
         descent=None,
         placement=Placement(layout.of_state, NamedSharding(mesh, PartitionSpec())),
     )
@@ -99,8 +99,11 @@ class _Layout:
 
     def of_state(self, state: TrainState) -> TrainState:
         """Return the sharding of each leaf of a state."""
+        return self._of_state(state, self.fully)
+
+    def _of_state(self, state: TrainState, fully: str | None) -> TrainState:
         members = len(state.step.shape)
-        axes = axes_of(state.params, members, self.mesh, self.rules, self.fully)
+        axes = axes_of(state.params, members, self.mesh, self.rules, fully)
         shapes = {name: leaf.shape for name, leaf in paths(state.params).items()}
         leading = (self.member_axis, *[None] * (members - 1)) if members else ()
 
@@ -118,21 +121,38 @@ class _Layout:
         """Return the state, each leaf where it belongs."""
         return jax.tree.map(with_sharding_constraint, state, self.of_state(state))
 
+    def in_use(self, state: TrainState, fields: Sequence[str] = ("params", "extra")) -> TrainState:
+        """Return the state with these fields as networks are to take their weights: what ``fully`` split is gathered.
+
+        Left to itself, the compiler may rather gather all rows of a batch than a weight.
+        """
+        placed = self.placed(state)
+        if self.fully is None:
+            return placed
+        where = self._of_state(state, None)
+        trees = {name: (getattr(placed, name), getattr(where, name)) for name in fields}
+        return placed.replace(**{name: jax.tree.map(with_sharding_constraint, *pair) for name, pair in trees.items()})
+
     def spread(self, arrays: PyTree, axis: int = 0, members: int = 0) -> PyTree:
         """Return arrays of batches with this axis, of their rows, spread, and the first of a population's members."""
         leading = [self.member_axis if members and i == 0 else None for i in range(axis)]
         lie = NamedSharding(self.mesh, PartitionSpec(*leading, self.batch_axis))
         return jax.tree.map(lambda a: with_sharding_constraint(a, lie) if a.ndim > axis else a, arrays)
 
-    def check_batch(self, batch: Batch, members: int) -> None:
-        """Raise an ``InputError`` unless the rows of a batch divide."""
+    def spread_parts(self, parts: PyTree) -> PyTree:
+        """Return a batch that is cut into parts, [P, B / P, ...], with the rows of each part spread."""
+        self.check_rows(parts, 1, "each part of an accumulated batch")
+        return self.spread(parts, 1)
+
+    def check_rows(self, batch: PyTree, axis: int, what: str) -> None:
+        """Raise an ``InputError`` unless the rows of a batch, along this axis of its arrays, divide."""
         number = self.mesh.shape[self.batch_axis] if self.batch_axis else 1
-        size = jax.tree.leaves(batch)[0].shape[members]
+        size = jax.tree.leaves(batch)[0].shape[axis]
         if size % number:
             below = size - size % number
             remedy = f"{below} or {below + number}" if below else f"{number}"
             raise InputError(
-                f"a batch of {size} examples is no multiple of the mesh's {self.batch_axis}={number}; use {remedy}"
+                f"{what} has {size} examples, no multiple of the mesh's {self.batch_axis}={number}; use {remedy}"
             )
 
     def check(self, state: TrainState) -> None:
