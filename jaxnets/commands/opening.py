@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 
 from jaxnets import recipes
+from jaxnets.commands.meshes import on_mesh
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
 from jaxnets.learner import Initial, Learner, TrainState
@@ -128,7 +129,7 @@ def planned(opened: Opened, splits: Splits, initial: Initial | None = None) -> P
     """Return the run that the config asks for, from weights to begin from, if any are given, checked."""
     training: TrainingConfig = opened.recipe.config.training
     given = {"seed": opened.config.seed, "validation": splits.validation, "order": splits.order, "initial": initial}
-    return check(opened.members, splits.train, **training.options(), **given)
+    return check(on_mesh(opened.members, opened.config, opened.recipe), splits.train, **training.options(), **given)
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:

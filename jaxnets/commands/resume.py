@@ -27,6 +27,7 @@ def resume(
     duration: str | None = None,
     patience: int | None = None,
     data: str | None = None,
+    mesh: str | None = None,
     exact: bool = False,
 ) -> int:
     """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
@@ -38,6 +39,7 @@ def resume(
             those of the longer run.
         patience: with --duration: the longer run's patience, for one that stopped early.
         data: where the run's data are now, if they have moved; other data are refused.
+        mesh: go on on another mesh of devices, such as data=8; data=1 is one device.
         exact: refuse to go on where the bits may be others than an unbroken run's: with another config, other versions
             or another number of cores.
     """
@@ -53,6 +55,8 @@ def resume(
     elif folder.result:
         console.print(f"{run} has ended: {folder.result['stop_reason']}; --duration trains longer")
         return 0
+    if mesh is not None:
+        config = replace(config, mesh=mesh, population="vmap")
     found, splits = data_again(folder, found, data)
     if duration is not None or data is not None:
         config = replace(config, config=plain(found.config))
@@ -71,7 +75,7 @@ def resume(
     with folder.held():
         if duration is not None:
             folder.lengthen(config, plan)
-        elif data is not None:
+        elif data is not None or mesh is not None:
             folder.rewrite(config)
         return run_to_the_end(opened, plan, splits, resume=True, exact=exact)
 

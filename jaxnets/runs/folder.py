@@ -48,6 +48,8 @@ class RunConfig:
         seeds: one for each member that is trained.
         population: how several are trained: one after the other in each step ("map"), or together ("vmap").
         saving: when the state is saved, and which saved states are kept.
+        mesh: of devices, such as "data=4,model=2"; None for one.
+        fully_sharded: whether parameters and optimizer state are split along "data", too.
     """
 
     recipe: str
@@ -55,6 +57,8 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     population: str = "map"
     saving: Saving = Saving()
+    mesh: str | None = None
+    fully_sharded: bool = False
 
     @property
     def seed(self) -> int | tuple[int, ...]:
@@ -203,6 +207,8 @@ class Run:
     def changes(self, facts: Mapping[str, Any]) -> list[str]:
         """Return what is other than a checkpoint's facts say, each with both sides."""
         now = plain(self.facts())
+        usual = _asked(RunConfig(self.config.recipe, {}))  # of fields that there were not yet
+        facts = {**facts, "config": {**usual, **facts.get("config", usual)}}
         return [change for name in now if name in facts for change in _differences(name, facts[name], now[name])]
 
     def train_state(self, learner: Learner) -> TrainState:

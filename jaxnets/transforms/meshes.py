@@ -39,7 +39,7 @@ def make_mesh(shape: str | Mapping[str, int], devices: Sequence[Any] | None = No
     Raises:
         InputError: if it is no such shape, or there are more or fewer devices.
     """
-    sizes = _parsed(shape) if isinstance(shape, str) else shape
+    sizes = mesh_sizes(shape) if isinstance(shape, str) else shape
     check_kind("mesh", sizes, Mapping, "give sizes by axis, such as {'data': 4, 'model': 2}")
     if not sizes:
         raise InputError(f"mesh={shape!r} has no axis; give sizes by axis, such as data=4,model=2")
@@ -53,13 +53,18 @@ def make_mesh(shape: str | Mapping[str, int], devices: Sequence[Any] | None = No
         remedy = f"; on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count={number} makes so many"
         raise InputError(
             f"mesh {said} is of {number} devices, and there {'is' if len(given) == 1 else 'are'} {len(given)}: give "
-            f"sizes whose product is {len(given)}{remedy if given and given[0].platform == 'cpu' else ''}"
+            f"sizes whose product is {len(given)}, such as data={len(given)}{remedy if given and given[0].platform == 'cpu' else ''}"
         )
     grid = np.asarray(given).reshape(tuple(sizes.values()))
     return Mesh(grid, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
-def _parsed(text: str) -> dict[str, int]:
+def mesh_sizes(text: str) -> dict[str, int]:
+    """Return the sizes by axis that a text such as "data=4,model=2" gives.
+
+    Raises:
+        InputError: if it gives none, or those of an axis twice.
+    """
     parts = [part.strip() for part in text.split(",")]
     found = [re.fullmatch(r"(\w+)=(\d+)", part) for part in parts]
     names = [match[1] for match in found if match]
