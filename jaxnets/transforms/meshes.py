@@ -50,10 +50,11 @@ def make_mesh(shape: str | Mapping[str, int], devices: Sequence[Any] | None = No
     number = math.prod(sizes.values())
     if number != len(given):
         said = ",".join(f"{name}={size}" for name, size in sizes.items())
-        remedy = f"; on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count={number} makes so many"
+        flag = f"; on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count={number} makes so many"
+        remedy = flag if given and given[0].platform == "cpu" else ""
         raise InputError(
             f"mesh {said} is of {number} devices, and there {'is' if len(given) == 1 else 'are'} {len(given)}: give "
-            f"sizes whose product is {len(given)}, such as data={len(given)}{remedy if given and given[0].platform == 'cpu' else ''}"
+            f"sizes whose product is {len(given)}, such as data={len(given)}{remedy}"
         )
     grid = np.asarray(given).reshape(tuple(sizes.values()))
     return Mesh(grid, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
