@@ -207,8 +207,8 @@ class Run:
     def changes(self, facts: Mapping[str, Any]) -> list[str]:
         """Return what is other than a checkpoint's facts say, each with both sides."""
         now = plain(self.facts())
-        usual = _asked(RunConfig(self.config.recipe, {}))  # of fields that there were not yet
-        facts = {**facts, "config": {**usual, **facts.get("config", usual)}}
+        if "config" in facts:  # it may be from before there were all fields
+            facts = {**facts, "config": {**_asked(RunConfig(self.config.recipe, {})), **facts["config"]}}
         return [change for name in now if name in facts for change in _differences(name, facts[name], now[name])]
 
     def train_state(self, learner: Learner) -> TrainState:
