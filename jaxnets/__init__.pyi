@@ -63,7 +63,9 @@ from .transforms.frozen import frozen as frozen
 from .transforms.grouped import grouped as grouped
 from .transforms.lora import lora as lora
 from .transforms.lora import merged as merged
+from .transforms.meshes import make_mesh as make_mesh
 from .transforms.population import population as population
+from .transforms.sharded import sharded as sharded
 from .transforms.unfrozen import unfrozen as unfrozen
 from .transforms.varied import varied as varied
 from .weights.pretrained import Pretrained as Pretrained

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Sharding
 
 from jaxnets.errors import InputError, check_kind, short
 from jaxnets.metrics import Metric
@@ -88,6 +89,18 @@ class Descent(NamedTuple):
     update: Callable[[TrainState, PyTree, PyTree], TrainState]
 
 
+class Placement(NamedTuple):
+    """Where a learner's arrays lie on a mesh of devices.
+
+    Attributes:
+        of_state: ``of_state(state)``: the sharding of each leaf of a state, or of its shapes.
+        of_rest: of data, row numbers and sums: whole, on every device.
+    """
+
+    of_state: Callable[[TrainState], TrainState]
+    of_rest: Sharding
+
+
 class Learner(NamedTuple):
     """How something learns, as pure functions; a transformation takes a learner and returns a learner.
 
@@ -101,6 +114,7 @@ class Learner(NamedTuple):
         metrics: what is computed of the sums, by name, and which values are better. Sums of other names are of a
             ``Mean``. A falling "loss" means learning, unless its ``better`` says otherwise.
         descent: the two halves of ``step``, if it follows one gradient and no transformation has changed the whole.
+        placement: where its arrays lie, if they are spread over devices (``sharded``).
     """
 
     init: Init
@@ -111,6 +125,17 @@ class Learner(NamedTuple):
     metrics: Mapping[str, Metric] = {}
     descent: Descent | None = None
     check_inputs: Callable[[Any], None] = lambda inputs: None
+    placement: Placement | None = None
+
+
+def put(tree: PyTree, sharding: Sharding | None) -> PyTree:
+    """Return host arrays as arrays on devices: on the default one, or where a sharding says.
+
+    Every process puts what its own devices hold.
+    """
+    if sharding is None:
+        return jax.device_put(tree)
+    return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda index: a[index]), tree)
 
 
 def inputs_of(batch: Batch) -> Any:
@@ -246,6 +271,16 @@ def check_state(learner: Learner, state: Any) -> None:
             odd = sorted(name for name in {*found, *names} if found.get(name) != names.get(name))
             lists = ", ".join(f"{name} {found.get(name, 'missing')} for {names.get(name, 'none')}" for name in odd[:4])
             raise InputError(f"the state is not of this learner: {lists}; give a state of this learner")
+
+
+def check_together(learner: Learner, name: str) -> None:
+    """Check that a transformation which adds members is not given a learner that is spread over devices.
+
+    Raises:
+        InputError: if it is.
+    """
+    if learner.placement is not None:
+        raise InputError(f"{name}(sharded(...)): sharded comes last, sharded({name}(...), mesh)")
 
 
 def check_single(state: TrainState, name: str) -> None:

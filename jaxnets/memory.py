@@ -10,10 +10,11 @@ from jaxnets.errors import InputError
 
 
 def device_memory() -> int:
-    """Return the bytes of memory that JAX may use on a device; on CPU what the machine has."""
+    """Return the bytes of memory that JAX may use on a device; on CPU its share of what the machine has."""
     if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
         return limit
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 34
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 34
+    return whole // jax.local_device_count()
 
 
 def num_bytes(tree: Any) -> int:

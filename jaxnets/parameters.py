@@ -1,8 +1,8 @@
 """Parameters by name: paths such as "encoder/0/kernel", patterns of them, and weights to begin from."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from jaxnets.errors import InputError, check_kind, nearest
 
 PyTree = Any
+T = TypeVar("T")
 
 
 def paths(tree: PyTree) -> dict[str, Any]:
@@ -90,6 +91,22 @@ def matching(tree: PyTree, patterns: Iterable[str]) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: selected(path_name(path)), tree)
 
 
+def parameter_of(path: str, names: Container[str]) -> str | None:
+    """Return the parameter to which a leaf of an optimizer's state, or of an average, belongs; None if to none.
+
+    Optimizers keep what is of a parameter under its own path: the longest end of the leaf's path that is one. Where
+    parts of the parameters have an optimizer each, these come first, and what is between is left out:
+    "generator/0/mu/out/kernel" is of "generator/out/kernel".
+
+    Args:
+        path: of the leaf.
+        names: paths of the parameters.
+    """
+    parts = path.split("/")
+    found = ("/".join(parts[:begin] + parts[i:]) for begin in range(len(parts)) for i in range(begin, len(parts)))
+    return next((name for name in found if name in names), None)
+
+
 def without(tree: PyTree, patterns: Iterable[str]) -> dict[str, Any]:
     """Return the leaves that the patterns do not select, by path: ``Initial(without(params, ["out/**"]))``.
 
@@ -131,7 +148,7 @@ def begun(fresh: PyTree, given: PyTree, what: str = "params") -> PyTree:
     return jax.tree_util.tree_map_with_path(taken, fresh)
 
 
-def by_pattern(tree: PyTree, values: Mapping[str, float], otherwise: float) -> PyTree:
+def by_pattern(tree: PyTree, values: Mapping[str, T], otherwise: T) -> PyTree:
     """Return the value of each leaf: that of the first pattern that it matches, or another.
 
     Raises:
@@ -145,7 +162,7 @@ def by_pattern(tree: PyTree, values: Mapping[str, float], otherwise: float) -> P
             raise InputError(f"pattern {pattern!r} matches nothing that one before it does not; put it first")
         taken = [yes or before for yes, before in zip(leaves, taken, strict=True)]
 
-    def first(*hit: bool) -> float:
+    def first(*hit: bool) -> T:
         return next((value for value, yes in zip(values.values(), hit, strict=True) if yes), otherwise)
 
     return jax.tree.map(first, *hits.values()) if hits else jax.tree.map(lambda _: otherwise, tree)

@@ -67,7 +67,7 @@ def weights():
 
 @pytest.mark.slow
 def test_embeddings_are_as_shown(weights, capsys):
-    _, _, example = [block for kind, block in BLOCKS if kind == "python"]
+    _, _, example, _ = [block for kind, block in BLOCKS if kind == "python"]
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
     cosines = names["rows"] @ names["rows"].T

@@ -181,6 +181,15 @@ def test_times_are_of_the_whole_run(splits, tmp_path, monkeypatch):
     assert result["compile_seconds"] > compile_seconds
 
 
+def test_a_run_from_before_there_were_meshes_has_not_changed(splits, tmp_path):
+    run = start(tmp_path / "a", splits)
+    facts = run.facts()
+    asked = {name: value for name, value in facts["config"].items() if name not in ("mesh", "fully_sharded")}
+    assert run.changes(facts | {"config": asked}) == run.changes({"spec": facts["spec"]}) == []
+    (change,) = run.changes(facts | {"config": asked | {"mesh": "data=8"}})
+    assert change == "config.mesh was 'data=8' and is None"
+
+
 def one_step(self, until, advance=jn.events.__globals__["_Loop"].advance):
     self.num = 1
     return advance(self, until)

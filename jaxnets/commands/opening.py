@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 
 from jaxnets import recipes
+from jaxnets.commands.meshes import on_mesh
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError
 from jaxnets.learner import Initial, Learner, TrainState
@@ -147,7 +148,7 @@ def planned(opened: Opened, splits: Splits, initial: Initial | None = None) -> P
     competition = opened.config.competition
     given = {"seed": opened.config.seed, "validation": splits.validation, "order": splits.order, "initial": initial}
     given["selection"] = competition and competition.rule
-    return check(opened.members, splits.train, **training.options(), **given)
+    return check(on_mesh(opened.members, opened.config, opened.recipe), splits.train, **training.options(), **given)
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:

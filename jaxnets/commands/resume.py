@@ -31,6 +31,7 @@ def resume(
     duration: str | None = None,
     patience: int | None = None,
     data: str | None = None,
+    mesh: str | None = None,
     exact: bool = False,
 ) -> int:
     """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
@@ -42,13 +43,12 @@ def resume(
             those of the longer run.
         patience: with --duration: the longer run's patience, for one that stopped early.
         data: where the run's data are now, if they have moved; other data are refused.
+        mesh: go on on another mesh of devices, such as data=8; data=1 is one device.
         exact: refuse to go on where the bits may be others than an unbroken run's: with another config, other versions
             or another number of cores.
     """
     if is_sweep(run):
-        if duration is not None or patience is not None or data is not None or exact:
-            raise InputError(f"{run}: is a sweep, which goes on as it was; its best trial is a run: {run / 'best'}")
-        return _sweep(run, recipe)
+        return _sweep(run, recipe, asked=exact or {duration, patience, data, mesh} != {None})
     folder, found = open_recipe(run, recipe)
     if folder.step is not None:
         raise InputError(f"{run}: is one saved state; a run goes on from its newest: jaxnets resume {folder.path}")
@@ -61,6 +61,8 @@ def resume(
     elif folder.result:
         console.print(f"{run} has ended: {folder.result['stop_reason']}; --duration trains longer")
         return 0
+    if mesh is not None:
+        config = replace(config, mesh=mesh, population="vmap")
     found, splits = data_again(folder, found, data)
     if duration is not None or data is not None:
         config = replace(config, config=plain(found.config))
@@ -79,13 +81,15 @@ def resume(
     with folder.held():
         if duration is not None:
             folder.lengthen(config, plan)
-        elif data is not None:
+        elif data is not None or mesh is not None:
             folder.rewrite(config)
         return run_to_the_end(opened, plan, splits, resume=True, exact=exact)
 
 
-def _sweep(path: Path, file: Path | None) -> int:
-    """Go on with a sweep."""
+def _sweep(path: Path, file: Path | None, *, asked: bool) -> int:
+    """Go on with a sweep, unless a run's flags are given."""
+    if asked:
+        raise InputError(f"{path}: is a sweep, which goes on as it was; its best trial is a run: {path / 'best'}")
     config = open_sweep(path)
     found = recipe_again(path, file, config)
     with Run(path).held():

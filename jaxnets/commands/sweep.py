@@ -19,8 +19,9 @@ from jaxnets.options import DataConfig, with_data
 from jaxnets.options.conditions import check_used
 from jaxnets.options.varying import Grid, drawn, field_of, read_grid, value_of, with_fields, with_traced
 from jaxnets.recipes.recipe import Recipe
+from jaxnets.runs.competition import Competition
 from jaxnets.runs.console import console
-from jaxnets.runs.folder import Competition, Run, RunConfig
+from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import plain, to_json
 from jaxnets.runs.saving import Saving
 from jaxnets.runs.sweeps import Group, SweepConfig, direction, file_of, is_sweep

@@ -32,6 +32,10 @@ class TrainOptions:
     population: Literal["map", "vmap"] | None = None
     """several seeds one after the other in each step, each with the bits of its own run (map: the default on CPU), or
     together (vmap: the default elsewhere)"""
+    mesh: str | None = None
+    """spread the run over all devices: data=4,model=2 splits batches in 4 and wide layers in 2, members=4 the seeds"""
+    fully_sharded: bool = False
+    """with --mesh: split parameters and optimizer state along "data", too, which takes less memory a device"""
     out: Path | None = None
     """the run's folder; runs/RECIPE-ID if absent"""
     dry_run: bool = False
@@ -50,10 +54,13 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
     if options.population is not None and options.seeds == 1:
         raise InputError(f"population={options.population!r} changes nothing with one seed; give --seeds 2 or more")
+    if options.fully_sharded and options.mesh is None:
+        raise InputError("fully_sharded changes nothing on one device; give --mesh, such as --mesh data=8")
     if not options.compile_cache:
         os.environ["JAXNETS_COMPILE_CACHE"] = "0"
     if options.overfit_one_batch:
         idle = {"seeds": options.seeds > 1, "dry_run": options.dry_run, "out": options.out is not None}
+        idle |= {"mesh": options.mesh is not None, "fully_sharded": options.fully_sharded}
         idle |= {field.name: True for field in changed(options.saving, Saving())}
         if refused := [f"--{name.replace('_', '-')}" for name, given in idle.items() if given]:
             raise InputError(f"{', '.join(refused)} changes nothing with --overfit-one-batch; leave one of them out")
@@ -61,8 +68,9 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     run = Run.unused(options.out, recipe.name)
     recipe = recipe._replace(config=with_data(recipe.config, DataConfig.absolute))  # it may be resumed from elsewhere
     seeds = tuple(range(options.seed, options.seed + options.seeds))
-    way = options.population or fitting_way()
-    config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving)
+    way = options.population or ("vmap" if options.mesh else fitting_way())
+    meshed = options.mesh, options.fully_sharded
+    config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving, *meshed)
     splits = recipe.load(recipe.config)
     opened = built(run, config, recipe, splits.train.spec)
     report.describe(recipe.name, opened.learner, opened.task.example(opened.spec), splits, config)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,12 +20,12 @@ from jaxnets.errors import InputError
 from jaxnets.learner import Learner, TrainState
 from jaxnets.parameters import paths
 from jaxnets.runs import checkpoint
+from jaxnets.runs.competition import Competition
 from jaxnets.runs.environment import environment
 from jaxnets.runs.json_files import from_dict, from_json, plain, to_json
 from jaxnets.runs.saving import Saving
 from jaxnets.training.chunk import run_keys
 from jaxnets.training.plan import Plan, RunState, Skipped
-from jaxnets.training.selection import Halving, PopulationBased
 
 
 @contextmanager
@@ -40,32 +40,6 @@ def written(path: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Competition:
-    """How the members of a sweep compete.
-
-    Attributes:
-        by: "halving" or "population": the worse are dropped, or go on from the better.
-        monitor: the metric that decides.
-        factor: how many times fewer go on at each rung (halving).
-        members: of a trial: its seeds (halving).
-        seed: of what is drawn (population).
-    """
-
-    by: Literal["halving", "population"]
-    monitor: str
-    factor: int = 3
-    members: int = 1
-    seed: int = 0
-
-    @property
-    def rule(self) -> Halving | PopulationBased:
-        """The same, as ``fit`` takes it."""
-        if self.by == "halving":
-            return Halving(self.factor, self.members, self.monitor)
-        return PopulationBased(seed=self.seed, monitor=self.monitor)
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """What a run was asked to do, in full: ``config.json``.
 
@@ -75,6 +49,8 @@ class RunConfig:
         seeds: one for each member that is trained.
         population: how several are trained: one after the other in each step ("map"), or together ("vmap").
         saving: when the state is saved, and which saved states are kept.
+        mesh: of devices, such as "data=4,model=2"; None for one.
+        fully_sharded: whether parameters and optimizer state are split along "data", too.
         varied: options in which the members differ, a value each; None where they differ in the seed alone.
         competition: how the members compete, if they do.
     """
@@ -84,6 +60,8 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     population: str = "map"
     saving: Saving = Saving()
+    mesh: str | None = None
+    fully_sharded: bool = False
     varied: Mapping[str, tuple[float, ...]] | None = None
     competition: Competition | None = None
 
@@ -234,6 +212,8 @@ class Run:
     def changes(self, facts: Mapping[str, Any]) -> list[str]:
         """Return what is other than a checkpoint's facts say, each with both sides."""
         now = plain(self.facts())
+        if "config" in facts:  # it may be from before there were all fields
+            facts = {**facts, "config": {**_asked(RunConfig(self.config.recipe, {})), **facts["config"]}}
         return [change for name in now if name in facts for change in _differences(name, facts[name], now[name])]
 
     def train_state(self, learner: Learner) -> TrainState:

@@ -31,7 +31,8 @@ def describe(name: str, learner: Learner, example: Any, splits: Splits, config: 
     result = summarize(learner, example)
     shape = " x ".join(map(str, inputs.shape))
     seeds = f", seeds {config.seeds[0]} to {config.seeds[-1]}" if len(config.seeds) > 1 else ""
-    console.print(f"[bold]{name}[/bold] on {jax.devices()[0].device_kind}{seeds}")
+    mesh = f", mesh {config.mesh}{', fully sharded' if config.fully_sharded else ''}" if config.mesh else ""
+    console.print(f"[bold]{name}[/bold] on {jax.devices()[0].device_kind}{mesh}{seeds}")
     console.print(
         f"{parts} examples of {shape} {inputs.dtype}; "
         f"{result.num_parameters:,} parameters, {readable.size(result.flops, 'FLOP')}"

@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxnets.errors import InputError
 from jaxnets.metrics import Better
-from jaxnets.runs.folder import Competition, Run, RunConfig, written
+from jaxnets.runs.competition import Competition
+from jaxnets.runs.folder import Run, RunConfig, written
 from jaxnets.runs.json_files import from_dict, from_json
 from jaxnets.runs.saving import Saving
 
@@ -67,7 +68,8 @@ class SweepConfig:
         each = len(self.seeds)
         values = {name: tuple(float(self.trials[i][name]) for i in group.trials for _ in range(each)) for name in names}
         seeds = self.seeds * len(group.trials)
-        return RunConfig(self.recipe, config, seeds, self.population, self.saving, values or None, self.competition)
+        differing: Any = {"varied": values or None, "competition": self.competition}
+        return RunConfig(self.recipe, config, seeds, self.population, self.saving, **differing)
 
 
 def is_sweep(path: Path) -> bool:

@@ -16,7 +16,7 @@ from jaxnets.errors import InputError, check_callable
 _MANY_THREADS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
-def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()) -> Any:
+def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = (), **options: Any) -> Any:
     """Return ``jax.jit`` of a whole program, with the options of XLA under which it is fastest.
 
     There are some on CPU with jax before 0.12. Inside of another program, or of ``jax.grad``, JAX takes no options: use
@@ -25,17 +25,18 @@ def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()) -
     Args:
         function: of arrays.
         donate_argnums: arguments whose memory the results may take.
+        **options: others of ``jax.jit``, such as ``out_shardings``.
     """
     check_callable("function", function, "give one of arrays, such as a learner's step")
-    options = _MANY_THREADS if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12) else None
-    return jax.jit(function, donate_argnums=donate_argnums, compiler_options=options)
+    xla = _MANY_THREADS if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12) else None
+    return jax.jit(function, donate_argnums=donate_argnums, compiler_options=xla, **options)
 
 
-def compiled(function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Callable[..., Any], bool]:
+def compiled(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Callable[..., Any], bool]:
     """Return a whole program for arguments like ``args``, and whether it came from the cache.
 
-    With others the program raises an error rather than compile again. Where JAX was told to compile nothing, for
-    somebody looks for a fault step by step, it is the function.
+    With other arguments the program raises an error rather than compile again. ``options`` are those of ``jit``. Where
+    JAX was told to compile nothing, for somebody looks for a fault step by step, it is the function.
     """
     if getattr(jax.config, "jax_disable_jit", False):
         return function, False
@@ -46,7 +47,7 @@ def compiled(function: Callable[..., Any], *args: Any, donate: tuple[int, ...] =
 
     monitoring.register_event_listener(listen)
     try:
-        program = jit(function, donate_argnums=donate).lower(*args).compile()
+        program = jit(function, **options).lower(*args).compile()
     finally:
         monitoring.unregister_event_listener(listen)
     return program, any(hits)

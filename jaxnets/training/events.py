@@ -19,7 +19,7 @@ from jaxnets.training.compiling import compiled, use_compile_cache
 from jaxnets.training.evaluation import groups, in_turn
 from jaxnets.training.feed import Buffer, Feed
 from jaxnets.training.guard import Guard, given_up, told
-from jaxnets.training.plan import Plan, RunState, Selection, Skipped, check
+from jaxnets.training.plan import Plan, RunState, Selection, Skipped, check, copied, no_sums
 from jaxnets.training.stopping import EarlyStopping, first_best, select, updated_best
 from jaxnets.transforms.varied import VARIED
 
@@ -151,7 +151,9 @@ def follow(
         stops: there is an event at each multiple of so many steps, too.
     """
     use_compile_cache()
-    feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order)
+    placement = plan.learner.placement
+    where = None if placement is None else placement.of_rest
+    feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order, where)
     loop = _Loop(feed, plan, resume, elapsed)
     yield loop.event("compiling")
     loop.compile()
@@ -187,12 +189,12 @@ class _Loop:
         if resume is None:
             given = init_key, plan.initial
             state = self._compiled(partial(started, self.learner), *given)(*given)
-            sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), plan.state.sums)
+            sums = no_sums(plan.state, self.learner.placement)
             best = first_best(state, plan.early_stopping) if plan.early_stopping else None
             dropped = None if plan.selection is None else np.zeros(plan.seeds.shape, bool)
             self.run = RunState(state, sums, best, Skipped.none(plan.seeds.shape), dropped)
         else:
-            self.run = jax.tree.map(jnp.array, resume)
+            self.run = copied(resume, self.learner.placement)
         self.num, self.step_seconds = 1, 0.0
         self.row: dict[str, Any] = {}
 
@@ -214,7 +216,9 @@ class _Loop:
         span = np.int32(0), self.counted(self.run, 0)
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
-        self.program = self._compiled(chunk(self.learner), *args, donate=(0, 1))
+        # On a mesh the state stays where it lies, whatever the compiler would choose.
+        where = {"out_shardings": jax.tree.map(lambda a: a.sharding, args[:2])} if self.learner.placement else {}
+        self.program = self._compiled(chunk(self.learner), *args, donate_argnums=(0, 1), **where)
         began = time.perf_counter()
         self.guard = Guard(self.run, self.feed.rows, self.plan.seeds)
         self.compile_seconds += time.perf_counter() - began
@@ -230,7 +234,8 @@ class _Loop:
         span = np.int32(step - start), self.counted(run, num)
         state, sums = self.program(run.train, run.sums, columns, rows, *span, self.key)
         if run.dropped is not None:  # who is trained no more is as far as the others, too
-            state = state.replace(step=jnp.full(run.dropped.shape, step + num, jnp.int32))
+            taken = np.full(run.dropped.shape, step + num, np.int32)
+            state = state.replace(step=jax.device_put(taken, state.step.sharding))
         return run.replace(train=state, sums=sums)
 
     def counted(self, run: RunState, num: int) -> np.ndarray:
@@ -303,9 +308,9 @@ class _Loop:
             reason += " or, if it never was a number, the last" if never.any() else ""
         return self.event("end", reason=told(self.run, self.step, reason, self.plan.seeds, self.row))
 
-    def _compiled(self, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    def _compiled(self, function: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
         """Compile for arguments like ``args``; with others the program raises an error rather than compile again."""
         began = time.perf_counter()
-        program, self.cached = compiled(function, *args, donate=donate)
+        program, self.cached = compiled(function, *args, **options)
         self.compile_seconds += time.perf_counter() - began
         return program

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from jaxnets.data import Data, MakeOrder, usual
+from jaxnets.learner import put
 from jaxnets.memory import device_memory
 
 # Row numbers, and bytes of rows, that are sent to the device in one go.
@@ -47,6 +49,7 @@ class Feed:
         on_device: keep all data on the device, or send the rows of each buffer. By default as fits: data that take up
             to a quarter of the device's memory are kept there.
         order: makes the order of the rows.
+        sharding: where columns and rows lie: whole, on every device of a mesh. On the default device if absent.
     """
 
     def __init__(
@@ -57,8 +60,9 @@ class Feed:
         num_steps: int | None,
         on_device: bool | None = None,
         order: MakeOrder = usual,
+        sharding: Sharding | None = None,
     ):
-        self._data = data
+        self._data, self.sharding = data, sharding
         self._seeds = seeds
         different, self._order_of = np.unique(seeds.reshape(-1), return_inverse=True)
         self._orders = [order(data, batch_size, int(seed)) for seed in different]
@@ -71,7 +75,7 @@ class Feed:
         self._num_steps = num_steps
         self._reader, self._helpers = ThreadPoolExecutor(1), ThreadPoolExecutor(_READERS)
         self._next: tuple[int, Future[_Rows]] | None = None
-        self._columns = jax.device_put(dict(data)) if self._on_device else {}
+        self._columns = put(dict(data), sharding) if self._on_device else {}
 
     def begin(self, start: int) -> None:
         """Begin to read the rows of the steps from ``start`` on."""
@@ -86,7 +90,8 @@ class Feed:
         self._next = None
         if self._num_steps is None or after < self._num_steps:
             self.begin(after)
-        return Buffer(start, jax.device_put(columns) if columns else self._columns, jax.device_put(rows))
+        given = put(columns, self.sharding) if columns else self._columns
+        return Buffer(start, given, put(rows, self.sharding))
 
     def rows(self, step: int) -> np.ndarray:
         """Return the rows of the data that a step takes, of each member [M, B]."""
@@ -98,10 +103,10 @@ class Feed:
         """Return what a program for any buffer's columns and rows can be compiled for."""
         shape = self.capacity, *self._seeds.shape, self.examples_a_step // self._seeds.size
         columns = self._columns or {
-            name: jax.ShapeDtypeStruct((math.prod(shape), *array.shape[1:]), array.dtype)
+            name: jax.ShapeDtypeStruct((math.prod(shape), *array.shape[1:]), array.dtype, sharding=self.sharding)
             for name, array in self._data.items()
         }
-        return columns, jax.ShapeDtypeStruct(shape, np.int32)
+        return columns, jax.ShapeDtypeStruct(shape, np.int32, sharding=self.sharding)
 
     def _read(self, start: int) -> "_Rows":
         """Read rows on the host; ``load`` moves them to the device."""

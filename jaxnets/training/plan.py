@@ -6,12 +6,24 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Sharding
 
 from jaxnets.data import Data, MakeOrder, check_alike, usual
 from jaxnets.errors import InputError, check_whole, nearest
-from jaxnets.learner import Initial, Learner, Sums, TrainState, check_learner, check_minimizes, started
+from jaxnets.learner import (
+    Initial,
+    Learner,
+    Placement,
+    Sums,
+    TrainState,
+    check_learner,
+    check_minimizes,
+    put,
+    started,
+)
 from jaxnets.memory import check_fits, num_bytes
 from jaxnets.metrics import Better, Total, directions
 from jaxnets.training.chunk import check_seeds, no_metrics, run_keys
@@ -68,6 +80,23 @@ class Selection(Protocol):
     def select(self, run: RunState, row: Mapping[str, Any], plan: "Plan") -> RunState:
         """Return the state to go on with: members may be dropped, or changed."""
         ...
+
+
+def copied(run: RunState, placement: Placement | None) -> RunState:
+    """Return a copy of a run's state on the devices, where its learner has it."""
+    if placement is None:
+        return jax.tree.map(jnp.array, run)
+    where: Any = jax.tree.map(lambda _: placement.of_rest, run).replace(train=placement.of_state(run.train))
+    where = where.replace(sums=jax.tree.map(lambda _: where.train.step, run.sums))
+    if run.best is not None:
+        where = where.replace(best=where.best.replace(state=placement.of_state(run.best.state)))
+    return jax.tree.map(put, jax.tree.map(np.asarray, run), where)
+
+
+def no_sums(state: RunState, placement: Placement | None) -> Sums:
+    """Return the zeros from which metrics are summed, of a run's shapes; of members, where these are."""
+    where = None if placement is None else placement.of_state(state.train).step
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=where), state.sums)
 
 
 class Plan(NamedTuple):
@@ -158,7 +187,7 @@ def check(
         check_alike(train, validation, "validation")
         learner.check(validation)
     state = _state_shape(learner, train, batch_size, seeds, initial)
-    _check_memory(state, seeds)
+    _check_memory(state, seeds, learner.placement)
     better = _directions(learner, train, validation, state)
     if early_stopping:
         early_stopping = rule = _directed(early_stopping, better)
@@ -187,11 +216,18 @@ def check(
     return plan
 
 
-def _check_memory(state: RunState, seeds: np.ndarray) -> None:
-    """Check that the state of a run and its gradients fit into memory: the least that a step needs."""
+def _check_memory(state: RunState, seeds: np.ndarray, placement: Placement | None) -> None:
+    """Check that the state of a run and its gradients fit into each device's memory: the least that a step needs."""
     of = f" of {seeds.size:,} seeds" if seeds.size > 1 else ""
     remedy = "make the network smaller" + (", or train fewer seeds" if of else "")
+    if placement is not None:
+        state = state.replace(train=jax.tree.map(_part, state.train, placement.of_state(state.train)))
     check_fits(f"the state{of} with its gradients", num_bytes(state) + num_bytes(state.train.params), remedy)
+
+
+def _part(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
+    """Return the shape that each device has of an array."""
+    return jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
 
 
 def _check_order(order: MakeOrder, train: Data, batch_size: int) -> None:

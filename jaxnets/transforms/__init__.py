@@ -7,7 +7,9 @@ from jaxnets.transforms.features import features, on_features, part, with_head
 from jaxnets.transforms.frozen import frozen
 from jaxnets.transforms.grouped import grouped
 from jaxnets.transforms.lora import lora, merged
+from jaxnets.transforms.meshes import make_mesh
 from jaxnets.transforms.population import population
+from jaxnets.transforms.sharded import sharded
 from jaxnets.transforms.trimmed import trimmed, windowed
 from jaxnets.transforms.unfrozen import unfrozen
 from jaxnets.transforms.varied import varied
@@ -20,10 +22,12 @@ __all__ = [
     "frozen",
     "grouped",
     "lora",
+    "make_mesh",
     "merged",
     "on_features",
     "part",
     "population",
+    "sharded",
     "trimmed",
     "unfrozen",
     "varied",

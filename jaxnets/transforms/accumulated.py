@@ -1,6 +1,8 @@
 """A batch's gradient, part by part, to save memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +12,31 @@ from jaxnets.errors import InputError, check_whole
 from jaxnets.learner import Batch, Descent, Gradient, Learner, TrainState, check_learner, check_single, following
 from jaxnets.network import Key, PyTree
 
+_SPREAD: ContextVar[Callable[[PyTree], PyTree] | None] = ContextVar("spread", default=None)
+
+
+@contextmanager
+def spreading(spread: Callable[[PyTree], PyTree]) -> Iterator[None]:
+    """Have each part of a batch spread over devices, while steps are traced inside this context.
+
+    Rows of a batch lie on devices one after the other, so a part of them would be of a few devices alone.
+
+    Args:
+        spread: of the arrays of a batch in parts, [P, B / P, ...].
+    """
+    token = _SPREAD.set(spread)
+    try:
+        yield
+    finally:
+        _SPREAD.reset(token)
+
 
 def accumulated(learner: Learner, parts: int) -> Learner:
     """Return a learner that computes each batch's gradient in parts, one after another, and updates once.
 
     Steps, schedules and durations mean the same as without it, and so does the loss: each part counts by its rows.
-    Batch statistics, though, are those of a part. ``averaged`` and ``population`` come after.
+    Batch statistics, though, are those of a part. ``averaged``, ``population`` and
+    ``sharded`` come after.
 
     Args:
         learner: one that follows one gradient.
@@ -28,8 +49,8 @@ def accumulated(learner: Learner, parts: int) -> Learner:
     check_whole("accumulate", parts, remedy="parts of a batch")
     if learner.descent is None:
         raise InputError(
-            f"accumulate={parts} is for learners that follow one gradient, before averaged() and population(); "
-            "use a smaller batch"
+            f"accumulate={parts} is for learners that follow one gradient, before averaged(), population() "
+            "and sharded(); use a smaller batch"
         )
     inner = learner.descent
 
@@ -39,6 +60,8 @@ def accumulated(learner: Learner, parts: int) -> Learner:
         if size % parts:
             raise InputError(f"accumulate={parts} does not divide the batch of {size} examples; give one that does")
         cut = jax.tree.map(lambda a: jnp.asarray(a).reshape(parts, size // parts, *a.shape[1:]), dict(batch))
+        if (spread := _SPREAD.get()) is not None:
+            cut = spread(cut)
 
         def part(i: jax.Array, model_state: PyTree) -> Gradient:
             rows = jax.tree.map(lambda a: a[i], cut)

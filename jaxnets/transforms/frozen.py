@@ -20,7 +20,7 @@ from jaxnets.learner import (
 )
 from jaxnets.modes import freezing
 from jaxnets.network import Key, PyTree
-from jaxnets.parameters import listed, matching, path_name, paths, selecting
+from jaxnets.parameters import listed, matching, parameter_of, path_name, paths, selecting
 
 
 def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
@@ -64,13 +64,9 @@ def frozen(learner: Learner, patterns: Sequence[str]) -> Learner:
         is_hit = paths(hits)
 
         def still(path: tuple[Any, ...], old: Any, new: Any) -> Any:
-            """Return what an optimizer keeps: of frozen parameters as it was, which saves its computation.
-
-            It keeps a parameter's under the parameter's own path: the longest end of the path that is one.
-            """
-            parts = path_name(path).split("/")
-            ends = ("/".join(parts[i:]) for i in range(len(parts)))
-            return old if next((is_hit[end] for end in ends if end in is_hit), False) else new
+            """Return what an optimizer keeps: of frozen parameters as it was, which saves its computation."""
+            name = parameter_of(path_name(path), is_hit)
+            return old if name is not None and is_hit[name] else new
 
         opt_state = jax.tree_util.tree_map_with_path(still, before.opt_state, after.opt_state)
         keep = partial(jax.tree.map, lambda hit, old, new: old if hit else new, hits)

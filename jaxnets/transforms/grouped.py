@@ -18,6 +18,7 @@ from jaxnets.learner import (
     check_key,
     check_learner,
     check_single,
+    check_together,
     started,
 )
 from jaxnets.network import Key, PyTree
@@ -35,6 +36,7 @@ def grouped(learner: Learner, size: int) -> Learner:
         size: how many members.
     """
     check_learner(learner)
+    check_together(learner, "grouped")
     check_whole("size", size, remedy="members of a group")
 
     def inner(state: TrainState) -> TrainState:

@@ -10,7 +10,7 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxnets.errors import InputError, check_whole
-from jaxnets.learner import Batch, Initial, Learner, Step, Sums, TrainState, check_learner, started
+from jaxnets.learner import Batch, Initial, Learner, Step, Sums, TrainState, check_learner, check_together, started
 from jaxnets.network import Key
 
 
@@ -119,6 +119,7 @@ def population(learner: Learner, size: int, how: Way | None = None) -> Learner:
             CPU, "vmap" elsewhere.
     """
     check_learner(learner)
+    check_together(learner, "population")
     check_whole("size", size, remedy="members of a population")
     how = fitting_way() if how is None else how
     each = each_of(size, how)

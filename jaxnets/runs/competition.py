@@ -1,0 +1,32 @@
+"""How the members of a sweep compete, as a run's folder keeps it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxnets.training.selection import Halving, PopulationBased
+
+
+@dataclass(frozen=True)
+class Competition:
+    """How the members of a sweep compete.
+
+    Attributes:
+        by: "halving" or "population": the worse are dropped, or go on from the better.
+        monitor: the metric that decides.
+        factor: how many times fewer go on at each rung (halving).
+        members: of a trial: its seeds (halving).
+        seed: of what is drawn (population).
+    """
+
+    by: Literal["halving", "population"]
+    monitor: str
+    factor: int = 3
+    members: int = 1
+    seed: int = 0
+
+    @property
+    def rule(self) -> Halving | PopulationBased:
+        """The same, as ``fit`` takes it."""
+        if self.by == "halving":
+            return Halving(self.factor, self.members, self.monitor)
+        return PopulationBased(seed=self.seed, monitor=self.monitor)
