@@ -59,6 +59,7 @@ from .transforms.augmented import augmented as augmented
 from .transforms.averaged import averaged as averaged
 from .transforms.features import features as features
 from .transforms.features import with_head as with_head
+from .transforms.folded import folded as folded
 from .transforms.frozen import frozen as frozen
 from .transforms.grouped import grouped as grouped
 from .transforms.lora import lora as lora

@@ -62,7 +62,7 @@ def evaluate(
     if json:
         print_json({name: spread(value) for name, value in metrics.items()})
     else:
-        console.print(report.metrics(metrics, len(opened.config.seeds)))
+        console.print(report.metrics(metrics, report.members(opened.config)))
     return 0
 
 

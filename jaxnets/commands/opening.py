@@ -13,7 +13,7 @@ import tyro
 
 from jaxnets import recipes
 from jaxnets.commands.meshes import on_mesh
-from jaxnets.data import Spec, Splits
+from jaxnets.data import Spec, Splits, in_folds
 from jaxnets.errors import InputError
 from jaxnets.learner import Initial, Learner, TrainState
 from jaxnets.options import DataConfig, TrainingConfig, with_data
@@ -29,6 +29,7 @@ from jaxnets.runs.training import diverged, train
 from jaxnets.tasks.task import Finished, Task, Trained
 from jaxnets.training.plan import Plan, check
 from jaxnets.training.progress import Display
+from jaxnets.transforms.folded import folded
 from jaxnets.transforms.population import population
 from jaxnets.transforms.varied import varied
 
@@ -62,6 +63,8 @@ class Opened:
         how: Any = self.config.population
         if self.config.varied is not None:
             return varied(self._learner_with, self.config.varied, how)
+        if self.config.folds is not None:
+            return folded(self.learner, self.config.folds, how)
         return self.learner if len(self.config.seeds) == 1 else population(self.learner, len(self.config.seeds), how)
 
     def _learner_with(self, values: Mapping[str, Any]) -> Learner:
@@ -129,6 +132,8 @@ def data_again(run: Run, recipe: Recipe, moved: str | None) -> tuple[Recipe, Spl
     elif gone := [group.data for group in groups if Path(group.data).is_absolute() and not Path(group.data).exists()]:
         raise InputError(f"{run.path}: its data were {gone[0]}, which is no longer there; say where: --data PATH")
     splits = recipe.load(recipe.config)
+    if (folds := run.config.folds) is not None:
+        splits = in_folds(splits, folds, run.config.seeds[0])
     run.check_data(splits)
     return recipe, splits
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxnets.commands.opening import built, planned, run_to_the_end, started
-from jaxnets.data import check_alike
-from jaxnets.errors import InputError
+from jaxnets.data import check_alike, in_folds
+from jaxnets.errors import InputError, check_whole
 from jaxnets.learner import check_minimizes
 from jaxnets.options import DataConfig, ImageAugmentation, with_data
 from jaxnets.options.conditions import changed
@@ -38,6 +38,9 @@ class TrainOptions:
     """with --mesh: split parameters and optimizer state along "data", too, which takes less memory a device"""
     out: Path | None = None
     """the run's folder; runs/RECIPE-ID if absent"""
+    folds: int | None = None
+    """cross-validation: training and validation data in so many folds, a member trained without each and measured on
+    it, in one compiled program"""
     dry_run: bool = False
     """check every shape, dtype and range of the whole run, without compiling or training"""
     overfit_one_batch: bool = False
@@ -52,6 +55,11 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     """Train a recipe, by name or from a file of one's own, and keep everything in a new folder."""
     if options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
+    if options.folds is not None:
+        check_whole("folds", options.folds, 2, remedy="such as 10")
+        if options.seeds > 1:
+            raise InputError(f"seeds={options.seeds} changes nothing with folds: each has its own; leave --seeds out")
+        options = replace(options, seeds=options.folds)
     if options.population is not None and options.seeds == 1:
         raise InputError(f"population={options.population!r} changes nothing with one seed; give --seeds 2 or more")
     if options.fully_sharded and options.mesh is None:
@@ -70,8 +78,10 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     seeds = tuple(range(options.seed, options.seed + options.seeds))
     way = options.population or ("vmap" if options.mesh else fitting_way())
     meshed = options.mesh, options.fully_sharded
-    config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving, *meshed)
+    config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving, *meshed, options.folds)
     splits = recipe.load(recipe.config)
+    if options.folds is not None:
+        splits = in_folds(splits, options.folds, options.seed)
     opened = built(run, config, recipe, splits.train.spec)
     report.describe(recipe.name, opened.learner, opened.task.example(opened.spec), splits, config)
     plan = planned(opened, splits, started(recipe, splits.train.spec))

@@ -6,6 +6,7 @@ from jaxnets.data.batches import padded_batches
 from jaxnets.data.catalogue import check_pixels, labelled_images
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.fetching import fetch, find_path
+from jaxnets.data.folds import in_folds
 from jaxnets.data.formats import (
     check_table,
     read_csv,
@@ -62,6 +63,7 @@ __all__ = [
     "find_path",
     "idx_folder",
     "image_splits",
+    "in_folds",
     "labelled_images",
     "load",
     "mnist",

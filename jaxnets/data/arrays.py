@@ -287,14 +287,14 @@ def features_of(data: Data | Spec, name: str) -> tuple[str, ...]:
 def check_alike(train: Data, other: Data, name: str) -> None:
     """Check that other data hold what the training data hold: each array in the same shape, and of the same kind.
 
-    A mask and weights are each data set's own affair.
+    A mask, weights and folds are each data set's own affair.
 
     Raises:
         InputError: if an array is missing, of another shape, or of whole numbers where the other is not.
     """
     for column, array in train.items():
         found = other.get(column)
-        if found is None and column in ("mask", "weights"):
+        if found is None and column in ("mask", "weights", "fold"):
             continue  # all rows count, and alike
         if (
             found is None

@@ -51,6 +51,7 @@ class RunConfig:
         saving: when the state is saved, and which saved states are kept.
         mesh: of devices, such as "data=4,model=2"; None for one.
         fully_sharded: whether parameters and optimizer state are split along "data", too.
+        folds: of the cross-validation whose members these are, one seed each; None where it is none.
         varied: options in which the members differ, a value each; None where they differ in the seed alone.
         competition: how the members compete, if they do.
     """
@@ -62,6 +63,7 @@ class RunConfig:
     saving: Saving = Saving()
     mesh: str | None = None
     fully_sharded: bool = False
+    folds: int | None = None
     varied: Mapping[str, tuple[float, ...]] | None = None
     competition: Competition | None = None
 

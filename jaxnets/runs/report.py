@@ -31,6 +31,7 @@ def describe(name: str, learner: Learner, example: Any, splits: Splits, config: 
     result = summarize(learner, example)
     shape = " x ".join(map(str, inputs.shape))
     seeds = f", seeds {config.seeds[0]} to {config.seeds[-1]}" if len(config.seeds) > 1 else ""
+    seeds += f", each without one of {config.folds} folds" if config.folds else ""
     mesh = f", mesh {config.mesh}{', fully sharded' if config.fully_sharded else ''}" if config.mesh else ""
     console.print(f"[bold]{name}[/bold] on {jax.devices()[0].device_kind}{mesh}{seeds}")
     console.print(
@@ -60,7 +61,7 @@ def report(run: Run, result: dict[str, Any], again: str, better: Mapping[str, Be
     seconds, compiling = result["seconds"], result["compile_seconds"]
     width = max([22, *(len(name) + 2 for name in (*result["metrics"], *result["baselines"]))])
     own = {name: metric["values"] for name, metric in result["metrics"].items()}
-    console.print(metrics(own, len(result["seeds"]), width, result["about"]))
+    console.print(metrics(own, members(run.config), width, result["about"]))
     for name, value in result["baselines"].items():
         about = ", ".join(["baseline", *filter(None, [result["about"].get(name)])])
         console.print(f"{_words(name):<{width}}{readable.metric(name, value)}  ({about})")
@@ -90,16 +91,21 @@ def _hint(result: dict[str, Any]) -> str:
     return ""
 
 
-def metrics(metrics: dict[str, Any], num_seeds: int, width: int = 22, about: Mapping[str, str] | None = None) -> str:
-    """Return the metrics, a line each; with several seeds as mean ± standard deviation.
+def members(config: RunConfig) -> str:
+    """Return what a run's figures are of: "1 seed", "5 seeds" or "10 folds"."""
+    return f"{config.folds} folds" if config.folds else f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
+
+
+def metrics(metrics: dict[str, Any], of: str, width: int = 22, about: Mapping[str, str] | None = None) -> str:
+    """Return the metrics, a line each; of several seeds or folds as mean ± standard deviation.
 
     Args:
         metrics: values by name.
-        num_seeds: how many each has.
+        of: what they are of, as ``members`` says it.
         width: of the names.
         about: what a name cannot say.
     """
-    of = f"mean ± std of {num_seeds} seeds" if num_seeds > 1 else "1 seed"
+    of = of if of == "1 seed" else f"mean ± std of {of}"
     lines = []
     for name, value in metrics.items():
         note = ", ".join([of, *filter(None, [(about or {}).get(name)])])

@@ -4,6 +4,7 @@ from jaxnets.transforms.accumulated import accumulated
 from jaxnets.transforms.augmented import augmented
 from jaxnets.transforms.averaged import averaged
 from jaxnets.transforms.features import features, on_features, part, with_head
+from jaxnets.transforms.folded import folded
 from jaxnets.transforms.frozen import frozen
 from jaxnets.transforms.grouped import grouped
 from jaxnets.transforms.lora import lora, merged
@@ -19,6 +20,7 @@ __all__ = [
     "augmented",
     "averaged",
     "features",
+    "folded",
     "frozen",
     "grouped",
     "lora",
