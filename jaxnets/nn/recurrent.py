@@ -13,6 +13,7 @@ from flax import nnx
 from jax import lax
 
 from jaxnets.errors import InputError, check_whole
+from jaxnets.platform import platform
 
 Carry = tuple[jax.Array, ...]  # the state between two steps, [B, H] each; the first is the output
 
@@ -120,7 +121,7 @@ class Recurrent(nnx.Module):
         carry = self.initial(inputs.shape[0]) if carry is None else carry
         kernel, state_kernel, bias = (p[...].astype(self.dtype) for p in (self.kernel, self.state_kernel, self.bias))
         state_bias = None if self.state_bias is None else self.state_bias[...].astype(self.dtype)
-        outside = jax.default_backend() != "cpu" or _is_few(inputs.shape[0])
+        outside = platform() != "cpu" or _is_few(inputs.shape[0])
 
         def project(x: jax.Array) -> jax.Array:
             return _plus(x.astype(self.dtype) @ kernel, bias)

@@ -8,6 +8,7 @@ import jax
 
 from jaxnets.data.cache import cache_dir
 from jaxnets.errors import InputError, check_callable
+from jaxnets.platform import platform
 
 # jax 0.10 gives every convolution on CPU to a kernel of one thread. Without it (products of matrices and sums stay
 # with that library) a step of a CNN of 32, 64 and 64 channels took 0.57 of the time on 2 cores and 0.94 on one, a
@@ -26,7 +27,7 @@ def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()) -
         donate_argnums: arguments whose memory the results may take.
     """
     check_callable("function", function, "give one of arrays, such as a learner's step")
-    options = _MANY_THREADS if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12) else None
+    options = _MANY_THREADS if platform() == "cpu" and jax.__version_info__ < (0, 12) else None
     return jax.jit(function, donate_argnums=donate_argnums, compiler_options=options)
 
 
