@@ -99,11 +99,10 @@ def compile_loop(plan: Plan, slice_: Slice, placed: Placed = replicated) -> Comp
             f"for={slice_}: {slice_.size} chips do not divide batch_size={plan.batch_size}; use a multiple, such as "
             f"--batch-size {-(-plan.batch_size // slice_.size) * slice_.size}"
         )
-    there = mesh(slice_)
-    lowered = _lowered(plan, there, placed)
+    program = lowered(plan, mesh(slice_), placed)
     began = time.perf_counter()
     try:
-        program = lowered.compile()
+        program = program.compile()
     except JaxRuntimeError as error:
         raise _too_large(slice_, error) from error
     text = program.as_text()
@@ -114,11 +113,17 @@ def compile_loop(plan: Plan, slice_: Slice, placed: Placed = replicated) -> Comp
     return Compiled(memory, _flops(plan), Program(text).step(), known or None, seconds, text)
 
 
-def _lowered(plan: Plan, there: Mesh, placed: Placed) -> Any:
+def arguments(plan: Plan) -> tuple[Any, ...]:
+    """Return shapes and dtypes of what a run's ``chunk`` takes: state, sums, columns, rows, offset, num_steps, key."""
     columns, rows = feed.shapes(plan.train, *_buffer(plan))
     number = jax.ShapeDtypeStruct((), np.int32)
     _, key = jax.eval_shape(run_keys, plan.seeds)
-    train, sums = _shapes(plan.state.train), _shapes(plan.state.sums)
+    return _shapes(plan.state.train), _shapes(plan.state.sums), columns, rows, number, number, key
+
+
+def lowered(plan: Plan, there: Mesh, placed: Placed = replicated) -> Any:
+    """Return a run's loop as it is given to the compiler, its examples split over the devices of a mesh."""
+    train, sums, columns, rows, *rest = arguments(plan)
     everywhere = NamedSharding(there, P())
     state = placed(there, train), replicated(there, sums)
     split = NamedSharding(there, P(*(None,) * (len(rows.shape) - 1), DATA))
@@ -128,7 +133,7 @@ def _lowered(plan: Plan, there: Mesh, placed: Placed) -> Any:
         in_shardings=(*state, everywhere, split, everywhere, everywhere, everywhere),
         out_shardings=state,
     )
-    return program.lower(train, sums, columns, rows, number, number, key)
+    return program.lower(train, sums, columns, rows, *rest)
 
 
 def _buffer(plan: Plan) -> tuple[tuple[int, ...], bool]:

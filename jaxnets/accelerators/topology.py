@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -82,6 +83,7 @@ def check_compiler(slice_: Slice) -> None:
         raise InputError(f"for={slice_}: its compiler is not installed: {needed}; {remedy}")
 
 
+@lru_cache
 def mesh(slice_: Slice) -> Mesh:
     """Return the mesh of the chips, on one axis ``data``, to compile for; nothing can be computed on it.
 

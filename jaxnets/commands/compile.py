@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import jax
@@ -94,8 +95,8 @@ def figures(name: str, slice_: Slice, plan: Plan, compiled: Compiled) -> dict[st
 
 
 def _versions(slice_: Slice) -> dict[str, str]:
-    compiler = "libtpu" if slice_.chip.platform == "tpu" else "jax-cuda12-plugin"
-    return {package: version(package) for package in ("jaxnets", "jax", compiler)}
+    compiler = "libtpu" if slice_.chip.platform == "tpu" else "jax_cuda12_plugin"
+    return {package: version(package) for package in ("jaxnets", "jax", compiler) if find_spec(package)}
 
 
 def _say(name: str, slice_: Slice, plan: Plan, compiled: Compiled) -> None:
@@ -103,9 +104,9 @@ def _say(name: str, slice_: Slice, plan: Plan, compiled: Compiled) -> None:
     told = figures(name, slice_, plan, compiled)
     memory, costs = compiled.memory, compiled.costs
     several = f" on each of {slice_.size} chips" if slice_.size > 1 else ""
-    *_, (compiler, number) = told["versions"].items()
+    versions = ", ".join(f"{package} {number}" for package, number in told["versions"].items())
     console.print(f"[bold]{name}[/bold] for {slice_}: {plan.batch_size // slice_.size} examples a step{several}")
-    console.print(f"compiled in {seconds(compiled.seconds)} by {compiler} {number}, jax {jax.__version__}")
+    console.print(f"compiled in {seconds(compiled.seconds)} by {versions}")
     parts = [f"{size(getattr(memory, part), 'B')} {part}" for part in ("arguments", "temporaries", "code")]
     parts.append(f"{size(memory.outputs - memory.aliased, 'B')} outputs beside the arguments")
     parts.append(f"{size(memory.beside, 'B')} copies of the state")
