@@ -143,7 +143,10 @@ class Recurrent(nnx.Module):
         taken = jnp.arange(inputs.shape[1])  # steps that were taken before each
         taken = jnp.flip(taken) if self.reverse else taken
         cut = None if self.truncate is None else (taken > 0) & (taken % self.truncate == 0)
-        xs = jnp.swapaxes(project(inputs) if outside else inputs, 0, 1)  # [T, B, D or G * H]
+        if platform() == "cpu":
+            xs = jnp.swapaxes(project(inputs) if outside else inputs, 0, 1)  # [T, B, D or G * H]
+        else:  # what is made with time first lies so, and a step's part in one piece
+            xs = project(jnp.swapaxes(inputs, 0, 1))  # [T, B, G * H]
         carry, outputs = lax.scan(step, carry, (xs, keep, cut), reverse=self.reverse)
         return jnp.swapaxes(outputs, 0, 1), carry
 
