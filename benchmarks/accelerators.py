@@ -52,7 +52,8 @@ def table_of_recipes(names: Sequence[str], chips: Sequence[str]) -> Iterator[str
 
 def _cell(slice_: Slice, compiled: Compiled) -> str:
     of_step = estimate(slice_, compiled.flops, compiled.costs)
-    return f"{size(compiled.memory.peak, 'B')}, {seconds(of_step.step)}, {of_step.mfu:.1%}"
+    once = "" if compiled.text is not None else " (inner loops counted once)"
+    return f"{size(compiled.memory.peak, 'B')}, {seconds(of_step.step)}, {of_step.mfu:.1%}{once}"
 
 
 def gpt() -> jn.Learner:

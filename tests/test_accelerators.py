@@ -269,11 +269,21 @@ def test_examples_split_over_chips_give_the_same_weights():
 
 def compiled_for_tpus(chips: str, *presets: str) -> dict[str, dict[str, Any]]:
     """Return what a new process says of presets, by their names: libtpu is loaded once a process."""
-    variables = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}:{os.environ.get('PYTHONPATH', '')}"}
+    path = f"{TESTS}:{TESTS.parent}:{os.environ.get('PYTHONPATH', '')}"
+    variables = os.environ | {"PYTHONPATH": path, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     command = [sys.executable, str(TESTS / "compile_process.py"), chips, *presets]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return {told["recipe"]: told for told in map(json.loads, done.stdout.splitlines())}
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_flags_of_xla_that_are_not_the_compilers_are_hidden_from_it():
+    code = "from jaxnets.accelerators.topology import *; print(mesh(parse('v5e:2x2')).size, os.environ['XLA_FLAGS'])"
+    variables = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=False)
+    assert done.stdout.strip() == "4 --xla_cpu_multi_thread_eigen=false", done.stderr[-3000:]
 
 
 def check_sane(told: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ from jaxnets.training.chunk import chunk, run_keys
 from jaxnets.training.compiling import jit
 from jaxnets.training.plan import Plan, RunState
 
+# Without a card XLA cannot try its own kernels of matrix products, and for some it fails: all are cuBLAS' then.
+_OPTIONS = {"gpu": {"xla_gpu_enable_triton_gemm": False}, "tpu": None, "cpu": None}
 # ``placed(mesh, tree)`` gives each leaf of a run's state its sharding.
 Placed = Callable[[Mesh, Any], Any]
 
@@ -60,7 +62,7 @@ class Compiled(NamedTuple):
         costs: of a step, on each chip.
         xla: XLA's own cost analysis of the whole program, in which a loop's body counts once; None where it makes none.
         seconds: how long it took to compile.
-        text: the compiled program.
+        text: the compiled program; None where the compiler cannot write it down. Then the costs are those of ``xla``.
     """
 
     memory: Memory
@@ -68,7 +70,7 @@ class Compiled(NamedTuple):
     costs: Costs
     xla: dict[str, float] | None
     seconds: float
-    text: str
+    text: str | None
 
 
 def on(slice_: Slice) -> AbstractContextManager[None]:
@@ -105,12 +107,20 @@ def compile_loop(plan: Plan, slice_: Slice, placed: Placed = replicated) -> Comp
         program = program.compile()
     except JaxRuntimeError as error:
         raise _too_large(slice_, error) from error
-    text = program.as_text()
     seconds = time.perf_counter() - began
     analysis = program.cost_analysis() or {}
     known = {name: value for name, value in analysis.items() if name in ("flops", "bytes accessed", "optimal_seconds")}
-    memory = _memory(program.memory_analysis(), plan.state)
-    return Compiled(memory, _flops(plan), Program(text).step(), known or None, seconds, text)
+    text = _text(program)
+    costs = Costs(bytes=known.get("bytes accessed", 0.0)) if text is None else Program(text).step()
+    return Compiled(_memory(program.memory_analysis(), plan.state), _flops(plan), costs, known or None, seconds, text)
+
+
+def _text(program: Any) -> str | None:
+    """Return a compiled program's text; None where libtpu 0.0.52 fails to write asynchronous operations down."""
+    try:
+        return program.as_text()
+    except JaxRuntimeError:
+        return None
 
 
 def arguments(plan: Plan) -> tuple[Any, ...]:
@@ -132,6 +142,7 @@ def lowered(plan: Plan, there: Mesh, placed: Placed = replicated) -> Any:
         donate_argnums=(0, 1),
         in_shardings=(*state, everywhere, split, everywhere, everywhere, everywhere),
         out_shardings=state,
+        compiler_options=_OPTIONS[there.devices.flat[0].platform],
     )
     return program.lower(train, sums, columns, rows, *rest)
 

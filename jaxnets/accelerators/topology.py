@@ -3,6 +3,8 @@
 import importlib.util
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ _NO_TPU = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+_FLAGS = "XLA_FLAGS"
 DATA = "data"  # the mesh's axis over which a batch is split
 
 
@@ -94,8 +97,21 @@ def mesh(slice_: Slice) -> Mesh:
     if slice_.chip.platform == "tpu":
         for name, value in _NO_TPU.items():
             os.environ.setdefault(name, value)
-        found = topologies.get_topology_desc(str(slice_), platform="tpu")
+        with _without_flags():
+            found = topologies.get_topology_desc(str(slice_), platform="tpu")
     else:
         shape, config = f"1x{slice_.size}x1", card(slice_.name)
         found = topologies.get_topology_desc(slice_.name, platform="cuda", topology=shape, target_config=config)
     return Mesh(np.array(found.devices), (DATA,), axis_types=(AxisType.Auto,))
+
+
+@contextmanager
+def _without_flags() -> Iterator[None]:
+    """Hide ``XLA_FLAGS`` from libtpu, which ends the process at one that is not its own, such as those of CPUs."""
+    jax.devices()  # this machine's backend reads them now
+    flags = os.environ.pop(_FLAGS, None)
+    try:
+        yield
+    finally:
+        if flags is not None:
+            os.environ[_FLAGS] = flags

@@ -91,6 +91,7 @@ def figures(name: str, slice_: Slice, plan: Plan, compiled: Compiled) -> dict[st
             "source_of_rates": slice_.chip.source,
         },
         "xla": compiled.xla,
+        "inner_loops_counted": compiled.text is not None,
     }
 
 
@@ -116,6 +117,8 @@ def _say(name: str, slice_: Slice, plan: Plan, compiled: Compiled) -> None:
     flops = ", ".join(f"{size(number, 'FLOP')} in {dtype}" for dtype, number in compiled.flops.items())
     copied = f" ({size(costs.copies, 'B')} of them copies between layouts)" if costs.copies else ""
     console.print(f"a step: {flops}; {size(costs.bytes, 'B')} read and written by a chip{copied}")
+    if compiled.text is None:
+        console.print("the compiler could not write its program down: bytes are its own count, of inner loops one turn")
     for kind, one in costs.collectives.items():
         waited = f", it waits for {size(one.waited, 'B')}" if one.waited else ""
         console.print(f"{kind}: {one.number:g} a step, {size(one.size, 'B')} a chip{waited}")

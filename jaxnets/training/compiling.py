@@ -16,7 +16,13 @@ from jaxnets.platform import platform
 _MANY_THREADS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
-def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = (), **shardings: Any) -> Any:
+def jit(
+    function: Callable[..., Any],
+    *,
+    donate_argnums: tuple[int, ...] = (),
+    compiler_options: dict[str, Any] | None = None,
+    **shardings: Any,
+) -> Any:
     """Return ``jax.jit`` of a whole program, with the options of XLA under which it is fastest.
 
     There are some on CPU with jax before 0.12. Inside of another program, or of ``jax.grad``, JAX takes no options: use
@@ -25,11 +31,13 @@ def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = (), *
     Args:
         function: of arrays.
         donate_argnums: arguments whose memory the results may take.
+        compiler_options: of XLA, in place of those.
         **shardings: ``in_shardings`` and ``out_shardings`` of ``jax.jit``.
     """
     check_callable("function", function, "give one of arrays, such as a learner's step")
-    options = _MANY_THREADS if platform() == "cpu" and jax.__version_info__ < (0, 12) else None
-    return jax.jit(function, donate_argnums=donate_argnums, compiler_options=options, **shardings)
+    if compiler_options is None and platform() == "cpu" and jax.__version_info__ < (0, 12):
+        compiler_options = _MANY_THREADS
+    return jax.jit(function, donate_argnums=donate_argnums, compiler_options=compiler_options, **shardings)
 
 
 def use_compile_cache() -> None:
