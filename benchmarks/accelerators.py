@@ -23,7 +23,7 @@ from jaxnets import recipes
 from jaxnets.accelerators.ahead import Compiled, compile_loop, on
 from jaxnets.accelerators.estimate import estimate
 from jaxnets.accelerators.topology import DATA, Slice, mesh, parse
-from jaxnets.commands.compile import compiled_recipe
+from jaxnets.commands.compile import compiled_recipe, fits
 from jaxnets.errors import InputError
 from jaxnets.learner import following
 from jaxnets.recipes.recipe import find
@@ -53,7 +53,11 @@ def table_of_recipes(names: Sequence[str], chips: Sequence[str]) -> Iterator[str
 def _cell(slice_: Slice, compiled: Compiled) -> str:
     of_step = estimate(slice_, compiled.flops, compiled.costs)
     once = "" if compiled.text is not None else " (inner loops counted once)"
-    return f"{size(compiled.memory.peak, 'B')}, {seconds(of_step.step)}, {of_step.mfu:.1%}{once}"
+    return f"{_memory(slice_, compiled)}, {seconds(of_step.step)}, {of_step.mfu:.1%}{once}"
+
+
+def _memory(slice_: Slice, compiled: Compiled) -> str:
+    return size(compiled.memory.peak, "B") + ("" if fits(slice_, compiled) else " (too much)")
 
 
 def gpt() -> jn.Learner:
@@ -114,7 +118,7 @@ def _grown(slice_: Slice, batch: int, each: int) -> str:
     reduced = compiled.costs.collectives.get("all-reduce")
     sent = f"{size(reduced.size, 'B')} | {seconds(of_step.waited)}" if reduced else " | "
     rate = f"{batch * LENGTH / of_step.step:,.0f}"
-    return f"{size(compiled.memory.peak, 'B')} | {seconds(of_step.step)} | {of_step.mfu:.0%} | {rate} | {sent}"
+    return f"{_memory(slice_, compiled)} | {of_step.step * 1e3:.1f} ms | {of_step.mfu:.0%} | {rate} | {sent}"
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ if __name__ == "__main__":
         load_small_data(monkeypatch)
         for preset in presets:
             try:
-                recipe = smaller(preset, "100")
+                recipe = smaller(preset)
             except pytest.skip.Exception as skipped:
                 print(json.dumps({"recipe": preset, "skipped": str(skipped)}), flush=True)
                 continue

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnets.accelerators.costs import Costs, Program
-from jaxnets.accelerators.topology import DATA, Slice, mesh
+from jaxnets.accelerators.topology import DATA, Slice, mesh, without_flags
 from jaxnets.errors import InputError
 from jaxnets.learner import Learner
 from jaxnets.memory import num_bytes
@@ -104,7 +104,8 @@ def compile_loop(plan: Plan, slice_: Slice, placed: Placed = replicated) -> Comp
     program = lowered(plan, mesh(slice_), placed)
     began = time.perf_counter()
     try:
-        program = program.compile()
+        with without_flags():
+            program = program.compile()
     except JaxRuntimeError as error:
         raise _too_large(slice_, error) from error
     seconds = time.perf_counter() - began

@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
 
     @property
     def step(self) -> float:
-        """The least that a step takes (``HOW``)."""
+        """A step's time (``HOW``): that of its slowest part, if all others can be done beside it."""
         return max(self.compute, self.memory, self.network - self.waited, self.compiler or 0.0) + self.waited
 
     @property

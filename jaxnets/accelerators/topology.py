@@ -97,7 +97,7 @@ def mesh(slice_: Slice) -> Mesh:
     if slice_.chip.platform == "tpu":
         for name, value in _NO_TPU.items():
             os.environ.setdefault(name, value)
-        with _without_flags():
+        with without_flags():
             found = topologies.get_topology_desc(str(slice_), platform="tpu")
     else:
         shape, config = f"1x{slice_.size}x1", card(slice_.name)
@@ -106,8 +106,11 @@ def mesh(slice_: Slice) -> Mesh:
 
 
 @contextmanager
-def _without_flags() -> Iterator[None]:
-    """Hide ``XLA_FLAGS`` from libtpu, which ends the process at one that is not its own, such as those of CPUs."""
+def without_flags() -> Iterator[None]:
+    """Hide ``XLA_FLAGS`` from libtpu, which ends the process at one that is not its own, such as those of CPUs.
+
+    It reads them with its first topology, and once more when it first compiles.
+    """
     jax.devices()  # this machine's backend reads them now
     flags = os.environ.pop(_FLAGS, None)
     try:

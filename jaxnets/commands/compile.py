@@ -130,6 +130,6 @@ def _say_estimates(num_steps: int, of_step: Estimate) -> None:
     parts |= {"collectives": of_step.network} if of_step.network else {}
     parts |= {} if of_step.compiler is None else {"the compiler's cycles": of_step.compiler}
     by_part = ", ".join(f"{part} {seconds(value)}" for part, value in parts.items())
-    console.print(f"[bold]estimates[/bold], not measured: {seconds(of_step.step)} a step at least ({by_part})")
+    console.print(f"[bold]estimates[/bold], not measured: {seconds(of_step.step)} a step ({by_part})")
     run = f"{seconds(of_step.step * num_steps)} for {num_steps:,} steps, without evaluations, compiling or starting"
     console.print(f"MFU {of_step.mfu:.1%}; {run}")
