@@ -52,6 +52,9 @@ COMMANDS = {
     "embed": Command("Write embeddings of a file's sentences, or of a folder's images, by pretrained weights."),
     "search": Command("Find what is most like a query among what was embedded: exact, by the cosine."),
     "pretrained": Command("List pretrained weights (ls), or fetch some and say all of them (get NAME)."),
+    "compile": Command(
+        "Compile a recipe's training loop for TPUs or GPUs that are not here: memory, FLOPs, estimated times.", "recipe"
+    ),
     "lr-find": Command("Raise the learning rate step by step until the loss explodes, and suggest one.", "recipe"),
     "ls": Command("List recipes and presets."),
     "bench": Command("Measure this library beside PyTorch, Keras and loops by hand, on this machine."),

@@ -7,10 +7,13 @@ from typing import Any
 import jax
 
 from jaxnets.errors import InputError
+from jaxnets.platform import target
 
 
 def device_memory() -> int:
-    """Return the bytes of memory that JAX may use on a device; on CPU its share of what the machine has."""
+    """Return the bytes of memory that JAX may use on the device compiled for; on CPU its share of what the machine has."""
+    if (named := target()) is not None and named.memory is not None:
+        return named.memory
     if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
         return limit
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 34

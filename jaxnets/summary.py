@@ -65,8 +65,8 @@ def summarize(model: Network | Learner, example: Any) -> Summary:
             state = jax.eval_shape(lambda: model.init(jax.random.key(0)))
             params, jaxpr = state.params, jax.make_jaxpr(model.predict)(state, batch).jaxpr
     flops: dict[str, int] = {}
-    for scope, count in _flops_by_scope(jaxpr):
-        flops[scope] = flops.get(scope, 0) + count
+    for product in _products(jaxpr):
+        flops[product.scope] = flops.get(product.scope, 0) + product.flops
     layers = [
         layer._replace(flops=sum(count for scope, count in flops.items() if _scope(row) in scope))
         for row, layer in enumerate(calls)
@@ -79,7 +79,15 @@ def count_flops(function: Callable[..., Any], *args: PyTree) -> int:
 
     A loop whose trip count is known counts that often, any other loop once; of branches the costliest counts.
     """
-    return sum(count for _, count in _flops_by_scope(jax.make_jaxpr(function)(*args).jaxpr))
+    return sum(flops_by_dtype(function, *args).values())
+
+
+def flops_by_dtype(function: Callable[..., Any], *args: PyTree) -> dict[str, int]:
+    """Return what ``count_flops`` counts by the dtype of what is multiplied, such as "bfloat16"."""
+    flops: dict[str, int] = {}
+    for product in _products(jax.make_jaxpr(function)(*args).jaxpr):
+        flops[product.dtype] = flops.get(product.dtype, 0) + product.flops
+    return flops
 
 
 def _spy(module: nnx.Module, path: str, calls: list[Layer]) -> None:
@@ -104,25 +112,36 @@ def _scope(row: int) -> str:
     return f"layer<{row}>"
 
 
-def _flops_by_scope(jaxpr: Any, times: int = 1) -> Iterator[tuple[str, int]]:
+class _Product(NamedTuple):
+    """A matrix product or a convolution."""
+
+    scope: str
+    dtype: str
+    flops: int
+
+
+def _products(jaxpr: Any, times: int = 1) -> Iterator[_Product]:
     for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        shapes = [getattr(variable.aval, "shape", ()) for variable in equation.invars]
-        if name == "dot_general":
-            (contracting, _), _ = equation.params["dimension_numbers"]
-            depth = np.prod([shapes[0][axis] for axis in contracting], dtype=int)
-            yield str(equation.source_info.name_stack), times * 2 * int(depth * np.prod(equation.outvars[0].aval.shape))
-        elif name in ("conv_general_dilated", "canonical_conv"):
-            numbers = equation.params.get("dimension_numbers")
-            output_axis = numbers.rhs_spec[0] if numbers else len(shapes[1]) - 1
-            depth = np.prod(shapes[1], dtype=int) // shapes[1][output_axis]
-            yield str(equation.source_info.name_stack), times * 2 * int(depth * np.prod(equation.outvars[0].aval.shape))
+        name, scope = equation.primitive.name, str(equation.source_info.name_stack)
+        if name in ("dot_general", "conv_general_dilated", "canonical_conv"):
+            size = int(_depth(equation) * np.prod(equation.outvars[0].aval.shape))
+            yield _Product(scope, str(equation.invars[0].aval.dtype), times * 2 * size)
         inner_times = times * equation.params.get("length", 1) if name == "scan" else times
-        parts = [list(_flops_by_scope(inner, inner_times)) for inner in _inner(equation)]
+        parts = [list(_products(inner, inner_times)) for inner in _inner(equation)]
         if name == "cond":  # of its branches one is taken: the costliest is counted
-            parts = [max(parts, key=lambda rows: sum(count for _, count in rows))]
-        for scope, count in (row for rows in parts for row in rows):
-            yield f"{equation.source_info.name_stack}/{scope}", count
+            parts = [max(parts, key=lambda products: sum(product.flops for product in products))]
+        for product in (product for products in parts for product in products):
+            yield product._replace(scope=f"{scope}/{product.scope}")
+
+
+def _depth(equation: Any) -> int:
+    """Return how many multiply-adds each output of a product or convolution takes."""
+    lhs, rhs = (variable.aval.shape for variable in equation.invars[:2])
+    if equation.primitive.name == "dot_general":
+        (contracting, _), _ = equation.params["dimension_numbers"]
+        return np.prod([lhs[axis] for axis in contracting], dtype=int)
+    numbers = equation.params.get("dimension_numbers")
+    return np.prod(rhs, dtype=int) // rhs[numbers.rhs_spec[0] if numbers else len(rhs) - 1]
 
 
 def _inner(equation: Any) -> Iterator[Any]:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.stats
+from helpers import assert_same_bits
 
 from jaxnets import InputError
 from jaxnets.data import augment
+from jaxnets.platform import compiled_for
 
 KEY = jax.random.key(0)
 IMAGES = jax.random.randint(KEY, (20, 9, 8, 2), 1, 200).astype(jnp.uint8)
@@ -69,6 +71,20 @@ def test_rotate_equals_scipy():
     for image, original, angle in zip(got, np.asarray(images), angles, strict=True):
         wanted = scipy.ndimage.rotate(original, angle, reshape=False, order=1, mode="constant", prefilter=False)
         np.testing.assert_allclose(image[2:-2, 2:-2], wanted[2:-2, 2:-2], atol=0.1)
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 5])
+def test_on_a_tpu_windows_are_cut_by_other_means_and_are_the_same(pixels):
+    images = jax.random.randint(KEY, (16, 7, 9, 2), 0, 255).astype(jnp.uint8)
+    sequences = jax.random.normal(KEY, (16, 20, 3))
+    cuts = (augment.crop(20 - pixels), sequences), (augment.transpose(pixels), sequences)
+    here = [function(KEY, arrays) for function, arrays in [(augment.shift(pixels), images), *cuts]]
+    with compiled_for("tpu"):
+        there = [function(KEY, arrays) for function, arrays in [(augment.shift(pixels), images), *cuts]]
+        program = str(jax.make_jaxpr(augment.shift(pixels))(KEY, images))
+    assert "gather" not in program and "dynamic_slice" not in program
+    for one, other in zip(here, there, strict=True):
+        assert_same_bits(one, other)
 
 
 def test_crop():

@@ -13,7 +13,7 @@ import jaxnets
 ROOT = Path(jaxnets.__file__).parent
 # The files at the top that are the contract; each folder, and cli.py, is a part of its own.
 CONTRACT = {"network", "linen", "modes", "learner", "losses", "metrics", "parameters", "summary"}
-OPEN = {"errors", "memory"}  # to all
+OPEN = {"errors", "memory", "platform"}  # to all
 # Each part, and the parts that it may import, downwards only.
 ARROWS = {
     "nn": set(),
@@ -24,6 +24,7 @@ ARROWS = {
     "learners": {"contract", "models"},
     "transforms": {"contract"},
     "training": {"contract", "data", "transforms"},
+    "accelerators": {"contract", "training"},
     "inference": {"contract", "data", "models", "training", "weights"},
     "options": {"contract", "data", "nn", "training", "transforms", "weights"},
     "runs": {"contract", "data", "training"},
@@ -33,6 +34,7 @@ ARROWS = {
     "bench": {"contract", "data", "inference", "learners", "models", "nn", "runs", "training", "transforms"},
     "commands": {
         *(
+            "accelerators",
             "bench",
             "contract",
             "data",

@@ -27,6 +27,8 @@ COMMANDS = [
 RESULTS = re.findall(r"^\|.*\| `(jaxnets train [^`]*)` \|", README, re.MULTILINE)
 if find_spec("tokenizers") is None or find_spec("sacrebleu") is None:  # test_translation.py says so
     COMMANDS, RESULTS = ([line for line in lines if "translate" not in line] for lines in (COMMANDS, RESULTS))
+if find_spec("libtpu") is None:  # test_accelerators.py says so
+    COMMANDS = [line for line in COMMANDS if not line.startswith("jaxnets compile")]
 # What needs pretrained weights, and files to fine-tune them on.
 WEIGHTS = re.compile("finetune|pretrained|embed|search|runs/(reviews|photos|more)")
 WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) == weighed] for weighed in (True, False))

@@ -13,6 +13,7 @@ from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
 from jaxnets.errors import InputError, check_callable, check_number, check_whole
+from jaxnets.platform import platform
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -39,11 +40,45 @@ def shift(pixels: int) -> Augment:
             raise InputError(f"shift={pixels} moves images of {sides[0]} x {sides[1]} pixels out of sight; use less")
         offsets = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
         padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-        return jax.vmap(lambda image, at: lax.dynamic_slice(image, (at[0], at[1], 0), images.shape[1:]))(
-            padded, offsets
-        )
+        return _cut(padded, {1: offsets[:, 0], 2: offsets[:, 1]}, {1: images.shape[1], 2: images.shape[2]})
 
     return apply
+
+
+def _cut(arrays: jax.Array, starts: dict[int, jax.Array], sizes: dict[int, int]) -> jax.Array:
+    """Return of each array [B, ...] so many elements of some axes, each from its own start on.
+
+    Args:
+        arrays: [B, ...].
+        starts: of each axis, [B], from 0 to what the axis has more than its size.
+        sizes: of each axis.
+    """
+    if platform() == "tpu":
+        for axis, start in starts.items():
+            arrays = _halved(arrays, start, sizes[axis], axis)
+        return arrays
+    lengths = [sizes.get(axis, length) for axis, length in enumerate(arrays.shape)][1:]
+
+    def cut(array: jax.Array, at: dict[int, jax.Array]) -> jax.Array:
+        return lax.dynamic_slice(array, [at.get(axis, 0) for axis in range(1, arrays.ndim)], lengths)
+
+    return jax.vmap(cut)(arrays, starts)
+
+
+def _halved(arrays: jax.Array, starts: jax.Array, size: int, axis: int) -> jax.Array:
+    """Return ``size`` elements of an axis, from each array's own start on, by as many choices as a start has bits.
+
+    A TPU takes slices whose starts differ one after the other, in a loop over the batch.
+    """
+    bits = (arrays.shape[axis] - size).bit_length()
+    short = size + 2**bits - 1 - arrays.shape[axis]
+    arrays = jnp.pad(arrays, [(0, short if i == axis else 0) for i in range(arrays.ndim)])
+    for bit in reversed(range(bits)):
+        most = arrays.shape[axis] - 2**bit
+        here, there = (lax.slice_in_dim(arrays, start, start + most, axis=axis) for start in (0, 2**bit))
+        chosen = (starts >> bit & 1).astype(bool).reshape(-1, *(1,) * (arrays.ndim - 1))
+        arrays = jnp.where(chosen, there, here)
+    return arrays
 
 
 def rotate(degrees: float) -> Augment:
@@ -151,7 +186,7 @@ def crop(length: int) -> Augment:
         if spare < 0:
             raise InputError(f"crop(length={length}) of sequences of {sequences.shape[1]}; use a shorter one")
         starts = jax.random.randint(key, sequences.shape[:1], 0, spare + 1)
-        return jax.vmap(lambda sequence, start: lax.dynamic_slice_in_dim(sequence, start, length))(sequences, starts)
+        return _cut(sequences, {1: starts}, {1: length})
 
     return apply
 
@@ -183,6 +218,6 @@ def transpose(semitones: int) -> Augment:
         offsets = jax.random.randint(key, frames.shape[:1], 0, 2 * semitones + 1)
         wider = jnp.pad(frames, ((0, 0), (0, 0), (semitones, semitones)))
         keys = frames.shape[-1]
-        return jax.vmap(lambda piece, offset: lax.dynamic_slice_in_dim(piece, offset, keys, 1))(wider, offsets)
+        return _cut(wider, {2: offsets}, {2: keys})
 
     return apply

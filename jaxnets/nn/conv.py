@@ -26,6 +26,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxnets.platform import platform
+
 # Above these the forms of their own would unroll into too large a program.
 _MOST_PHASES = 16
 _MOST_SLICES = 25
@@ -61,7 +63,7 @@ def conv_general_dilated(
     strides, lhs_dilation, rhs_dilation = (tuple(v or ones) for v in (window_strides, lhs_dilation, rhs_dilation))
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     special = preferred_element_type is not None or out_sharding is not None
-    if jax.default_backend() != "cpu" or numbers != _channels_last(rank) or special:
+    if platform() != "cpu" or numbers != _channels_last(rank) or special:
         return lax.conv_general_dilated(
             lhs,
             rhs,

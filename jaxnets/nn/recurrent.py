@@ -13,6 +13,7 @@ from flax import nnx
 from jax import lax
 
 from jaxnets.errors import InputError, check_whole
+from jaxnets.platform import platform
 
 Carry = tuple[jax.Array, ...]  # the state between two steps, [B, H] each; the first is the output
 
@@ -120,7 +121,7 @@ class Recurrent(nnx.Module):
         carry = self.initial(inputs.shape[0]) if carry is None else carry
         kernel, state_kernel, bias = (p[...].astype(self.dtype) for p in (self.kernel, self.state_kernel, self.bias))
         state_bias = None if self.state_bias is None else self.state_bias[...].astype(self.dtype)
-        outside = jax.default_backend() != "cpu" or _is_few(inputs.shape[0])
+        outside = platform() != "cpu" or _is_few(inputs.shape[0])
 
         def project(x: jax.Array) -> jax.Array:
             return _plus(x.astype(self.dtype) @ kernel, bias)
@@ -142,7 +143,10 @@ class Recurrent(nnx.Module):
         taken = jnp.arange(inputs.shape[1])  # steps that were taken before each
         taken = jnp.flip(taken) if self.reverse else taken
         cut = None if self.truncate is None else (taken > 0) & (taken % self.truncate == 0)
-        xs = jnp.swapaxes(project(inputs) if outside else inputs, 0, 1)  # [T, B, D or G * H]
+        if platform() == "cpu":
+            xs = jnp.swapaxes(project(inputs) if outside else inputs, 0, 1)  # [T, B, D or G * H]
+        else:  # what is made with time first lies so, and a step's part in one piece
+            xs = project(jnp.swapaxes(inputs, 0, 1))  # [T, B, G * H]
         carry, outputs = lax.scan(step, carry, (xs, keep, cut), reverse=self.reverse)
         return jnp.swapaxes(outputs, 0, 1), carry
 

@@ -9,6 +9,7 @@ from jax import monitoring
 
 from jaxnets.data.cache import cache_dir
 from jaxnets.errors import InputError, check_callable
+from jaxnets.platform import platform
 
 # jax 0.10 gives every convolution on CPU to a kernel of one thread. Without it (products of matrices and sums stay
 # with that library) a step of a CNN of 32, 64 and 64 channels took 0.57 of the time on 2 cores and 0.94 on one, a
@@ -16,7 +17,13 @@ from jaxnets.errors import InputError, check_callable
 _MANY_THREADS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
-def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = (), **options: Any) -> Any:
+def jit(
+    function: Callable[..., Any],
+    *,
+    donate_argnums: tuple[int, ...] = (),
+    compiler_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:
     """Return ``jax.jit`` of a whole program, with the options of XLA under which it is fastest.
 
     There are some on CPU with jax before 0.12. Inside of another program, or of ``jax.grad``, JAX takes no options: use
@@ -25,11 +32,13 @@ def jit(function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = (), *
     Args:
         function: of arrays.
         donate_argnums: arguments whose memory the results may take.
+        compiler_options: of XLA, in place of those.
         **options: others of ``jax.jit``, such as ``out_shardings``.
     """
     check_callable("function", function, "give one of arrays, such as a learner's step")
-    xla = _MANY_THREADS if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12) else None
-    return jax.jit(function, donate_argnums=donate_argnums, compiler_options=xla, **options)
+    if compiler_options is None and platform() == "cpu" and jax.__version_info__ < (0, 12):
+        compiler_options = _MANY_THREADS
+    return jax.jit(function, donate_argnums=donate_argnums, compiler_options=compiler_options, **options)
 
 
 def compiled(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Callable[..., Any], bool]:

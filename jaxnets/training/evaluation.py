@@ -14,6 +14,7 @@ from jaxnets.errors import InputError, check_kind, check_whole
 from jaxnets.learner import Learner, Sums, TrainState, check_learner, check_state
 from jaxnets.metrics import add_up, compute
 from jaxnets.network import Coded
+from jaxnets.platform import platform
 from jaxnets.training.compiling import jit
 from jaxnets.transforms.population import apart
 
@@ -29,7 +30,7 @@ def usual_size(batch_size: int | None) -> int:
     for, it is cleared page by page.
     """
     if batch_size is None:
-        return 32 if jax.default_backend() == "cpu" else 256
+        return 32 if platform() == "cpu" else 256
     check_whole("batch_size", batch_size, remedy="examples at a time")
     return batch_size
 

@@ -36,6 +36,31 @@ class _Rows(NamedTuple):
     rows: np.ndarray
 
 
+def layout(data: Data, examples_a_step: int, num_steps: int | None, on_device: bool | None = None) -> tuple[bool, int]:
+    """Return whether all data are kept on the device, and of how many steps a buffer holds the rows.
+
+    The arguments are those of ``Feed``; ``examples_a_step`` are those of all seeds.
+    """
+    if on_device is None:
+        on_device = data.nbytes <= min(device_memory(), 1 << 36) // 4
+    capacity = _MOST_ROWS // examples_a_step
+    if not on_device:
+        capacity = min(capacity, _MOST_BYTES * data.num_examples // (data.nbytes * examples_a_step))
+    return on_device, max(1, capacity if num_steps is None else min(capacity, num_steps))
+
+
+def shapes(
+    data: Data, shape: tuple[int, ...], on_device: bool, sharding: Sharding | None = None
+) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
+    """Return what a program for any buffer's columns and rows, of ``shape``, can be compiled for."""
+
+    def one(array: np.ndarray) -> jax.ShapeDtypeStruct:
+        sizes = array.shape if on_device else (math.prod(shape), *array.shape[1:])
+        return jax.ShapeDtypeStruct(sizes, array.dtype, sharding=sharding)
+
+    return {name: one(array) for name, array in data.items()}, jax.ShapeDtypeStruct(shape, np.int32, sharding=sharding)
+
+
 class Feed:
     """The training data as buffers of equal shape, for one compiled program.
 
@@ -66,12 +91,8 @@ class Feed:
         self._seeds = seeds
         different, self._order_of = np.unique(seeds.reshape(-1), return_inverse=True)
         self._orders = [order(data, batch_size, int(seed)) for seed in different]
-        self._on_device = data.nbytes <= min(device_memory(), 1 << 36) // 4 if on_device is None else on_device
         self.examples_a_step = batch_size * seeds.size
-        capacity = _MOST_ROWS // self.examples_a_step
-        if not self._on_device:
-            capacity = min(capacity, _MOST_BYTES * data.num_examples // (data.nbytes * self.examples_a_step))
-        self.capacity = max(1, capacity if num_steps is None else min(capacity, num_steps))
+        self._on_device, self.capacity = layout(data, self.examples_a_step, num_steps, on_device)
         self._num_steps = num_steps
         self._reader, self._helpers = ThreadPoolExecutor(1), ThreadPoolExecutor(_READERS)
         self._next: tuple[int, Future[_Rows]] | None = None
@@ -102,11 +123,8 @@ class Feed:
     def shapes(self) -> tuple[dict[str, Any], jax.ShapeDtypeStruct]:
         """Return what a program for any buffer's columns and rows can be compiled for."""
         shape = self.capacity, *self._seeds.shape, self.examples_a_step // self._seeds.size
-        columns = self._columns or {
-            name: jax.ShapeDtypeStruct((math.prod(shape), *array.shape[1:]), array.dtype, sharding=self.sharding)
-            for name, array in self._data.items()
-        }
-        return columns, jax.ShapeDtypeStruct(shape, np.int32, sharding=self.sharding)
+        columns, rows = shapes(self._data, shape, self._on_device, self.sharding)
+        return self._columns or columns, rows
 
     def _read(self, start: int) -> "_Rows":
         """Read rows on the host; ``load`` moves them to the device."""

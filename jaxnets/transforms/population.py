@@ -12,6 +12,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxnets.errors import InputError, check_whole
 from jaxnets.learner import Batch, Initial, Learner, Step, Sums, TrainState, check_learner, check_together, started
 from jaxnets.network import Key
+from jaxnets.platform import platform
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,7 +25,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any) -> Any:
         results = called(*args)
-        return set_xla_metadata(results, inlineable="false") if jax.default_backend() == "cpu" else results
+        return set_xla_metadata(results, inlineable="false") if platform() == "cpu" else results
 
     return call
 
@@ -83,7 +84,7 @@ def fitting_way() -> Way:
     On a CPU a member keeps the bits of a run on its own, in about the time; one after the other, small members would
     leave most of an accelerator idle.
     """
-    return "map" if jax.default_backend() == "cpu" else "vmap"
+    return "map" if platform() == "cpu" else "vmap"
 
 
 def each_of(size: int, how: Way) -> Callable[..., Any]:
