@@ -11,7 +11,7 @@ from jaxnets.platform import target
 
 
 def device_memory() -> int:
-    """Return the bytes of memory that JAX may use on the device compiled for; on CPU its share of what the machine has."""
+    """Return the bytes of memory that JAX may use on the device compiled for; on CPU, its share of the machine's."""
     if (named := target()) is not None and named.memory is not None:
         return named.memory
     if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
