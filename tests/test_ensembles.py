@@ -73,6 +73,7 @@ def test_logits_of_no_ensemble(shape):
         jn.ensemble_metrics(np.zeros((2, 5, 3)), np.zeros(4, int))
 
 
+@pytest.mark.slow
 def test_a_population_is_an_ensemble(blobs):
     learner = jn.supervised(jn.network(MLP, 4, (8,), 3), jn.losses.softmax_cross_entropy, optax.adam(0.01))
     learner = jn.population(learner, 4)

@@ -47,7 +47,7 @@ def test_a_member_takes_no_row_of_its_fold_and_all_others(splits):
         assert sorted(rows.ravel()) == np.flatnonzero(split.train["fold"] != fold).tolist()
 
 
-@pytest.mark.parametrize("how", ["map", "vmap"])
+@pytest.mark.parametrize("how", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_a_member_is_a_run_without_its_fold_measured_on_it(splits, how):
     learner, split, fitted = cross_validated(splits, 3, how, first=4)
     for fold in range(3):

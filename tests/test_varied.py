@@ -41,6 +41,7 @@ def member(tree, i):
     return jax.tree.map(lambda leaf: leaf[i], tree)
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 def test_a_member_has_the_bits_of_a_population_of_it_alone(blobs):
     whole = fit(jn.varied(make, VALUES, "map"), blobs, [5, 6, 7])
@@ -49,7 +50,7 @@ def test_a_member_has_the_bits_of_a_population_of_it_alone(blobs):
         assert_same_bits(member(whole.state, i), member(alone.state, 0))
 
 
-@pytest.mark.parametrize("how", ["map", "vmap"])
+@pytest.mark.parametrize("how", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_a_member_is_the_learner_with_its_values(blobs, how):
     whole = fit(jn.varied(make, VALUES, how), blobs, [5, 6, 7])
     for i in range(3):
@@ -93,7 +94,7 @@ def test_a_value_that_decides_the_program_is_refused():
     fails(lambda: jn.varied(wide, {"width": [4.0, 8.0]}), "decides what is compiled")
 
 
-@pytest.mark.parametrize("how", ["map", "vmap"])
+@pytest.mark.parametrize("how", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_halving_drops_the_worse_and_leaves_the_best_as_it_was(blobs, how):
     rates = np.geomspace(1e-4, 1.0, 9)
     learner = jn.varied(by_rate, {"rate": rates}, how)
@@ -126,6 +127,7 @@ def test_population_based_training_is_a_function_of_its_seed_and_improves_the_wo
     assert runs[0].history[-1]["validation/loss"].max() < plain.history[-1]["validation/loss"].max()
 
 
+@pytest.mark.slow
 def test_a_run_whose_members_compete_goes_on_with_its_bits(blobs):
     learner = jn.varied(by_rate, {"rate": np.geomspace(1e-4, 1.0, 8)}, "map")
     for selection in (Halving(2), PopulationBased()):
