@@ -218,6 +218,7 @@ class TestTheCommand:
             (["--for", "v5"], "there is no chip 'v5' (did you mean"),
             (["--for", "v5e:4x5"], "there is no '4x5' of v5e (did you mean '4x"),
             (["--for", "v5e:2x4", "--batch-size", "60"], "8 chips do not divide batch_size=60"),
+            (["--fully-sharded"], "give --mesh, such as --mesh data=8"),
             (["--duration", "30m"], "duration='30m' is a time, of which the steps are not known"),
         ):
             assert message in fails(capsys, "compile", "digits-mlp", *flags)
@@ -238,9 +239,11 @@ from jaxnets.training.plan import check
 
 random = np.random.default_rng(0)
 data = jn.Data(inputs=random.normal(size=(96, 4)).astype(np.float32), labels=random.integers(0, 3, 96))
-plan = check(small_learner(), data, duration=6, batch_size=16)
+alone = small_learner()
+spread = jn.sharded(alone, jn.make_mesh("data=2,model=2"), fully=True)
 states = []
-for number in (1, 4):
+for number, learner in ((1, alone), (4, alone), (4, spread)):
+    plan = check(learner, data, duration=6, batch_size=16)
     mesh = Mesh(np.array(jax.devices()[:number]), ("data",), axis_types=(AxisType.Auto,))
     program = ahead.lowered(plan, mesh).compile()
     init_key, key = jn.run_keys(0)
@@ -251,7 +254,8 @@ for number in (1, 4):
                                        program.input_shardings[0]))
     states.append(jax.device_get(state.params))
     print(sorted(Program(program.as_text()).step().collectives))
-print(max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), *states))))
+for other in states[1:]:
+    print(max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), states[0], other))))
 """
 
 
@@ -263,8 +267,9 @@ def test_examples_split_over_chips_give_the_same_weights():
         [sys.executable, "-c", MANY_DEVICES], capture_output=True, text=True, env=variables, check=False
     )
     assert done.returncode == 0, done.stderr
-    alone, together, difference = done.stdout.splitlines()
-    assert alone == "[]" and together == "['all-reduce']" and float(difference) < 1e-6
+    alone, together, spread, *differences = done.stdout.splitlines()
+    assert alone == "[]" and together == "['all-reduce']" and "all-reduce" in spread
+    assert len(differences) == 2 and all(float(difference) < 1e-6 for difference in differences)
 
 
 def compiled_for_tpus(chips: str, *presets: str) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -23,12 +22,10 @@ from jaxnets.summary import flops_by_dtype
 from jaxnets.training import feed
 from jaxnets.training.chunk import chunk, run_keys
 from jaxnets.training.compiling import jit
-from jaxnets.training.plan import Plan, RunState
+from jaxnets.training.plan import Plan, RunState, held_by_each
 
 # Without a card XLA cannot try its own kernels of matrix products, and for some it fails: all are cuBLAS' then.
 _OPTIONS = {"gpu": {"xla_gpu_enable_triton_gemm": False}, "tpu": None, "cpu": None}
-# ``placed(mesh, tree)`` gives each leaf of a run's state its sharding.
-Placed = Callable[[Mesh, Any], Any]
 
 
 class Memory(NamedTuple):
@@ -78,30 +75,25 @@ def on(slice_: Slice) -> AbstractContextManager[None]:
     return compiled_for(slice_.chip.platform, slice_.chip.memory)
 
 
-def replicated(mesh: Mesh, tree: Any) -> Any:
-    """Return the sharding of a state of which each chip has all."""
-    return jax.tree.map(lambda _: NamedSharding(mesh, P()), tree)
-
-
-def compile_loop(plan: Plan, slice_: Slice, placed: Placed = replicated) -> Compiled:
+def compile_loop(plan: Plan, slice_: Slice) -> Compiled:
     """Return what the chips' compiler makes of a run's loop, the program that ``fit`` would run there.
 
-    The examples of a step are split evenly over all chips; each has all of the data.
+    A learner that is ``sharded`` over a mesh of these chips says what lies where. Of another, each chip has the whole
+    state, and the examples of a step are split evenly over all of them. Each has all of the data.
 
     Args:
         plan: the run, checked within ``on(slice_)``, as this is called.
         slice_: the chips.
-        placed: how a state lies on them.
 
     Raises:
         InputError: if the chips do not divide the batch, their compiler is absent, or the program does not fit.
     """
-    if plan.batch_size % slice_.size:
+    if plan.learner.placement is None and plan.batch_size % slice_.size:
         raise InputError(
             f"for={slice_}: {slice_.size} chips do not divide batch_size={plan.batch_size}; use a multiple, such as "
             f"--batch-size {-(-plan.batch_size // slice_.size) * slice_.size}"
         )
-    program = lowered(plan, mesh(slice_), placed)
+    program = lowered(plan, mesh(slice_))
     began = time.perf_counter()
     try:
         with without_flags():
@@ -113,7 +105,8 @@ def compile_loop(plan: Plan, slice_: Slice, placed: Placed = replicated) -> Comp
     known = {name: value for name, value in analysis.items() if name in ("flops", "bytes accessed", "optimal_seconds")}
     text = _text(program)
     costs = Costs(bytes=known.get("bytes accessed", 0.0)) if text is None else Program(text).step()
-    return Compiled(_memory(program.memory_analysis(), plan.state), _flops(plan), costs, known or None, seconds, text)
+    held = held_by_each(plan.state, plan.learner.placement)
+    return Compiled(_memory(program.memory_analysis(), held), _flops(plan), costs, known or None, seconds, text)
 
 
 def _text(program: Any) -> str | None:
@@ -132,14 +125,20 @@ def arguments(plan: Plan) -> tuple[Any, ...]:
     return _shapes(plan.state.train), _shapes(plan.state.sums), columns, rows, number, number, key
 
 
-def lowered(plan: Plan, there: Mesh, placed: Placed = replicated) -> Any:
-    """Return a run's loop as it is given to the compiler, its examples split over the devices of a mesh."""
+def lowered(plan: Plan, there: Mesh) -> Any:
+    """Return a run's loop as it is given to the compiler, spread over the devices of a mesh."""
     train, sums, columns, rows, *rest = arguments(plan)
-    everywhere = NamedSharding(there, P())
-    state = placed(there, train), replicated(there, sums)
-    split = NamedSharding(there, P(*(None,) * (len(rows.shape) - 1), DATA))
+    everywhere: Any = NamedSharding(there, P())
+    if (placement := plan.learner.placement) is not None:
+        where = placement.of_state(train)
+        state, learner = (where, jax.tree.map(lambda _: where.step, sums)), plan.learner
+        everywhere = split = placement.of_rest
+    else:
+        state = jax.tree.map(lambda _: everywhere, (train, sums))
+        split = NamedSharding(there, P(*(None,) * (len(rows.shape) - 1), DATA))
+        learner = _split(plan.learner, split)
     program = jit(
-        chunk(_split(plan.learner, split)),
+        chunk(learner),
         donate_argnums=(0, 1),
         in_shardings=(*state, everywhere, split, everywhere, everywhere, everywhere),
         out_shardings=state,

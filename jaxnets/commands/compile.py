@@ -7,14 +7,17 @@ from typing import Annotated, Any
 
 import jax
 import tyro
+from jax.sharding import NamedSharding
 
 from jaxnets.accelerators.ahead import Compiled, compile_loop, on
 from jaxnets.accelerators.estimate import HOW, Estimate, estimate
-from jaxnets.accelerators.topology import Slice, check_compiler, parse
+from jaxnets.accelerators.topology import Slice, check_compiler, mesh, parse
+from jaxnets.commands.meshes import on_mesh
 from jaxnets.commands.opening import print_json
 from jaxnets.errors import InputError
 from jaxnets.recipes.recipe import Recipe
 from jaxnets.runs.console import console
+from jaxnets.runs.folder import RunConfig
 from jaxnets.training.plan import Plan, check
 from jaxnets.training.readable import seconds, size
 
@@ -25,6 +28,10 @@ class CompileOptions:
 
     chips: Annotated[str, tyro.conf.arg(name="for")] = "v5e"
     """the chips: v5e, v6e or v5p (TPUs), a100, h100 or h200 (NVIDIA's); several as v5e:4x4, v5p:2x2x1 or h100:8"""
+    mesh: str | None = None
+    """spread the run over the chips as train --mesh does: data=8,model=2; without it each has a part of the batch"""
+    fully_sharded: bool = False
+    """with --mesh: split parameters and optimizer state along "data", too"""
     json: bool = False
     """print JSON"""
 
@@ -40,7 +47,9 @@ def compile(recipe: Recipe, options: CompileOptions) -> int:
             "as --duration 5ep"
         )
     jax.config.update("jax_platforms", "cpu")  # of this machine nothing else is needed
-    plan, compiled = compiled_recipe(recipe, slice_)
+    if options.fully_sharded and options.mesh is None:
+        raise InputError("fully_sharded changes nothing without a mesh; give --mesh, such as --mesh data=8")
+    plan, compiled = compiled_recipe(recipe, slice_, options.mesh, fully=options.fully_sharded)
     if options.json:
         print_json(figures(recipe.name, slice_, plan, compiled))
     else:
@@ -48,11 +57,16 @@ def compile(recipe: Recipe, options: CompileOptions) -> int:
     return 0 if fits(slice_, compiled) else 1
 
 
-def compiled_recipe(recipe: Recipe, slice_: Slice) -> tuple[Plan, Compiled]:
-    """Return a recipe's plan for these chips, and what their compiler makes of its loop."""
+def compiled_recipe(
+    recipe: Recipe, slice_: Slice, sizes: str | None = None, *, fully: bool = False
+) -> tuple[Plan, Compiled]:
+    """Return a recipe's plan for these chips, on a mesh of them if one is asked for, and what their compiler makes."""
     splits = recipe.load(recipe.config)  # it may compute, here
     with on(slice_):
         learner = recipe.learner(splits.train.spec)
+        if sizes is not None:
+            config = RunConfig(recipe.name, {}, mesh=sizes, fully_sharded=fully)
+            learner = on_mesh(learner, config, recipe, mesh(slice_).devices.ravel().tolist())
         options = recipe.config.training.options()
         plan = check(learner, splits.train, **options, validation=splits.validation, order=splits.order)
         return plan, compile_loop(plan, slice_)
@@ -106,7 +120,12 @@ def _say(name: str, slice_: Slice, plan: Plan, compiled: Compiled) -> None:
     memory, costs = compiled.memory, compiled.costs
     several = f" on each of {slice_.size} chips" if slice_.size > 1 else ""
     versions = ", ".join(f"{package} {number}" for package, number in told["versions"].items())
-    console.print(f"[bold]{name}[/bold] for {slice_}: {plan.batch_size // slice_.size} examples a step{several}")
+    spread = f"{plan.batch_size // slice_.size} examples a step{several}"
+    placement = plan.learner.placement
+    if placement is not None and isinstance(placement.of_rest, NamedSharding):
+        sizes = ",".join(f"{axis}={size}" for axis, size in placement.of_rest.mesh.shape.items())
+        spread = f"{plan.batch_size} examples a step over {sizes}"
+    console.print(f"[bold]{name}[/bold] for {slice_}: {spread}")
     console.print(f"compiled in {seconds(compiled.seconds)} by {versions}")
     parts = [f"{size(getattr(memory, part), 'B')} {part}" for part in ("arguments", "temporaries", "code")]
     parts.append(f"{size(memory.outputs - memory.aliased, 'B')} outputs beside the arguments")

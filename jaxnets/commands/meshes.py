@@ -1,5 +1,8 @@
 """A run's learner on a mesh of devices, as the command line asks for it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -15,8 +18,10 @@ from jaxnets.transforms.sharded import sharded
 _AXES = (DATA, MODEL, MEMBERS)
 
 
-def on_mesh(learner: Learner, config: RunConfig, recipe: Recipe) -> Learner:
+def on_mesh(learner: Learner, config: RunConfig, recipe: Recipe, devices: Sequence[Any] | None = None) -> Learner:
     """Return the learner of all of a run's seeds, spread over devices if the config asks for a mesh.
+
+    ``devices`` are all of this machine, unless others are given to compile for.
 
     Raises:
         InputError: if an axis is none that is known, there are more or fewer devices, or heads do not divide.
@@ -29,7 +34,7 @@ def on_mesh(learner: Learner, config: RunConfig, recipe: Recipe) -> Learner:
         raise InputError(f"mesh={config.mesh!r}: {unknown[0]!r} is none of the axes {known}")
     if config.fully_sharded and DATA not in sizes:
         raise InputError(f"fully_sharded splits along {DATA!r}, which mesh={config.mesh!r} lacks; add {DATA}=N")
-    mesh = make_mesh(sizes)
+    mesh = make_mesh(sizes, devices)
     _check_heads(learner, config, recipe, sizes.get(MODEL, 1))
     return sharded(learner, mesh, fully=config.fully_sharded)
 

@@ -220,14 +220,22 @@ def _check_memory(state: RunState, seeds: np.ndarray, placement: Placement | Non
     """Check that the state of a run and its gradients fit into each device's memory: the least that a step needs."""
     of = f" of {seeds.size:,} seeds" if seeds.size > 1 else ""
     remedy = "make the network smaller" + (", or train fewer seeds" if of else "")
-    if placement is not None:
-        state = state.replace(train=jax.tree.map(_part, state.train, placement.of_state(state.train)))
+    state = held_by_each(state, placement)
     check_fits(f"the state{of} with its gradients", num_bytes(state) + num_bytes(state.train.params), remedy)
 
 
-def _part(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
-    """Return the shape that each device has of an array."""
-    return jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
+def held_by_each(state: RunState, placement: Placement | None) -> RunState:
+    """Return the shapes of what each device of a mesh holds of a run's state."""
+
+    def part(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
+
+    if placement is None:
+        return state
+    best: Any = state.best
+    if best is not None:
+        best = best.replace(state=jax.tree.map(part, best.state, placement.of_state(best.state)))
+    return state.replace(train=jax.tree.map(part, state.train, placement.of_state(state.train)), best=best)
 
 
 def _check_order(order: MakeOrder, train: Data, batch_size: int) -> None:
