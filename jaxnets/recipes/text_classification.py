@@ -101,8 +101,8 @@ _MINILM = Config(
     model="pretrained",
     dropout=0.1,
     max_words=64,
-    training=TrainingConfig(duration="2ep", batch_size=32, evaluate_every="100"),
-    optimizer=OptimizerConfig(learning_rate=5e-5, weight_decay=1e-2, warmup=50),
+    training=TrainingConfig(duration="3ep", batch_size=32, evaluate_every="100"),
+    optimizer=OptimizerConfig(learning_rate=1.5e-4, weight_decay=1e-2, warmup=50, average=0.99),
 )
 PRESETS = {
     "sentiment-gru": Preset(_SST2, "positive or negative: sentences of film reviews (SST-2)"),
