@@ -73,6 +73,19 @@ def test_logits_of_no_ensemble(shape):
         jn.ensemble_metrics(np.zeros((2, 5, 3)), np.zeros(4, int))
 
 
+def test_what_is_no_input_of_a_diagram(said):
+    logits, labels = said
+    for call, message in (
+        (lambda: jn.reliability(logits[0], labels), "logits take their softmax"),
+        (lambda: jn.reliability(softmax(logits[0]), labels[:9]), "give one a row"),
+        (lambda: jn.ensemble_metrics(logits, labels + 7), "outside the 3 classes of"),
+        (lambda: jn.ensemble_metrics(logits, labels, np.ones(3)), "weights of shape"),
+        (lambda: jn.ensemble(np.full((2, 3, 4), np.nan)), "not all finite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+
+
 @pytest.mark.slow
 def test_a_population_is_an_ensemble(blobs):
     learner = jn.supervised(jn.network(MLP, 4, (8,), 3), jn.losses.softmax_cross_entropy, optax.adam(0.01))

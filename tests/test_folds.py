@@ -75,6 +75,22 @@ def test_what_is_no_cross_validation(splits):
         jn.fit(jn.folded(LEARNER, 2), split.train, seed=[0, 1], batch_size=70, order=split.order, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("folds", "options", "message"),
+    [
+        (4, {"seed": range(7, 11)}, "is of no fold"),
+        (4, {"seed": [3, 2, 1, 0]}, "give seeds in their order"),
+        (4, {"order": jn.data.usual}, "need the order that leaves one out"),
+        (8, {"seed": range(8)}, "the data are in 4 folds"),
+    ],
+)
+def test_members_that_would_see_their_own_fold(splits, folds, options, message):
+    split = in_folds(splits, 4)
+    given = {"validation": split.validation, "order": split.order, "seed": range(4), **OPTIONS, **options}
+    with pytest.raises(InputError, match=message):
+        jn.fit(jn.folded(LEARNER, folds), split.train, **given)
+
+
 def test_masks_and_weights_that_one_part_has_are_ones_of_the_other(splits):
     weighted = Splits(splits.train.replaced(weights=np.full(100, 2.0, np.float32)), splits.validation)
     assert np.bincount(in_folds(weighted, 4).train["weights"].astype(int)).tolist() == [0, 30, 100]

@@ -98,7 +98,7 @@ def test_what_decides_the_program_is_several_in_one_table(tmp_path):
 @pytest.mark.parametrize("how", ["halving", "pbt"])
 def test_trials_that_compete(how, tmp_path):
     out, flags = tmp_path / "s", {"halving": ("--halving", "3"), "pbt": ("--pbt",)}[how]
-    ranges = ("--grid", "learning_rate=1e-4:1:log", "--grid", "label_smoothing=0,0.1", "--random", "9")
+    ranges = ("--grid", "learning_rate=1e-4:1:log", "--grid", "dropout=0,0.1", "--random", "9")
     small = [*MLP[:-4], "--evaluate-every", "2", "--duration", "20"]
     assert cli.main([*small, *ranges, *flags, "--out", str(out)]) == 0
     steps = [int(row["steps"]) for row in rows_of(out)]
@@ -150,6 +150,10 @@ def test_a_sweep_that_was_killed_goes_on_with_its_bits(swept, tmp_path):
         (("--grid", "hidden=8,16", "--halving", "2"), "hidden decides what is compiled"),
         ((*RATES, "--seeds", "0"), "seeds=0"),
         ((*RATES, "--random", "0"), "random=0"),
+        (("--grid", "label_smoothing=0,0.1"), "label_smoothing changes what validation/loss measures"),
+        (("--grid", "flip=ture,false"), "flip='ture' must be true or false"),
+        (("--grid", "batch_size=64.4,32"), "batch_size='64.4' is no value of --batch-size"),
+        (("--grid", "hidden=8,"), "hidden: a value is empty"),
         ((*RATES, "--halving", "2", "--duration", "2s", "--schedule", "constant"), "not in time"),
     ],
 )
@@ -167,7 +171,9 @@ def test_values_are_read_as_flags_are():
     config = find("digits-cnn").config
     assert read_grid("learning-rate=1e-4:1e-1:log4").values == ("0.0001", "0.001", "0.01", "0.1")
     assert read_grid("dropout=0:0.5:lin3").values == ("0", "0.25", "0.5")
-    assert value_of(config, "hidden", "64 32") == (64, 32) and value_of(config, "batch_size", "31.7") == 32
+    assert (
+        value_of(config, "hidden", "64 32") == (64, 32) and value_of(config, "batch_size", "31.7", rounded=True) == 32
+    )
     assert value_of(config, "flip", "true") is True and value_of(config, "optimizer", "adam") == "adam"
     changed = with_fields(config, {"learning_rate": 0.5, "dropout": 0.1})
     assert changed.optimizer.learning_rate == 0.5 and changed.dropout == 0.1
@@ -191,3 +197,31 @@ def test_pictures_of_words_and_of_many_options(tmp_path, swept):
         path = tmp_path / f"{len(kept)}.png"
         sweep_plots.save_sweep(path, swept, sweep.__class__(**{**vars(sweep), "names": kept}), rows)
         assert path.stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_trials_of_more_steps_are_no_better_for_that(tmp_path):
+    """Of unlike batches an epoch has unlike numbers of steps; and what is no number comes last."""
+    out, short = tmp_path / "s", [*MLP[:-4], "--duration", "2ep", "--optimizer", "sgd"]
+    grids = ("--grid", "batch_size=16,64", "--grid", "learning_rate=0.02,1e30")
+    assert cli.main([*short, *grids, "--out", str(out)]) == 0
+    scores = [float(row["validation/loss"]) for row in rows_of(out)]
+    good = [score for score in scores if np.isfinite(score)]
+    assert good == sorted(good) == scores[: len(good)] and len(good) >= 2
+
+
+@pytest.mark.slow
+def test_a_value_that_leaves_a_part_of_the_optimizer_out_is_a_program_of_its_own(tmp_path):
+    out = tmp_path / "s"
+    flags = ("--grid", "weight_decay=0,10", "--optimizer", "sgd", "--learning-rate", "0.01")
+    assert cli.main([*MLP, *flags, "--out", str(out)]) == 0
+    assert len(sweeps.open_sweep(out).groups) == 2 and (out / "best" / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_values_stay_in_their_ranges_where_they_move(tmp_path):
+    out = tmp_path / "s"
+    small = [*MLP[:-4], "--evaluate-every", "2", "--duration", "20", "--optimizer", "momentum"]
+    assert cli.main([*small, "--grid", "momentum=0.8,0.9,0.95,0.99", "--pbt", "--out", str(out)]) == 0
+    values = [float(row["momentum"]) for row in rows_of(out)]
+    assert max(values) < 1 and (out / "best" / "result.json").exists()

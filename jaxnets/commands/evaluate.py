@@ -47,12 +47,19 @@ def evaluate(
         plots.check_picture(out)
     if ensemble:
         _check_ensemble(run, opened)
+        if opened.config.folds is not None:
+            console.print(
+                "folds: of the validation data each member but one was trained on each row; they are left out"
+            )
     _, splits = data_again(opened.run, opened.recipe, data)
     learner = opened.members
     state = opened.run.train_state(learner)
     use_compile_cache()
     if ensemble:
-        return _ensemble(opened, {name: part for name, part in splits.parts.items() if name != "train"}, out, json=json)
+        left = ("train",) if opened.config.folds is None else ("train", "validation")
+        return _ensemble(
+            opened, {name: part for name, part in splits.parts.items() if name not in left}, out, json=json
+        )
     metrics = {
         f"{split}/{name}": value
         for split, data in splits.parts.items()

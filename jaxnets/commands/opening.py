@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from jaxnets.data import Spec, Splits, in_folds
 from jaxnets.errors import InputError
 from jaxnets.learner import Initial, Learner, TrainState
 from jaxnets.options import DataConfig, TrainingConfig, with_data
-from jaxnets.options.varying import with_traced
+from jaxnets.options.varying import with_fields, with_traced
 from jaxnets.recipes.recipe import Recipe, find
 from jaxnets.runs import report
 from jaxnets.runs.console import console
@@ -152,8 +153,17 @@ def planned(opened: Opened, splits: Splits, initial: Initial | None = None) -> P
     training: TrainingConfig = opened.recipe.config.training
     competition = opened.config.competition
     given = {"seed": opened.config.seed, "validation": splits.validation, "order": splits.order, "initial": initial}
-    given["selection"] = competition and competition.rule
+    given["selection"] = competition and competition.rule(partial(_is_allowed, opened.recipe))
     return check(on_mesh(opened.members, opened.config, opened.recipe), splits.train, **training.options(), **given)
+
+
+def _is_allowed(recipe: Recipe, name: str, value: float) -> bool:
+    """Return whether an option of a recipe may have a value."""
+    try:
+        with_fields(recipe.config, {name: value})
+    except InputError:
+        return False
+    return True
 
 
 def each_member(state: TrainState) -> Iterator[TrainState]:

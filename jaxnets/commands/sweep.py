@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxnets.commands.opening import built, planned
 from jaxnets.commands.sweeping import go_on, plan_of
 from jaxnets.errors import InputError, check_whole
+from jaxnets.learner import Batch, TrainState
 from jaxnets.memory import device_memory, num_bytes
 from jaxnets.options import DataConfig, with_data
 from jaxnets.options.conditions import check_used
@@ -25,7 +28,9 @@ from jaxnets.runs.folder import Run, RunConfig
 from jaxnets.runs.json_files import plain, to_json
 from jaxnets.runs.saving import Saving
 from jaxnets.runs.sweeps import Group, SweepConfig, direction, file_of, is_sweep
+from jaxnets.training.plan import Plan
 from jaxnets.transforms.population import fitting_way
+from jaxnets.transforms.varied import without_values
 
 _MOST_TRIALS = 10_000
 _COPIES = 4  # of a member's state that a run holds at most: its own, one to go back to, and one to be saved, and sums
@@ -81,7 +86,7 @@ def sweep(recipe: Recipe, options: SweepOptions) -> int:
         raise InputError(f"{folder}: already holds a sweep; resume it (jaxnets resume {folder}) or name another --out")
     trials = _trials(recipe.config, options)
     names = tuple(trials[0])
-    plan, traced = _program(recipe, trials, names)
+    plan, traced = _program(recipe, trials, names, options.by)
     kind = "halving" if options.halving else "population"
     competition = None
     if options.halving or options.pbt:
@@ -133,37 +138,69 @@ def _trials(config: Any, options: SweepOptions) -> list[dict[str, Any]]:
 
     def value(grid: Grid, text: str) -> Any:
         if (grid.name, text) not in known:
-            known[grid.name, text] = value_of(config, grid.name, text)
+            known[grid.name, text] = value_of(config, grid.name, text, rounded=grid.spaced)
         return known[grid.name, text]
 
     found = [{grid.name: value(grid, text) for grid, text in zip(grids, row, strict=True)} for row in texts]
     different = list({str(trial): trial for trial in found}.values())
+    if len(different) < len(found):
+        console.print(f"{len(found) - len(different)} trials are others again, and are left out")
     for trial in different:
         check_used(with_fields(config, trial), config)
     return different
 
 
-def _program(recipe: Recipe, trials: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Any, set[str]]:
+def _program(
+    recipe: Recipe, trials: Sequence[Mapping[str, Any]], names: Sequence[str], by: str
+) -> tuple[Plan, set[str]]:
     """Return the plan of the first trial alone, and which options the members of one program can differ in."""
     first = recipe._replace(config=with_fields(recipe.config, trials[0]))
     splits = first.load(first.config)
-    spec = splits.train.spec
 
-    def plan_of(varied: Mapping[str, tuple[float, ...]] | None) -> Any:
+    def plan_with(varied: Mapping[str, tuple[float, ...]] | None, **changes: Any) -> Plan:
+        changed = first._replace(config=with_fields(first.config, changes))
         config = RunConfig(recipe.name, {}, varied=varied)
-        return planned(built(Run(Path()), config, first, spec), splits)
+        return planned(built(Run(Path()), config, changed, splits.train.spec), splits)
 
-    plan, traced = plan_of(None), set()
+    plan, traced = plan_with(None), set()
     for name in names:
-        if not all(type(trial[name]) is float for trial in trials):
+        values = [trial[name] for trial in trials]
+        if not all(type(value) is float for value in values):
             continue
         try:
             first.load(with_traced(first.config, {name: _Unread()}))
-            plan_of({name: (trials[0][name],)})
+            together = plan_with({name: (values[0],)})
         except (_ReadError, InputError, TypeError, jax.errors.ConcretizationTypeError):
             continue  # the data, or the program, depends on it
-        traced.add(name)
+        # A 0 may leave a part of the optimizer out, which a member has: its state would not be a run's of its own.
+        alone = [plan] if 0.0 not in values else [plan, plan_with(None, **{name: 0.0})]
+        if all(_structure(other.state.train) == _structure(together.state.train) for other in alone):
+            traced.add(name)
+            _check_measure(first, name, values[0], together, by)
     return plan, traced
+
+
+def _structure(state: TrainState) -> Any:
+    return jax.tree.structure(without_values(state))
+
+
+def _check_measure(recipe: Recipe, name: str, value: float, plan: Plan, by: str) -> None:
+    """Check that an option does not change how the metric is measured that ranks by it."""
+    batch = {key: jax.ShapeDtypeStruct((2, *array.shape[1:]), array.dtype) for key, array in plan.train.items()}
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), plan.state.train)
+    short = by.partition("/")[2]
+
+    def measure(value: Any, state: TrainState, batch: Batch) -> Any:
+        learner = recipe._replace(config=with_traced(recipe.config, {name: value})).learner(plan.train.spec)
+        sums = learner.evaluate(without_values(state), batch)
+        return sums.get(short, sums)
+
+    program = jax.make_jaxpr(measure)(jnp.float32(value), state, batch).jaxpr
+    if dce_jaxpr(program, [True] * len(program.outvars))[1][0]:
+        raise InputError(
+            f"{name} changes what {by} measures, so that its trials cannot be ranked by it; choose another metric, "
+            "such as --by validation/accuracy"
+        )
 
 
 def _groups(

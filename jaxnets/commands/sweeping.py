@@ -21,7 +21,7 @@ from jaxnets.runs.json_files import from_dict, plain
 from jaxnets.runs.signals import Interrupted
 from jaxnets.runs.sweep_plots import save_sweep
 from jaxnets.runs.sweeps import Row, SweepConfig, rows, save_table, written_out
-from jaxnets.runs.training import train
+from jaxnets.runs.training import diverged, train
 from jaxnets.training import readable
 from jaxnets.training.plan import Plan, RunState
 from jaxnets.training.progress import Display
@@ -48,11 +48,17 @@ def go_on(folder: Path, recipe: Recipe, sweep: SweepConfig) -> int:
         save_sweep(folder / "sweep.png", folder, sweep, found)
     if not np.isfinite(found[0].scores).all():
         console.print(f"no trial has a finite {sweep.by}: try lower learning rates")
-        _print(folder, sweep, found)
+        _print(folder, sweep, found, "")
         return 1
     status = _keep(folder, recipe, sweep, found[0])
-    _print(folder, sweep, found)
+    _print(folder, sweep, found, f"{_resuming(folder / 'best', recipe)} --duration LONGER")
     return status
+
+
+def _resuming(folder: Path, recipe: Recipe) -> str:
+    """Return the command that goes on with a folder."""
+    file = f" --recipe {shlex.quote(recipe.file)}" if recipe.file.endswith(".py") else ""
+    return f"jaxnets resume {shlex.quote(str(folder))}{file}"
 
 
 def plan_of(recipe: Recipe, sweep: SweepConfig, number: int) -> Plan:
@@ -84,10 +90,9 @@ def _train(folder: Path, recipe: Recipe, sweep: SweepConfig, number: int) -> int
             with Display(of=partial(_best_of, sweep)) as display:
                 train(run, plan, None, display, resume=True)
         except Interrupted as interrupted:
-            again = f"jaxnets resume {shlex.quote(str(folder))}"
-            if recipe.file.endswith(".py"):
-                again += f" --recipe {shlex.quote(recipe.file)}"
-            console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
+            console.print(
+                f"interrupted by {interrupted}; everything is saved. To go on:\n  {_resuming(folder, recipe)}"
+            )
             return interrupted.status
     return 0
 
@@ -144,7 +149,11 @@ def _keep(folder: Path, recipe: Recipe, sweep: SweepConfig, best: Row) -> int:
         with written(run.path):
             (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
         elapsed = [best.seconds, 0.0, 0.0]
-        kept = {**run.facts(), "elapsed": elapsed, "reason": facts["reason"], "best": {}}
+        # Others of its program may have diverged, which their reason tells.
+        reason = (
+            facts["reason"] if not diverged({"stop_reason": facts["reason"]}) else f"ended at step {facts['step']:,}"
+        )
+        kept = {**run.facts(), "elapsed": elapsed, "reason": reason, "best": {}}
         checkpoint.save(run.checkpoints, facts["step"], state, kept, newest=True)
         console.print(f"the best trial, {_values(sweep, best)}:", highlight=False)
         return run_to_the_end(opened, plan, splits, resume=True)
@@ -157,8 +166,8 @@ def _member(state: RunState, own: Any) -> RunState:
     return state.replace(train=without_values(state.train), best=best)
 
 
-def _print(folder: Path, sweep: SweepConfig, found: Sequence[Row]) -> None:
-    """Print the best rows, and where the rest is."""
+def _print(folder: Path, sweep: SweepConfig, found: Sequence[Row], again: str) -> None:
+    """Print the best rows, where the rest is, and the command to go on with the best, if one was kept."""
     table = Table(box=None, pad_edge=False)
     for title in ("rank", *sweep.names, sweep.by, "steps", "time"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -170,12 +179,12 @@ def _print(folder: Path, sweep: SweepConfig, found: Sequence[Row]) -> None:
     more = f"{len(found) - _MOST_ROWS} more trials in table.csv; " if len(found) > _MOST_ROWS else ""
     of = f"mean ± std of {len(sweep.seeds)} seeds" if len(sweep.seeds) > 1 else "1 seed"
     total = sum(row.seconds for row in found)
+    kept = f"table.csv, sweep.png{', best' * bool(again)}"
     console.print(
-        f"{sweep.by}: {of}. {more}All trials took {readable.seconds(total)}; kept in {folder} (table.csv, sweep.png, "
-        "best)\n"
-        f"to go on with the best: jaxnets resume {folder / 'best'} --duration LONGER",
-        highlight=False,
+        f"{sweep.by}: {of}. {more}All trials took {readable.seconds(total)}; kept in {folder} ({kept})", highlight=False
     )
+    if again:
+        console.print(f"to go on with the best: {again}", markup=False, highlight=False)
 
 
 def _values(sweep: SweepConfig, row: Row) -> str:

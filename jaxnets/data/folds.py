@@ -47,10 +47,16 @@ def leaving_out(order: MakeOrder, first_seed: int) -> MakeOrder:
     """Return what makes an order of the rows that are not in fold ``seed - first_seed``."""
 
     def make(data: Mapping[str, np.ndarray], batch_size: int, seed: int) -> Order:
-        rows = np.flatnonzero(np.asarray(data[FOLD]) != seed - first_seed).astype(np.int32)
+        folds = np.asarray(data[FOLD])
+        if not 0 <= seed - first_seed <= folds.max():
+            last = first_seed + int(folds.max())
+            raise InputError(f"seed={seed} is of no fold; the seeds are range({first_seed}, {last + 1}), one for each")
+        rows = np.flatnonzero(folds != seed - first_seed).astype(np.int32)
         if batch_size > len(rows):
             raise InputError(f"{batch_size=} exceeds the {len(rows)} examples outside a fold; use {len(rows)} or less")
-        return _Mapped(order({name: array[rows] for name, array in data.items()}, batch_size, seed), rows)
+        return _Mapped(
+            order({name: array[rows] for name, array in data.items() if name != FOLD}, batch_size, seed), rows
+        )
 
     return make
 

@@ -64,8 +64,9 @@ def ensemble_metrics(
         InputError: if the shapes do not suit.
     """
     logits = _checked(logits)
-    if np.shape(labels) != logits.shape[1:2]:
-        raise InputError(f"labels of shape {np.shape(labels)} for logits of {list(logits.shape)}; give one a row")
+    _check_labels(np.asarray(labels), *logits.shape[1:])
+    if weights is not None and np.shape(weights) != np.shape(labels):
+        raise InputError(f"weights of shape {np.shape(weights)} for {len(labels)} rows; give one a row")
     together = logsumexp(log_softmax(logits, -1), 0) - np.log(len(logits))
     return {
         name: (np.array([_measured(metric, own, labels, weights) for own in logits]), found)
@@ -89,14 +90,36 @@ class Reliability(NamedTuple):
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
-    """Return the reliability diagram of probabilities [N, C] and classes [N] (DeGroot and Fienberg, 1983)."""
+    """Return the reliability diagram of probabilities [N, C] and classes [N] (DeGroot and Fienberg, 1983).
+
+    Raises:
+        InputError: if they are no probabilities of classes, or not of as many rows as there are labels.
+    """
     check_whole("bins", bins)
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.ndim != 2 or not np.allclose(probabilities.sum(-1), 1.0, atol=1e-3) or probabilities.min() < 0:
+        raise InputError(
+            f"probabilities {list(probabilities.shape)} must be [N, C], 0 or more, and add up to 1 in each row; of "
+            "logits take their softmax, or jaxnets.ensemble(logits).probabilities"
+        )
+    _check_labels(labels, *probabilities.shape)
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins).astype(float)
     with np.errstate(invalid="ignore"):
         mean, share_right = (np.bincount(index, values, bins) / counts for values in (confidence, right))
     return Reliability(mean, share_right, counts / len(labels))
+
+
+def _check_labels(labels: np.ndarray, number: int, num_classes: int) -> None:
+    if labels.shape != (number,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels {labels.dtype}{list(labels.shape)} for {number} rows; give one a row, a class's number"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InputError(
+            f"labels from {labels.min()} to {labels.max()}, outside the {num_classes} classes of the logits"
+        )
 
 
 def _checked(logits: Any) -> np.ndarray:
@@ -106,6 +129,8 @@ def _checked(logits: Any) -> np.ndarray:
             f"logits of shape {list(logits.shape)} are not [M, N, C], of two or more members and classes; "
             "train several: jaxnets train RECIPE --seeds 5"
         )
+    if not np.isfinite(logits).all():
+        raise InputError("logits are not all finite; leave out the members, or rows, whose are not")
     return logits
 
 

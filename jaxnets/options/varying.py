@@ -15,6 +15,7 @@ import tyro
 from jaxnets.errors import InputError, check_whole, nearest
 
 _SCALES = ("log", "lin")
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 class Grid(NamedTuple):
@@ -24,11 +25,13 @@ class Grid(NamedTuple):
         name: of the field of a recipe's config, or of one of its groups.
         values: as the command line has them; of a range that is drawn from, its two ends.
         scale: "log" or "lin" for a range that is drawn from; empty for a list.
+        spaced: whether the values are of a range.
     """
 
     name: str
     values: tuple[str, ...]
     scale: str = ""
+    spaced: bool = False
 
 
 def read_grid(text: str) -> Grid:
@@ -54,10 +57,10 @@ def read_grid(text: str) -> Grid:
     if scale == "log" and ends[0] <= 0:
         raise InputError(f"grid={text!r}: a logarithmic range has ends above 0")
     if not number:
-        return Grid(name, (low, high), scale)
+        return Grid(name, (low, high), scale, spaced=True)
     check_whole(f"grid={text!r}: the number of values", int(number), 2, 10_000)
     spaced = np.geomspace(*ends, int(number)) if scale == "log" else np.linspace(*ends, int(number))
-    return Grid(name, tuple(_written(value) for value in spaced))
+    return Grid(name, tuple(_written(value) for value in spaced), spaced=True)
 
 
 def drawn(grid: Grid, random: np.random.Generator) -> str:
@@ -69,22 +72,28 @@ def drawn(grid: Grid, random: np.random.Generator) -> str:
     return _written(math.exp(within) if grid.scale == "log" else within)
 
 
-def value_of(config: Any, name: str, text: str) -> Any:
+def value_of(config: Any, name: str, text: str, *, rounded: bool = False) -> Any:
     """Return an option's value, as its flag reads it; the parts of a list are words, ``hidden="64 64"``.
+
+    A value of a range is ``rounded`` where the option is a whole number.
 
     Raises:
         InputError: if the config has no such option, or the flag would refuse the value; it says why.
     """
     before = field_of(config, name)
-    if type(before) is int and (number := _float(text)) is not None:
-        text = str(round(number))
+    if rounded and type(before) is int:
+        text = str(round(float(text)))
     words = text.split() if isinstance(before, tuple) else [text]
+    if not text.strip():
+        raise InputError(f"{name}: a value is empty; leave the comma out")
+    if isinstance(before, bool) and text.lower() not in _TRUE + _FALSE:
+        raise InputError(f"{name}={text!r} must be true or false")
     flags, said = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes), io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             args = [f"--{name.replace('_', '-')}", *words]
             if isinstance(before, bool):
-                args = [f"--{'' if text.lower() in ('true', '1') else 'no-'}{name.replace('_', '-')}"]
+                args = [f"--{'' if text.lower() in _TRUE else 'no-'}{name.replace('_', '-')}"]
             found = tyro.cli(type(config), args=args, default=config, config=flags)
     except SystemExit:
         lines = [line.strip("│─- ") for line in said.getvalue().splitlines()[1:]]  # below the title of a box
@@ -145,10 +154,3 @@ def _changed(config: Any, values: Mapping[str, Any], *, check: bool) -> Any:
 
 def _written(value: float) -> str:
     return f"{value:.6g}"
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -1,5 +1,6 @@
 """How the members of a sweep compete, as a run's folder keeps it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,9 +25,8 @@ class Competition:
     members: int = 1
     seed: int = 0
 
-    @property
-    def rule(self) -> Halving | PopulationBased:
-        """The same, as ``fit`` takes it."""
+    def rule(self, allowed: Callable[[str, float], bool]) -> Halving | PopulationBased:
+        """Return the same, as ``fit`` takes it; ``allowed(name, value)`` says which values options may come to."""
         if self.by == "halving":
             return Halving(self.factor, self.members, self.monitor)
-        return PopulationBased(seed=self.seed, monitor=self.monitor)
+        return PopulationBased(seed=self.seed, monitor=self.monitor, allowed=allowed)

@@ -119,13 +119,16 @@ class Row(NamedTuple):
 
 
 def rows(path: Path, sweep: SweepConfig) -> list[Row]:
-    """Return what came of all trials, the best first: those that were trained longest, then by their mean score."""
+    """Return what came of all trials, the best first by their mean score; of halving, those that went on longest."""
     found = [row for number in range(len(sweep.groups)) for row in _rows_of(path, sweep, number)]
     sign = -1.0 if sweep.better == "higher" else 1.0
 
-    def order(row: Row) -> tuple[int, float, int]:
+    halved = sweep.competition is not None and sweep.competition.by == "halving"
+
+    def order(row: Row) -> tuple[bool, int, float, int]:
         score = sign * float(row.scores.mean())
-        return -row.steps, score if math.isfinite(score) else math.inf, row.trial
+        lost = not math.isfinite(score)
+        return lost, -row.steps if halved else 0, 0.0 if lost else score, row.trial
 
     return sorted(found, key=order)
 
@@ -137,7 +140,8 @@ def _rows_of(path: Path, sweep: SweepConfig, number: int) -> Iterator[Row]:
         raise InputError(f"{run.path}: has not ended; go on with it: jaxnets resume {path}")
     each, size = len(sweep.seeds), len(sweep.seeds) * len(group.trials)
     last = {name: values["values"] for name, values in result["metrics"].items()}
-    last |= {name: np.ravel(value).tolist() for name, value in history[-1].items() if name.startswith("train/")}
+    if "kept the weights of step" not in result["stop_reason"] or sweep.by.startswith("train/"):
+        last |= {name: np.ravel(value).tolist() for name, value in history[-1].items() if name.startswith("train/")}
     steps = np.max([_steps(row, size) for row in history], 0)
     for place, trial in enumerate(group.trials):
         own = slice(place * each, (place + 1) * each)

@@ -180,7 +180,7 @@ def check(
         check_minimizes(learner, "patience")
     if early_stopping and validation is None and early_stopping.monitor.startswith("validation/"):
         raise InputError(f"early stopping on {early_stopping.monitor!r} needs validation data")
-    _check_order(order, train, batch_size)
+    _check_order(order, train, batch_size, seeds)
     learner.check(train)
     if validation is not None:
         validation = validation.like(train)
@@ -238,11 +238,13 @@ def held_by_each(state: RunState, placement: Placement | None) -> RunState:
     return state.replace(train=jax.tree.map(part, state.train, placement.of_state(state.train)), best=best)
 
 
-def _check_order(order: MakeOrder, train: Data, batch_size: int) -> None:
+def _check_order(order: MakeOrder, train: Data, batch_size: int, seeds: np.ndarray) -> None:
     """Check that an order gives rows of the training data, by those of the first step."""
     if not callable(order):
         raise InputError(f"order={order!r} must be a function that makes one, such as jaxnets.data.balanced")
-    made = order(train, batch_size, 0)
+    if "fold" in train and (np.diff(np.ravel(seeds)) != 1).any():
+        raise InputError(f"seed={seeds.tolist()}: fold i is left out by member i; give seeds in their order, range(K)")
+    made = order(train, batch_size, int(np.ravel(seeds)[0]))
     if not callable(getattr(made, "rows", None)):
         raise InputError(f"order={order!r} made {type(made).__name__}, which has no rows(start, num); call it first?")
     rows = np.asarray(made.rows(0, 1))

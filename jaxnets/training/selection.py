@@ -1,7 +1,7 @@
 """How the members of a population compete: the worse are dropped, or go on from the better."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +77,8 @@ class PopulationBased:
     """Population-based training (Jaderberg et al., 2017): the worst go on from the best, with other hyperparameters.
 
     After every evaluation the worst ``share`` of the members take the weights, the optimizer's state and the
-    hyperparameters of members drawn from the best ``share``, each hyperparameter times one of ``factors``. What is
-    drawn depends on ``seed`` and the step alone. It needs ``varied`` members.
+    hyperparameters of members drawn from the best ``share``, each hyperparameter times one of ``factors``, unless that
+    is not allowed; 0 stays 0. What is drawn depends on ``seed`` and the step alone. It needs ``varied`` members.
 
     Attributes:
         share: of the members, at either end.
@@ -86,6 +86,7 @@ class PopulationBased:
         seed: of what is drawn.
         monitor: the metric that is looked at.
         maximize: whether more of it is better; as the learner's metric says if absent.
+        allowed: ``allowed(name, value)``: whether a hyperparameter may have a value; any if absent.
     """
 
     share: float = 0.25
@@ -93,6 +94,7 @@ class PopulationBased:
     seed: int = 0
     monitor: str = "validation/loss"
     maximize: bool | None = None
+    allowed: Callable[[str, float], bool] = lambda name, value: True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -117,18 +119,24 @@ class PopulationBased:
         random = np.random.default_rng([self.seed, step])
         order = np.argsort(_scores(row[self.monitor], maximize=bool(self.maximize)), kind="stable")
         number = round(size * self.share)
-        source, factor = np.arange(size), np.ones((len(run.train.extra[VARIED]), size), np.float32)
-        source[order[-number:]] = random.choice(order[:number], number)
-        factor[:, order[-number:]] = random.choice(self.factors, (len(factor), number))
-        return run.replace(train=_replaced(run.train, source, factor))
+        values = {name: np.asarray(value) for name, value in sorted(run.train.extra[VARIED].items())}
+        source, worst = np.arange(size), order[-number:]
+        source[worst] = random.choice(order[:number], number)
+        factors = random.choice(self.factors, (len(values), number))
+        moved = {}
+        for (name, before), factor in zip(values.items(), factors, strict=True):
+            moved[name] = before[source]
+            proposed = (moved[name][worst] * factor).astype(np.float32)
+            good = [self.allowed(name, float(value)) for value in proposed]
+            moved[name][worst] = np.where(good, proposed, moved[name][worst])
+        return run.replace(train=_replaced(run.train, source, moved))
 
 
 @jax.jit
-def _replaced(train: Any, source: jax.Array, factor: jax.Array) -> Any:
-    """Return the state in which member i goes on from ``source[i]``, hyperparameter j times ``factor[j, i]``."""
+def _replaced(train: Any, source: jax.Array, values: Mapping[str, jax.Array]) -> Any:
+    """Return the state in which member i goes on from ``source[i]`` with these hyperparameters."""
     taken = jax.tree.map(lambda leaf: jnp.take(leaf, source, axis=0), train)
-    values = {name: value * factor[j] for j, (name, value) in enumerate(sorted(taken.extra[VARIED].items()))}
-    return taken.replace(extra={**taken.extra, VARIED: values})
+    return taken.replace(extra={**taken.extra, VARIED: dict(values)})
 
 
 def _scores(values: Any, *, maximize: bool) -> np.ndarray:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
+from jaxnets.errors import InputError
 from jaxnets.learner import Batch, Learner, Sums, TrainState, mapped
 from jaxnets.transforms.population import Way, each_of, fitting_way, population
 
@@ -38,7 +40,14 @@ def folded(learner: Learner, folds: int, how: Way | None = None) -> Learner:
 
         return each_of(folds, how)(measure, state, jnp.arange(folds))
 
-    return many._replace(evaluate=evaluate)
+    def check(arrays: Mapping[str, Any]) -> None:
+        plain.check(arrays)
+        if _FOLD in arrays and int(np.max(arrays[_FOLD])) + 1 != folds:
+            raise InputError(
+                f"{folds=}, and the data are in {int(np.max(arrays[_FOLD])) + 1} folds; make them the same"
+            )
+
+    return many._replace(evaluate=evaluate, check=check)
 
 
 def _without_fold(batch: Mapping[str, Any]) -> dict[str, Any]:
