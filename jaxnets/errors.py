@@ -71,12 +71,12 @@ def check_widths(name: str, widths: Any) -> None:
         raise InputError(f"{name}={short(found)} must be whole numbers of 1 or more")
 
 
-def numbers(name: str, values: Any) -> list[float]:
+def numbers(name: str, values: Any, each: str = "one for each feature, or one for all") -> list[float]:
     """Return a list of numbers as floats; raise an ``InputError`` unless they are some, and finite."""
     listed = isinstance(values, Iterable) and not isinstance(values, str) and getattr(values, "ndim", 1) == 1
     found = [_number(value) for value in values] if listed else []
     if not found or not all(map(math.isfinite, found)):
-        raise InputError(f"{name}={short(values)} must be a list of numbers, one for each feature, or one for all")
+        raise InputError(f"{name}={short(values)} must be a list of numbers, {each}")
     return found
 
 

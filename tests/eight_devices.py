@@ -180,16 +180,9 @@ def test_checkpoints_go_on_on_another_mesh(tmp_path):
     }
     stopping = jn.EarlyStopping(5)
     whole = end_of(learner, early_stopping=stopping)
+    given = {"batch_size": 32, "evaluate_every": 3, "duration": 6, "validation": HELD_OUT, "early_stopping": stopping}
     for before, after in ((8, 1), (1, 8), (2, 8)):
-        events = jn.events(
-            on[before],
-            VECTORS,
-            batch_size=32,
-            evaluate_every=3,
-            duration=6,
-            validation=HELD_OUT,
-            early_stopping=stopping,
-        )
+        events = jn.events(on[before], VECTORS, **given)
         half = next(event.run_state for event in events if event.kind == "evaluation")
         host = jax.tree.map(np.array, half)
         folder = tmp_path / f"{before}-{after}"
@@ -197,18 +190,7 @@ def test_checkpoints_go_on_on_another_mesh(tmp_path):
         checkpoint.save(folder, 3, host, {})
         restored, _ = checkpoint.restore(folder, host)
         assert checkpoint.digest(paths(restored)) == checkpoint.digest(paths(host))
-        begun = next(
-            jn.events(
-                on[after],
-                VECTORS,
-                batch_size=32,
-                evaluate_every=3,
-                duration=6,
-                validation=HELD_OUT,
-                early_stopping=stopping,
-                resume=restored,
-            )
-        ).run_state
+        begun = next(jn.events(on[after], VECTORS, resume=restored, **given)).run_state
         assert checkpoint.digest(paths(jax.tree.map(np.array, begun))) == checkpoint.digest(paths(host))
         assert bool(parts(begun.train)) == (after == 8) and bool(parts(begun.best.state)) == (after == 8)
         end = end_of(on[after], early_stopping=stopping, resume=restored)

@@ -1,6 +1,7 @@
 """The command that trains many trials as few programs."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from jaxnets import cli
 from jaxnets.options.varying import drawn, read_grid, value_of, with_fields, with_traced
 from jaxnets.recipes.recipe import find
 from jaxnets.runs import sweep_plots, sweeps
+from jaxnets.runs.competition import Competition
 
 MLP = ("sweep", "digits-cnn", "--model", "mlp", "--hidden", "8", "--evaluate-every", "10", "--duration", "20")
 RATES = ("--grid", "learning_rate=1e-4:1e-1:log4")
@@ -167,6 +169,13 @@ def test_a_folder_that_holds_a_sweep_is_not_another_s(swept, capsys):
     assert "goes on as it was" in fails(capsys, "resume", swept, "--duration", "40")
 
 
+def test_a_changed_sweep_is_told(swept, tmp_path, capsys):
+    told = json.loads((swept / "sweep.json").read_text())
+    for change in ({"trials": told["trials"][:3]}, {"names": ["learning_rate"]}, {"seeds": []}):
+        (tmp_path / "sweep.json").write_text(json.dumps(told | change))
+        assert "do not belong together" in fails(capsys, "resume", tmp_path)
+
+
 def test_values_are_read_as_flags_are():
     config = find("digits-cnn").config
     assert read_grid("learning-rate=1e-4:1e-1:log4").values == ("0.0001", "0.001", "0.01", "0.1")
@@ -199,15 +208,28 @@ def test_pictures_of_words_and_of_many_options(tmp_path, swept):
         assert path.stat().st_size > 10_000
 
 
+def test_trials_are_ranked_by_score_and_what_is_no_number_comes_last(swept, monkeypatch):
+    """Of unlike batches an epoch has unlike numbers of steps; of halving, those that went on are the better ones."""
+    row = sweeps.rows(swept, sweeps.open_sweep(swept))[0]
+    scores, steps = [np.nan, 0.4, 0.3, 0.5, np.inf], [90, 10, 20, 30, 5]
+    made = [row._replace(trial=i, scores=np.array([scores[i]]), steps=steps[i]) for i in range(5)]
+    monkeypatch.setattr(sweeps, "_rows_of", lambda path, sweep, number: iter(made))
+
+    def ranked(**changes):
+        return [row.trial for row in sweeps.rows(swept, dataclasses.replace(sweeps.open_sweep(swept), **changes))]
+
+    assert ranked() == [2, 1, 3, 0, 4]
+    assert ranked(better="higher") == [3, 1, 2, 0, 4]
+    assert ranked(competition=Competition("halving", "validation/loss")) == [3, 2, 1, 0, 4]
+    assert ranked(competition=Competition("population", "validation/loss")) == [2, 1, 3, 0, 4]
+
+
 @pytest.mark.slow
-def test_trials_of_more_steps_are_no_better_for_that(tmp_path):
-    """Of unlike batches an epoch has unlike numbers of steps; and what is no number comes last."""
+def test_a_trial_that_breaks_spoils_no_other(tmp_path):
     out, short = tmp_path / "s", [*MLP[:-4], "--duration", "2ep", "--optimizer", "sgd"]
-    grids = ("--grid", "batch_size=16,64", "--grid", "learning_rate=0.02,1e30")
-    assert cli.main([*short, *grids, "--out", str(out)]) == 0
-    scores = [float(row["validation/loss"]) for row in rows_of(out)]
-    good = [score for score in scores if np.isfinite(score)]
-    assert good == sorted(good) == scores[: len(good)] and len(good) >= 2
+    assert cli.main([*short, "--grid", "learning_rate=0.02,1e30", "--out", str(out)]) == 0
+    assert [row["learning_rate"] for row in rows_of(out)] == ["0.02", "1e+30"]
+    assert json.loads((out / "best" / "result.json").read_text())["stop_reason"].startswith("ended at step")
 
 
 @pytest.mark.slow

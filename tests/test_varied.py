@@ -127,6 +127,16 @@ def test_population_based_training_is_a_function_of_its_seed_and_improves_the_wo
     assert runs[0].history[-1]["validation/loss"].max() < plain.history[-1]["validation/loss"].max()
 
 
+def test_a_member_that_was_given_up_goes_on_from_a_better_one(blobs):
+    rates = [0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1, 1e38]
+    learner = jn.varied(by_rate, {"rate": rates})
+    given = {"duration": 60, "evaluate_every": 20, "batch_size": 16, "validation": blobs}
+    *_, last = jn.events(learner, blobs, seed=list(range(8)), selection=PopulationBased(monitor="train/loss"), **given)
+    assert last.run_state.skipped.num[7] >= 10 and last.run_state.skipped.in_a_row[7] == 0
+    assert last.run_state.train.extra["varied"]["rate"][7] < 1
+    assert last.row == {} and not last.reason.startswith("diverged")
+
+
 @pytest.mark.slow
 def test_a_run_whose_members_compete_goes_on_with_its_bits(blobs):
     learner = jn.varied(by_rate, {"rate": np.geomspace(1e-4, 1.0, 8)}, "map")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from rich.table import Table
 
@@ -11,9 +12,10 @@ from jaxnets.data import Data
 from jaxnets.errors import InputError
 from jaxnets.inference.ensembles import ensemble as together
 from jaxnets.inference.ensembles import ensemble_metrics, reliability
+from jaxnets.learner import TrainState
 from jaxnets.learners.supervised import row_weights
 from jaxnets.runs import plots, report
-from jaxnets.runs.console import console
+from jaxnets.runs.console import console, warn
 from jaxnets.runs.training import spread
 from jaxnets.training import readable
 from jaxnets.training.compiling import use_compile_cache
@@ -47,19 +49,18 @@ def evaluate(
         plots.check_picture(out)
     if ensemble:
         _check_ensemble(run, opened)
-        if opened.config.folds is not None:
-            console.print(
-                "folds: of the validation data each member but one was trained on each row; they are left out"
-            )
     _, splits = data_again(opened.run, opened.recipe, data)
     learner = opened.members
     state = opened.run.train_state(learner)
     use_compile_cache()
     if ensemble:
         left = ("train",) if opened.config.folds is None else ("train", "validation")
-        return _ensemble(
-            opened, {name: part for name, part in splits.parts.items() if name not in left}, out, json=json
-        )
+        parts = {name: part for name, part in splits.parts.items() if name not in left}
+        if len(left) > 1:
+            warn("the validation data are left out: all members but one were trained on each of their rows")
+        if not parts:
+            raise InputError(f"{run}: no data are left to measure an ensemble on; leave --ensemble out")
+        return _ensemble(opened, state, parts, out, json=json)
     metrics = {
         f"{split}/{name}": value
         for split, data in splits.parts.items()
@@ -81,9 +82,8 @@ def _check_ensemble(run: Path, opened: Opened) -> None:
         raise InputError(f"{run}: {opened.config.recipe} has no classes, whose probabilities an ensemble would average")
 
 
-def _ensemble(opened: Opened, parts: Mapping[str, Data], out: Path | None, *, json: bool) -> int:
+def _ensemble(opened: Opened, state: TrainState, parts: Mapping[str, Data], out: Path | None, *, json: bool) -> int:
     """Print, and draw, what the members say together."""
-    state = opened.run.train_state(opened.members)
     rows, found, diagrams = [], {}, {}
     for part, data in parts.items():
         logits = predict(opened.members, state, data["inputs"])
@@ -94,8 +94,8 @@ def _ensemble(opened: Opened, parts: Mapping[str, Data], out: Path | None, *, js
         said = together(logits)
         found[f"{part}/disagreement"] = float(said.disagreement.mean())
         found[f"{part}/agreement"] = float(said.agreement.mean())
-        of_members = [together(np.stack([own, own])).probabilities for own in logits]
-        pooled = np.concatenate(of_members), np.tile(data["labels"], len(logits))
+        each = np.asarray(jax.nn.softmax(logits, -1))
+        pooled = each.reshape(-1, each.shape[-1]), np.tile(data["labels"], len(each))
         diagrams = {"members": reliability(*pooled), "ensemble": reliability(said.probabilities, data["labels"])}
     if out is not None:  # of the last part, the test data
         plots.save_reliability(out, diagrams)

@@ -77,8 +77,8 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     recipe = recipe._replace(config=with_data(recipe.config, DataConfig.absolute))  # it may be resumed from elsewhere
     seeds = tuple(range(options.seed, options.seed + options.seeds))
     way = options.population or ("vmap" if options.mesh else fitting_way())
-    meshed = options.mesh, options.fully_sharded
-    config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving, *meshed, options.folds)
+    spread: Any = {"mesh": options.mesh, "fully_sharded": options.fully_sharded, "folds": options.folds}
+    config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving, **spread)
     splits = recipe.load(recipe.config)
     if options.folds is not None:
         splits = in_folds(splits, options.folds, options.seed)

@@ -1,7 +1,7 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
 from jaxnets.data import augment, music, subwords, tokens
-from jaxnets.data.arrays import Column, Data, Spec, check_alike
+from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
 from jaxnets.data.catalogue import check_pixels, labelled_images
 from jaxnets.data.cifar import cifar10
@@ -37,6 +37,7 @@ from jaxnets.data.splits import Splits, idx_folder, npz_splits
 from jaxnets.data.tables import Table, read_columns
 
 __all__ = [
+    "FOLD",
     "NAMED",
     "Column",
     "Data",

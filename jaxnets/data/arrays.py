@@ -16,6 +16,7 @@ from jaxnets.data.numbers import checked, moments
 from jaxnets.errors import InputError, check_number, check_whole
 
 # Integer labels above this are numbers, unless their classes are named.
+FOLD = "fold"  # the array that says in which fold of a cross-validation a row is, int32 [N]
 _MOST_CLASSES = 10_000
 
 
@@ -294,7 +295,7 @@ def check_alike(train: Data, other: Data, name: str) -> None:
     """
     for column, array in train.items():
         found = other.get(column)
-        if found is None and column in ("mask", "weights", "fold"):
+        if found is None and column in ("mask", "weights", FOLD):
             continue  # all rows count, and alike
         if (
             found is None

@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxnets.data.arrays import Data
+from jaxnets.data.arrays import FOLD, Data
 from jaxnets.data.orders import MakeOrder, Order
 from jaxnets.data.splits import Splits
 from jaxnets.errors import InputError, check_whole
-
-FOLD = "fold"  # the array that says in which fold a row is, int32 [N]
 
 
 def in_folds(splits: Splits, folds: int, first_seed: int = 0) -> Splits:

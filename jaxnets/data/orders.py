@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxnets.data.arrays import FOLD
 from jaxnets.errors import InputError, check_whole, short
 
 
@@ -43,7 +44,7 @@ def by_length(data: Mapping[str, np.ndarray], batch_size: int, seed: int) -> Ord
 
 def usual(data: Mapping[str, np.ndarray], batch_size: int, seed: int) -> Order:
     """Return the order of data about which nothing else is said: by length, where they have lengths, else shuffled."""
-    if "fold" in data:
+    if FOLD in data:
         raise InputError("data in folds need the order that leaves one out: order=splits.order, as in_folds returns it")
     return (by_length if "lengths" in data else shuffled)(data, batch_size, seed)
 

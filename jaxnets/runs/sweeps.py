@@ -78,8 +78,17 @@ def is_sweep(path: Path) -> bool:
 
 
 def open_sweep(path: Path) -> SweepConfig:
-    """Return what the sweep in a folder was asked to do."""
-    return from_dict(SweepConfig, from_json(path / _FILE))
+    """Return what the sweep in a folder was asked to do.
+
+    Raises:
+        InputError: if its file is not what a sweep writes.
+    """
+    found = from_dict(SweepConfig, from_json(path / _FILE))
+    numbers = sorted(number for group in found.groups for number in group.trials)
+    whole = all(set(trial) == set(found.names) for trial in found.trials) and found.names and found.seeds
+    if not whole or numbers != list(range(len(found.trials))):
+        raise InputError(f"{path / _FILE}: names, trials, groups and seeds do not belong together; it was changed")
+    return found
 
 
 def file_of(path: Path) -> Path:

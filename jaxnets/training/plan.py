@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 from jax.sharding import Sharding
 
-from jaxnets.data import Data, MakeOrder, check_alike, usual
+from jaxnets.data import FOLD, Data, MakeOrder, check_alike, usual
 from jaxnets.errors import InputError, check_whole, nearest
 from jaxnets.learner import (
     Initial,
@@ -242,7 +242,7 @@ def _check_order(order: MakeOrder, train: Data, batch_size: int, seeds: np.ndarr
     """Check that an order gives rows of the training data, by those of the first step."""
     if not callable(order):
         raise InputError(f"order={order!r} must be a function that makes one, such as jaxnets.data.balanced")
-    if "fold" in train and (np.diff(np.ravel(seeds)) != 1).any():
+    if FOLD in train and (np.diff(np.ravel(seeds)) != 1).any():
         raise InputError(f"seed={seeds.tolist()}: fold i is left out by member i; give seeds in their order, range(K)")
     made = order(train, batch_size, int(np.ravel(seeds)[0]))
     if not callable(getattr(made, "rows", None)):

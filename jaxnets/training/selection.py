@@ -42,7 +42,7 @@ class Halving:
     def rungs(self, num_trials: int, num_steps: int) -> list[int]:
         """Return the steps from which on ever fewer trials go on."""
         number = math.ceil(math.log(num_trials) / math.log(self.factor) - 1e-9)
-        return [num_steps // self.factor ** (number - i) for i in range(number)]
+        return [max(1, num_steps // self.factor ** (number - i)) for i in range(number)]
 
     def begin(self, plan: Plan) -> None:
         """Raise an ``InputError`` if the run does not suit."""
@@ -129,7 +129,10 @@ class PopulationBased:
             proposed = (moved[name][worst] * factor).astype(np.float32)
             good = [self.allowed(name, float(value)) for value in proposed]
             moved[name][worst] = np.where(good, proposed, moved[name][worst])
-        return run.replace(train=_replaced(run.train, source, moved))
+        in_a_row = np.array(run.skipped.in_a_row)
+        in_a_row[worst] = 0  # one that was given up goes on, from good weights
+        skipped = run.skipped.replace(in_a_row=in_a_row)
+        return run.replace(train=_replaced(run.train, source, moved), skipped=skipped)
 
 
 @jax.jit

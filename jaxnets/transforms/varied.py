@@ -33,7 +33,7 @@ def varied(make: Make, values: Mapping[str, Sequence[float]], how: Way | None = 
         InputError: if there are no values, or not one a member, or ``make`` needs to know one before it compiles.
     """
     check_callable("make", make, 'give a function such as lambda values: supervised(..., optax.sgd(values["rate"]))')
-    table = {name: np.asarray(numbers(name, given), np.float32) for name, given in values.items()}
+    table = {name: np.asarray(numbers(name, given, "one each member"), np.float32) for name, given in values.items()}
     sizes = {name: len(column) for name, column in table.items()}
     if len(set(sizes.values())) != 1:
         raise InputError(f"values of {sizes or 'nothing'}: give one of each hyperparameter a member")
