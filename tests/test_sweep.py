@@ -166,6 +166,7 @@ def test_what_is_no_sweep(capsys, tmp_path, flags, message):
 
 def test_a_folder_that_holds_a_sweep_is_not_another_s(swept, capsys):
     assert "already holds a sweep; resume it" in fails(capsys, *MLP, *RATES, "--out", swept)
+    assert "its best trial is a run" in fails(capsys, "evaluate", swept)
     assert "goes on as it was" in fails(capsys, "resume", swept, "--duration", "40")
 
 

@@ -27,6 +27,8 @@ from jaxnets.runs.saving import Saving
 from jaxnets.training.chunk import run_keys
 from jaxnets.training.plan import Plan, RunState, Skipped
 
+SWEEP = "sweep.json"  # in the folder of a sweep, which holds runs
+
 
 @contextmanager
 def written(path: Path) -> Iterator[None]:
@@ -150,6 +152,8 @@ class Run:
         """
         if path.parent.name == "checkpoints" and path.name.isdigit() and path.is_dir():
             return Run(Run.open(path.parent.parent).path, int(path.name))
+        if (path / SWEEP).is_file():
+            raise InputError(f"{path}: is a sweep; its best trial is a run: {path / 'best'}")
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: holds no run (there is no config.json)")
         return Run(path)

@@ -12,11 +12,9 @@ import numpy as np
 from jaxnets.errors import InputError
 from jaxnets.metrics import Better
 from jaxnets.runs.competition import Competition
-from jaxnets.runs.folder import Run, RunConfig, written
+from jaxnets.runs.folder import SWEEP, Run, RunConfig, written
 from jaxnets.runs.json_files import from_dict, from_json
 from jaxnets.runs.saving import Saving
-
-_FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class SweepConfig:
 
 def is_sweep(path: Path) -> bool:
     """Return whether a folder is a sweep's."""
-    return (path / _FILE).is_file()
+    return (path / SWEEP).is_file()
 
 
 def open_sweep(path: Path) -> SweepConfig:
@@ -83,17 +81,17 @@ def open_sweep(path: Path) -> SweepConfig:
     Raises:
         InputError: if its file is not what a sweep writes.
     """
-    found = from_dict(SweepConfig, from_json(path / _FILE))
+    found = from_dict(SweepConfig, from_json(path / SWEEP))
     numbers = sorted(number for group in found.groups for number in group.trials)
     whole = all(set(trial) == set(found.names) for trial in found.trials) and found.names and found.seeds
     if not whole or numbers != list(range(len(found.trials))):
-        raise InputError(f"{path / _FILE}: names, trials, groups and seeds do not belong together; it was changed")
+        raise InputError(f"{path / SWEEP}: names, trials, groups and seeds do not belong together; it was changed")
     return found
 
 
 def file_of(path: Path) -> Path:
     """Return the file that says what a sweep was asked to do."""
-    return path / _FILE
+    return path / SWEEP
 
 
 def written_out(value: Any) -> str:
