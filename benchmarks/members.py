@@ -1,6 +1,6 @@
 """What a member of a population costs beside a run alone: python -m benchmarks.members.
 
-The compiled loop that ``fit`` runs, of 1, 4, 16 and 64 members that share nothing, one after the other ("map") and
+The compiled loop that ``fit`` runs, of 4, 16 and 64 members that share nothing, one after the other ("map") and
 together ("vmap"): seconds a step and member over those of a run alone, medians of five. Run nothing else meanwhile.
 """
 
@@ -16,7 +16,7 @@ import jax
 from jaxnets.bench import jax_peers
 from jaxnets.bench.workloads import Workload, cnn, gpt, mlp, recurrent
 
-SIZES = (1, 4, 16, 64)
+SIZES = (4, 16, 64)
 ROUNDS = 5
 FAMILIES: dict[str, Callable[[int], Workload]] = {
     "MLP": partial(mlp, (64, 64, 64, 10), 32),
@@ -51,7 +51,7 @@ def main() -> None:
         for how in ("map", "vmap"):
             for size in SIZES:
                 workload = make(max(2, steps // size))._replace(members=size)
-                cells.append("1.00" if size == 1 else f"{seconds(workload, how) / alone:.2f}")
+                cells.append(f"{seconds(workload, how) / alone:.2f}")
         print(f"| {name} | {alone * 1e6:,.0f} µs | {' | '.join(cells)} |", flush=True)
 
 
