@@ -92,7 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except (Exception, KeyboardInterrupt) as error:
-        return _status_of(error, given)
+        status = _status_of(error, given)
+        if joining := sys.modules.get("jaxnets.commands.joining"):
+            joining.leave(status)
+        return status
 
 
 def _status_of(error: BaseException, given: Sequence[str]) -> int:

@@ -95,10 +95,13 @@ class Placement(NamedTuple):
     Attributes:
         of_state: ``of_state(state)``: the sharding of each leaf of a state, or of its shapes.
         of_rest: of data, row numbers and sums: whole, on every device.
+        of_rows: ``of_rows(num, members)``: of batch after batch, [K, *members, num, ...], whose rows are spread if they
+            divide evenly; ``members`` is the number of a population's axes.
     """
 
     of_state: Callable[[TrainState], TrainState]
     of_rest: Sharding
+    of_rows: Callable[[int, int], Sharding]
 
 
 class Learner(NamedTuple):
@@ -129,13 +132,20 @@ class Learner(NamedTuple):
 
 
 def put(tree: PyTree, sharding: Sharding | None) -> PyTree:
-    """Return host arrays as arrays on devices: on the default one, or where a sharding says.
+    """Return host arrays, or random keys, as arrays on devices: on the default one, or where a sharding says.
 
     Every process puts what its own devices hold.
     """
     if sharding is None:
         return jax.device_put(tree)
-    return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda index: a[index]), tree)
+
+    def one(leaf: Any) -> jax.Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(one, tree)
 
 
 def inputs_of(batch: Batch) -> Any:

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import tyro
+from jax.errors import JaxRuntimeError
 
 from jaxnets import recipes
 from jaxnets.commands.meshes import on_mesh
 from jaxnets.data import Spec, Splits, in_folds
 from jaxnets.errors import InputError
+from jaxnets.hosts import alone, is_writer, lost
 from jaxnets.learner import Initial, Learner, TrainState
 from jaxnets.options import DataConfig, TrainingConfig, with_data
 from jaxnets.options.varying import with_fields, with_traced
@@ -181,10 +183,12 @@ def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool =
     again = f"jaxnets resume {shlex.quote(str(run.path))}"
     if opened.recipe.file.endswith(".py"):
         again += f" --recipe {shlex.quote(opened.recipe.file)}"
+    if not alone():
+        again += " with --distributed, or --coordinator and its like"
 
     def watch(state: TrainState, step: int) -> None:
-        if task.watch is not None:
-            task.watch(Trained(opened.learner, [next(each_member(state))]), step, run.path)
+        assert task.watch is not None
+        task.watch(Trained(opened.learner, [next(each_member(state))]), step, run.path)
 
     def finish(state: TrainState) -> Finished:
         if task.finish is None:
@@ -193,14 +197,21 @@ def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool =
         return task.finish(Trained(opened.learner, list(each_member(state))), splits, run.path)
 
     try:
-        with Display() as display:
-            result = train(run, plan, splits.test, display, watch, finish, resume=resume, exact=exact)
+        with Display(quiet=not is_writer()) as display:
+            watching = watch if task.watch else None
+            result = train(run, plan, splits.test, display, watching, finish, resume=resume, exact=exact)
     except Interrupted as interrupted:
         console.print(f"interrupted by {interrupted}; everything is saved. To go on:\n  {again}")
         return interrupted.status
+    except (JaxRuntimeError, ValueError) as error:
+        if isinstance(error, InputError) or not lost(error):
+            raise
+        gone = "another process has ended, or cannot be reached; what was saved is unharmed"
+        raise InputError(f"{gone}. To go on, in all:\n  {again}") from error
     if diverged(result):
         console.print("the run diverged: nothing is drawn of its weights")
-    report.report(run, result, again, plan.better)
+    if is_writer():
+        report.report(run, result, again, plan.better)
     return 1 if diverged(result) else 0
 
 

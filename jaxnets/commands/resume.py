@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from jaxnets.commands.joining import Hosts, check_together, join
 from jaxnets.commands.opening import (
     RecipeFile,
     RunFolder,
@@ -16,6 +17,7 @@ from jaxnets.commands.opening import (
 )
 from jaxnets.commands.sweeping import go_on
 from jaxnets.errors import InputError
+from jaxnets.hosts import by_writer
 from jaxnets.options import TrainingConfig
 from jaxnets.runs import checkpoint, report
 from jaxnets.runs.console import console
@@ -33,6 +35,7 @@ def resume(
     data: str | None = None,
     mesh: str | None = None,
     exact: bool = False,
+    hosts: Hosts = Hosts(),
 ) -> int:
     """Go on with a run that was interrupted; the result has the same bits as an unbroken run's.
 
@@ -46,9 +49,11 @@ def resume(
         mesh: go on on another mesh of devices, such as data=8; data=1 is one device.
         exact: refuse to go on where the bits may be others than an unbroken run's: with another config, other versions
             or another number of cores.
+        hosts: several processes, on one machine or on many, that train one run together.
     """
     if is_sweep(run):
-        return _sweep(run, recipe, asked=exact or {duration, patience, data, mesh} != {None})
+        return _sweep(run, recipe, asked=exact or hosts != Hosts() or {duration, patience, data, mesh} != {None})
+    join(hosts)
     folder, found = open_recipe(run, recipe)
     if folder.step is not None:
         raise InputError(f"{run}: is one saved state; a run goes on from its newest: jaxnets resume {folder.path}")
@@ -61,6 +66,7 @@ def resume(
     elif folder.result:
         console.print(f"{run} has ended: {folder.result['stop_reason']}; --duration trains longer")
         return 0
+    mesh = mesh if config.mesh else hosts.mesh(mesh)
     if mesh is not None:
         config = replace(config, mesh=mesh, population="vmap")
     found, splits = data_again(folder, found, data)
@@ -78,11 +84,12 @@ def resume(
             )
         if plan.num_steps <= taken:
             raise InputError(f"duration={duration!r} is no longer than the {taken:,} steps taken; give a longer one")
+    check_together(config, splits)
     with folder.held():
         if duration is not None:
-            folder.lengthen(config, plan)
+            by_writer(lambda: folder.lengthen(config, plan))
         elif data is not None or mesh is not None:
-            folder.rewrite(config)
+            by_writer(lambda: folder.rewrite(config))
         return run_to_the_end(opened, plan, splits, resume=True, exact=exact)
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxnets.commands.joining import Hosts, check_together, join
 from jaxnets.commands.opening import built, planned, run_to_the_end, started
 from jaxnets.data import check_alike, in_folds
 from jaxnets.errors import InputError, check_whole
+from jaxnets.hosts import by_writer
 from jaxnets.learner import check_minimizes
 from jaxnets.options import DataConfig, ImageAugmentation, with_data
 from jaxnets.options.conditions import changed
@@ -49,6 +51,8 @@ class TrainOptions:
     """keep compiled programs in the cache folder, so that the next start is quick"""
     saving: Saving = Saving()
     """when the state is saved, and which saved states are kept"""
+    hosts: Hosts = Hosts()
+    """several processes, on one machine or on many, that train one run together"""
 
 
 def train(recipe: Recipe, options: TrainOptions) -> int:
@@ -62,22 +66,25 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
         options = replace(options, seeds=options.folds)
     if options.population is not None and options.seeds == 1:
         raise InputError(f"population={options.population!r} changes nothing with one seed; give --seeds 2 or more")
-    if options.fully_sharded and options.mesh is None:
+    if options.fully_sharded and options.mesh is None and not options.hosts.several:
         raise InputError("fully_sharded changes nothing on one device; give --mesh, such as --mesh data=8")
     if not options.compile_cache:
         os.environ["JAXNETS_COMPILE_CACHE"] = "0"
     if options.overfit_one_batch:
         idle = {"seeds": options.seeds > 1, "dry_run": options.dry_run, "out": options.out is not None}
         idle |= {"mesh": options.mesh is not None, "fully_sharded": options.fully_sharded}
+        idle |= {field.name: True for field in changed(options.hosts, Hosts())}
         idle |= {field.name: True for field in changed(options.saving, Saving())}
         if refused := [f"--{name.replace('_', '-')}" for name, given in idle.items() if given]:
             raise InputError(f"{', '.join(refused)} changes nothing with --overfit-one-batch; leave one of them out")
         return _overfit(recipe, options.seed)
+    join(options.hosts)
+    mesh = options.hosts.mesh(options.mesh)
     run = Run.unused(options.out, recipe.name)
     recipe = recipe._replace(config=with_data(recipe.config, DataConfig.absolute))  # it may be resumed from elsewhere
     seeds = tuple(range(options.seed, options.seed + options.seeds))
-    way = options.population or ("vmap" if options.mesh else fitting_way())
-    spread: Any = {"mesh": options.mesh, "fully_sharded": options.fully_sharded, "folds": options.folds}
+    way = options.population or ("vmap" if mesh else fitting_way())
+    spread: Any = {"mesh": mesh, "fully_sharded": options.fully_sharded, "folds": options.folds}
     config = RunConfig(recipe.name, plain(recipe.config), seeds, way, options.saving, **spread)
     splits = recipe.load(recipe.config)
     if options.folds is not None:
@@ -92,8 +99,9 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     if options.dry_run:
         report.dry_run(plan)
         return 0
+    check_together(config, splits)
     with run.held():
-        run.create(config, splits)
+        by_writer(lambda: run.create(config, splits))
         return run_to_the_end(opened, plan, splits)
 
 

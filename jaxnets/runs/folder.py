@@ -1,12 +1,9 @@
 """A run's folder: what was asked for, what it ran on, what came of it, and all that is needed to go on."""
 
-import fcntl
 import json
-import os
 import secrets
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,28 +14,19 @@ import numpy as np
 from jaxnets.data import Spec, Splits
 from jaxnets.data.unpacking import parse_json
 from jaxnets.errors import InputError
+from jaxnets.hosts import by_writer, first
 from jaxnets.learner import Learner, TrainState
 from jaxnets.parameters import paths
 from jaxnets.runs import checkpoint
 from jaxnets.runs.competition import Competition
 from jaxnets.runs.environment import environment
 from jaxnets.runs.json_files import from_dict, from_json, plain, to_json
+from jaxnets.runs.lock import locked, written
 from jaxnets.runs.saving import Saving
 from jaxnets.training.chunk import run_keys
 from jaxnets.training.plan import Plan, RunState, Skipped
 
 SWEEP = "sweep.json"  # in the folder of a sweep, which holds runs
-
-
-@contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Say of an error of the system, such as a full disk, that a run's folder cannot be written."""
-    try:
-        yield
-    except BrokenPipeError:  # of what is printed
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error}; what was saved before is unharmed") from error
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class Run:
         Raises:
             InputError: if the folder already holds a run.
         """
-        run = Run(path or Path("runs") / f"{recipe}-{secrets.token_hex(3)}")
+        run = Run(path or Path("runs") / f"{recipe}-{int(first(secrets.randbits(24))):06x}")
         started = any((run.path / name).exists() for name in ("config.json", "metrics.jsonl"))
         if started or checkpoint.steps(run.checkpoints):
             raise InputError(
@@ -106,28 +94,13 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder, which is made if it is not there: no other process trains in it meanwhile.
-
-        The system lets go of it when the process ends, however it ends.
+        """Hold the folder, which is made if it is not there: no other run trains in it meanwhile.
 
         Raises:
             InputError: if another process holds it, which is named, or it cannot be made.
         """
-        with written(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("ab+", buffering=0)
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read().decode(errors="replace") or "another process"
-                raise InputError(f"{self.path}: {holder} trains in it; wait until it has ended, or stop it") from None
-            except OSError as error:  # a file system without locks
-                raise InputError(f"{self.path}: cannot be locked: {error}; name an --out on a local disk") from error
-            with suppress(OSError):  # on a full disk the holder has no name
-                lock.truncate(0)
-                lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        with ExitStack() as stack:
+            by_writer(lambda: stack.enter_context(locked(self.path)))
             yield
 
     def create(self, config: RunConfig, splits: Splits) -> None:

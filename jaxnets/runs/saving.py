@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import jax
 import numpy as np
 
 from jaxnets.errors import InputError, check_field, nearest
+from jaxnets.hosts import first, is_writer, on_host
 from jaxnets.runs import checkpoint
 from jaxnets.training.duration import Duration
 from jaxnets.training.events import Event
@@ -120,8 +120,9 @@ class Saver:
     def _due(self, step: int) -> bool:
         if any(step // every > self._saved_step // every for every in self.stops):
             return True
-        late = self._seconds is not None and time.monotonic() - self._saved > self._seconds
-        return late and self._under_way is None
+        if self._seconds is None:
+            return False
+        return bool(first(time.monotonic() - self._saved > self._seconds and self._under_way is None))
 
     def _is_better(self, event: Event) -> bool:
         if self._metric is None:
@@ -135,7 +136,11 @@ class Saver:
         self.wait()
         elapsed = event.seconds, event.compile_seconds, event.wait_seconds
         facts = {**self._facts, "elapsed": elapsed, "reason": event.reason, "best": dict(self._best)}
-        state = jax.tree.map(np.array, event.run_state)  # a copy: the device writes over its own in the next steps
+        # A copy: the device writes over its own in the next steps.
+        state = on_host(event.run_state, everywhere=False)
+        self._saved, self._saved_step = time.monotonic(), event.step
+        if not is_writer():
+            return
         best, every = self._best.get("step"), self._keep_every
 
         def also(steps: Iterable[int]) -> list[int]:
@@ -144,7 +149,6 @@ class Saver:
         self._under_way = self._thread.submit(
             checkpoint.save, self._folder, event.step, state, facts, keep=self._keep, also=also
         )
-        self._saved, self._saved_step = time.monotonic(), event.step
 
 
 def _steps(text: str | None, plan: Plan) -> int | None:

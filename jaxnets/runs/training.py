@@ -1,20 +1,25 @@
 """Training in a run's folder: every evaluation logged, states saved, the result measured and written."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxnets.data import Data
 from jaxnets.errors import InputError
+from jaxnets.hosts import by_writer, check_alike, for_writer, is_writer, most
 from jaxnets.learner import TrainState
 from jaxnets.network import num_parameters
 from jaxnets.runs import checkpoint, plots
 from jaxnets.runs.console import warn
 from jaxnets.runs.environment import peak_memory
-from jaxnets.runs.folder import Run, written
+from jaxnets.runs.folder import Run
 from jaxnets.runs.json_files import plain, to_json
+from jaxnets.runs.lock import written
 from jaxnets.runs.saving import Saver
 from jaxnets.runs.signals import Interrupted, noted_signals
 from jaxnets.training.evaluation import evaluate
@@ -22,7 +27,9 @@ from jaxnets.training.events import Elapsed, Event, follow
 from jaxnets.training.plan import Plan
 from jaxnets.training.progress import Display
 
-Finish = Callable[[TrainState], tuple[Mapping[str, Sequence[float]], Mapping[str, float], Mapping[str, str]]]
+Watch = Callable[[TrainState, int], None]
+Made = tuple[Mapping[str, Sequence[float]], Mapping[str, float], Mapping[str, str]]
+Finish = Callable[[TrainState], Made]
 
 
 def train(
@@ -30,7 +37,7 @@ def train(
     plan: Plan,
     test: Data | None,
     display: Display,
-    watch: Callable[[TrainState, int], None] = lambda state, step: None,
+    watch: Watch | None = None,
     finish: Finish = lambda state: ({}, {}, {}),
     *,
     resume: bool = False,
@@ -57,27 +64,33 @@ def train(
     if resume:
         step = 0
         if checkpoint.steps(run.checkpoints):
-            state, facts = run.restored(plan)
-            step, elapsed = facts["step"], Elapsed(*facts["elapsed"])
-            _tell_changes(run, facts, exact=exact)
+            state, found = run.restored(plan)
+            facts, step, elapsed = found, found["step"], Elapsed(*found["elapsed"])
+            check_alike("saved states", f"{step:06x}")
+            by_writer(lambda: _tell_changes(run, found, exact=exact))
             given = {"resume": state, "elapsed": elapsed}
             if facts["reason"]:
                 event = Event("end", state, step, plan.num_steps, {}, *elapsed, reason=facts["reason"])
-        run.cut_history(step)
+        by_writer(lambda: run.cut_history(step))
     with noted_signals() as received:
         if event is None:
             saver = Saver(run.checkpoints, run.config.saving, plan, run.facts(), facts)
             with saver:
                 event = _follow(run, follow(plan, **given, stops=saver.stops), display, watch, received, saver)
+    result = _result(plan, test, event)
+    kept = for_writer(event.run_state.train)
+    by_writer(lambda: _finished(run, result, lambda: finish(kept)))
+    return result
+
+
+def _finished(run: Run, result: dict[str, Any], finish: Callable[[], Made]) -> None:
+    """Draw the curves, and add to the result, and write it, with what is made of the weights unless they diverged."""
     with written(run.path):
         plots.save_curves(run.path / "curves.png", {run.config.recipe: run.history()})
-        result = _result(plan, test, event)
         to_json(run.path / "result.json", result)  # without baselines: what follows may take long, or fail
-        made = ({}, {}, {}) if diverged(result) else finish(event.run_state.train)
-        metrics, result["baselines"], result["about"] = made
+        metrics, result["baselines"], result["about"] = ({}, {}, {}) if diverged(result) else finish()
         result["metrics"] |= {name: spread(values) for name, values in metrics.items()}
         to_json(run.path / "result.json", result)
-    return result
 
 
 def diverged(result: Mapping[str, Any]) -> bool:
@@ -98,25 +111,27 @@ def _follow(
     run: Run,
     events: Iterator[Event],
     display: Display,
-    watch: Callable[[TrainState, int], None],
+    watch: Watch | None,
     received: Sequence[int],
     saver: Saver,
 ) -> Event:
     """Show and log the events, have their states saved, and return the last."""
     event = None
-    with written(run.path), (run.path / "metrics.jsonl").open("a") as log:
+    path = run.path / "metrics.jsonl" if is_writer() else Path(os.devnull)
+    with written(run.path), path.open("a") as log:
         for event in events:
             display.show(event)
             if event.kind == "evaluation":
                 log.write(json.dumps(plain(event.row)) + "\n")
                 log.flush()
-                watch(event.run_state.train, event.step)
+                if watch is not None:
+                    by_writer(partial(watch, for_writer(event.run_state.train), event.step))
             if event.kind in ("compiling", "skipped"):  # an evaluation may be due at the step that it stands at
                 continue
-            interrupted = bool(received)
-            saver.see(event, last=interrupted or event.kind == "end")
+            interrupted = most(received[0] if received else 0)
+            saver.see(event, last=bool(interrupted) or event.kind == "end")
             if interrupted and event.kind != "end":
-                raise Interrupted(received[0], event.step)
+                raise Interrupted(interrupted, event.step)
     assert event is not None
     return event
 

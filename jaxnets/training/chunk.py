@@ -25,7 +25,8 @@ def chunk(learner: Learner) -> Chunk:
 
     ``run(state, sums, columns, rows, offset, num_steps, key) -> (state, sums)``: step ``i`` trains on the rows
     ``rows[offset + i]`` of ``columns`` with the key ``fold_in(key, state.step)``, and adds what its metrics
-    measure to ``sums`` (``metrics.add``).
+    measure to ``sums`` (``metrics.add``). Without ``rows``, columns are batch after batch, and it trains on
+    ``columns[offset + i]``.
     ``num_steps`` is an argument like the others, so one program serves chunks of every length, and the bits are the
     same however a run is cut into chunks. For a population it may be an array [members]: each takes its own number.
     """
@@ -41,14 +42,15 @@ def _loop(step: Step) -> Chunk:
         state: TrainState,
         sums: Sums,
         columns: Mapping[str, jax.Array],
-        rows: jax.Array,
+        rows: jax.Array | None,
         offset: jax.Array | int,
         num_steps: jax.Array | int,
         key: Key,
     ) -> tuple[TrainState, Sums]:
         def take(i: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
             state, sums = carry
-            batch = {name: column[rows[offset + i]] for name, column in columns.items()}
+            of = offset + i if rows is None else rows[offset + i]
+            batch = {name: column[of] for name, column in columns.items()}
             state, measured = step(state, batch, step_key(key, state.step))
             return state, add(sums, measured)
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Sharding
 
 from jaxnets.data import padded_batches
 from jaxnets.errors import InputError, check_kind, check_whole
-from jaxnets.learner import Learner, Sums, TrainState, check_learner, check_state
+from jaxnets.learner import Learner, Sums, TrainState, check_learner, check_state, put
 from jaxnets.metrics import add_up, compute
 from jaxnets.network import Coded
 from jaxnets.platform import platform
@@ -86,10 +87,20 @@ def groups(
         yield batches, np.int32(min(together, -(-number // size) - start * together))
 
 
+def placed_groups(
+    learner: Learner, data: Mapping[str, np.ndarray], batch_size: int | None = None
+) -> Iterator[tuple[Mapping[str, Any], np.int32]]:
+    """Yield ``groups`` of the data; for a learner on a mesh, each row on the device that evaluates it."""
+    placement = learner.placement
+    for batches, num in groups(data, batch_size):
+        size = next(iter(batches.values())).shape[1]
+        yield batches if placement is None else put(batches, placement.of_rows(size, 0)), num
+
+
 @lru_cache(maxsize=32)
-def _evaluation(evaluate: Callable[..., Sums]) -> Callable[..., Sums]:
-    """Return the compiled program for a learner's ``evaluate``, one for all calls."""
-    return jit(_one_after_another(evaluate))
+def _evaluation(evaluate: Callable[..., Sums], where: Sharding | None) -> Callable[..., Sums]:
+    """Return the compiled program for a learner's ``evaluate``, one for all calls; on a mesh all get its results."""
+    return jit(_one_after_another(evaluate), out_shardings=where)
 
 
 @lru_cache(maxsize=32)
@@ -121,8 +132,8 @@ def evaluate(
     next(groups(data, batch_size))  # there are examples
     check_state(learner, state)
     learner.check(data)
-    call = _evaluation(learner.evaluate)
-    sums = add_up([jax.device_get(call(state, *group)) for group in groups(data, batch_size)])
+    call = _evaluation(learner.evaluate, learner.placement and learner.placement.of_rest)
+    sums = add_up([jax.device_get(call(state, *group)) for group in placed_groups(learner, data, batch_size)])
     return compute(learner.metrics, sums, axes=np.ndim(state.step))
 
 

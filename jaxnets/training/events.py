@@ -12,14 +12,15 @@ import numpy as np
 
 from jaxnets.data import Data, MakeOrder, usual
 from jaxnets.errors import InputError, check_kind
+from jaxnets.hosts import first, on_host
 from jaxnets.learner import Initial, Learner, started
 from jaxnets.metrics import add_up, compute, values_of
 from jaxnets.training.chunk import chunk, run_keys
 from jaxnets.training.compiling import compiled, use_compile_cache
-from jaxnets.training.evaluation import groups, in_turn
+from jaxnets.training.evaluation import in_turn, placed_groups
 from jaxnets.training.feed import Buffer, Feed
 from jaxnets.training.guard import Guard, given_up, told
-from jaxnets.training.plan import Plan, RunState, Selection, Skipped, check, copied, no_sums
+from jaxnets.training.plan import Plan, RunState, Selection, Skipped, check, copied, everywhere, no_sums
 from jaxnets.training.stopping import EarlyStopping, first_best, select, updated_best
 from jaxnets.transforms.varied import VARIED
 
@@ -152,8 +153,7 @@ def follow(
     """
     use_compile_cache()
     placement = plan.learner.placement
-    where = None if placement is None else placement.of_rest
-    feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order, where)
+    feed = Feed(plan.train, plan.seeds, plan.batch_size, plan.num_steps, on_device, plan.order, placement)
     loop = _Loop(feed, plan, resume, elapsed)
     yield loop.event("compiling")
     loop.compile()
@@ -163,7 +163,7 @@ def follow(
         until = min(loop.step - loop.step % every + every for every in (plan.every, *stops))
         for note in loop.advance(until if plan.num_steps is None else min(until, plan.num_steps)):
             yield loop.event("skipped", reason=note)
-        row = loop.metrics(values_of(loop.run.sums), "train/")
+        row = loop.metrics(values_of(on_host(loop.run.sums)), "train/")
         reason = loop.stop_reason()
         if not reason and loop.step % plan.every:
             yield loop.event("chunk", row)
@@ -185,9 +185,9 @@ class _Loop:
         self.learner, self.feed, self.plan = plan.learner, feed, plan
         self.step = 0 if resume is None else int(np.ravel(resume.train.step)[0])
         feed.begin(self.step)  # while programs are compiled
-        init_key, self.key = run_keys(plan.seeds)
+        init_key, self.key = everywhere(run_keys(plan.seeds), self.learner.placement)
         if resume is None:
-            given = init_key, plan.initial
+            given = init_key, everywhere(plan.initial, self.learner.placement)
             state = self._compiled(partial(started, self.learner), *given)(*given)
             sums = no_sums(plan.state, self.learner.placement)
             best = first_best(state, plan.early_stopping) if plan.early_stopping else None
@@ -212,7 +212,9 @@ class _Loop:
     def compile(self) -> None:
         """Compile the two programs, one for evaluation and one for all steps, and wait for the first rows."""
         if (held_out := self.plan.validation) is not None:
-            self.evaluation = self._compiled(in_turn(self.learner), self.run.train, *next(groups(held_out)))
+            group = next(placed_groups(self.learner, held_out))
+            whole = self.learner.placement and self.learner.placement.of_rest  # so that each process has the sums
+            self.evaluation = self._compiled(in_turn(self.learner), self.run.train, *group, out_shardings=whole)
         span = np.int32(0), self.counted(self.run, 0)
         columns, rows = self.feed.shapes()
         args = self.run.train, self.run.sums, columns, rows, *span, self.key
@@ -222,7 +224,7 @@ class _Loop:
         began = time.perf_counter()
         self.guard = Guard(self.run, self.feed.rows, self.plan.seeds)
         self.compile_seconds += time.perf_counter() - began
-        rarely = max(CHUNK_SECONDS, min(GUARDED * self.guard.seconds, 10 * CHUNK_SECONDS))
+        rarely = max(CHUNK_SECONDS, min(GUARDED * first(self.guard.seconds), 10 * CHUNK_SECONDS))
         self.chunk_seconds = CHUNK_SECONDS if self.plan.limit is not None else rarely
         loading = time.perf_counter()
         self.buffer = self.feed.load(self.step)
@@ -246,19 +248,19 @@ class _Loop:
         """Take the steps of one chunk, up to step ``until`` at most, and return what is to be said of bad ones."""
         start, take = self.buffer.start, partial(self.take, self.buffer)
         num = min(self.num, until - self.step, start + self.feed.capacity - self.step)
-        first, began = self.step, time.perf_counter()
+        begin, began = self.step, time.perf_counter()
         self.guard.begin(self.run)
-        self.run = take(self.run, first, num)
+        self.run = take(self.run, begin, num)
         self.step += num
         waited = 0.0
         if self.step == start + self.feed.capacity and self.step != self.plan.num_steps:
             loading = time.perf_counter()
             self.buffer = self.feed.load(self.step)  # while the device is at work on the last of these rows
             waited = max(0.0, time.perf_counter() - loading - num * self.step_seconds)
-        self.run = self.guard.checked(self.run, first, num, take)
-        self.step = int(np.ravel(self.run.train.step)[0])  # fewer, where all members were given up
+        self.run = self.guard.checked(self.run, begin, num, take)
+        self.step = int(np.ravel(on_host(self.run.train.step))[0])  # fewer, where all members were given up
         self.wait_seconds += waited
-        self.step_seconds = (time.perf_counter() - began - waited) / num
+        self.step_seconds = first((time.perf_counter() - began - waited) / num)
         fast, slow = (int(seconds / self.step_seconds) for seconds in (self.chunk_seconds, 10 * CHUNK_SECONDS))
         few = FEW if self.plan.limit is None else 1  # a limit in time is kept to the step
         self.num = max(1, min(8 * num, max(fast, min(slow, few)))) if not self.guard.notes else 1
@@ -267,7 +269,8 @@ class _Loop:
     def evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row with validation metrics; training metrics start anew, and the best weights are noted."""
         if (held_out := self.plan.validation) is not None:
-            parts = [jax.device_get(self.evaluation(self.run.train, *group)) for group in groups(held_out)]
+            given = placed_groups(self.learner, held_out)
+            parts = [jax.device_get(self.evaluation(self.run.train, *group)) for group in given]
             row |= self.metrics(add_up(parts), "validation/")
         self.row = row
         self.run = self.run.replace(sums=jax.tree.map(jnp.zeros_like, self.run.sums))
@@ -290,8 +293,8 @@ class _Loop:
             return f"gave up {at}"
         if self.step == self.plan.num_steps:
             return f"completed {self.step:,} steps"
-        if self.plan.limit is not None and self.step and self.seconds - self.compile_seconds >= self.plan.limit:
-            return f"reached the time limit of {self.plan.limit:g} s {at}"
+        if (limit := self.plan.limit) is not None and self.step and first(self.seconds - self.compile_seconds) >= limit:
+            return f"reached the time limit of {limit:g} s {at}"
         rule, best = self.plan.early_stopping, self.run.best
         if rule and best and (best.waited >= rule.patience).all():
             least = f" by more than {rule.min_delta}" if rule.min_delta else ""

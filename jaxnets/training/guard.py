@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.hosts import on_host
 from jaxnets.metrics import Mean
 from jaxnets.network import PyTree
 from jaxnets.parameters import paths
@@ -43,7 +44,7 @@ class Guard:
     def __init__(self, run: RunState, rows: Callable[[int], np.ndarray], seeds: np.ndarray):
         self._rows, self._seeds = rows, seeds
         self._names = [_readable(path) for path in paths(_watched(run))]
-        self._bad = np.asarray(_counts(_watched(run), seeds.ndim))
+        self._bad = on_host(_counts(_watched(run), seeds.ndim))
         self._before = _copied(_donated(run))
         self.notes: list[str] = []
         self.begin(run)  # so that all is compiled, here and below
@@ -106,7 +107,7 @@ class Guard:
                 f"left out step {step + 1:,}{self._of_seed(member)}: {name} is not finite after it; it took rows "
                 f"{', '.join(map(str, rows[:_FEW]))}{others} ({skipped.num.reshape(-1)[member]:,} left out so far)"
             )
-        sums = select(jnp.asarray(bad), run.sums, after.sums)
+        sums = select(bad, run.sums, after.sums)
         return after.replace(train=_stayed(bad, run, after), sums=sums, skipped=skipped)
 
     def _count(self, run: RunState) -> np.ndarray:
@@ -114,7 +115,7 @@ class Guard:
         watched = _watched(run)
         if not self._bad.any() and _finite(watched):
             return self._bad
-        return np.asarray(_counts(watched, self._seeds.ndim))
+        return on_host(_counts(watched, self._seeds.ndim))
 
     def _of_seed(self, member: int) -> str:
         return f" of seed {self._seeds.reshape(-1)[member]}" if self._seeds.ndim else ""
@@ -155,7 +156,7 @@ def told(run: RunState, step: int, reason: str, seeds: np.ndarray, row: Mapping[
 
 def _stayed(members: np.ndarray, run: RunState, after: RunState) -> PyTree:
     """Return the state after some steps, in which these members learned nothing."""
-    return select(jnp.asarray(members), run.train.replace(step=after.train.step), after.train)
+    return select(members, run.train.replace(step=after.train.step), after.train)
 
 
 def _donated(run: RunState) -> tuple[PyTree, PyTree]:
@@ -163,7 +164,7 @@ def _donated(run: RunState) -> tuple[PyTree, PyTree]:
 
 
 def _copied(tree: PyTree) -> PyTree:
-    return jax.device_put(tree, may_alias=False)
+    return jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, tree), may_alias=False)
 
 
 @partial(jax.jit, donate_argnums=0, keep_unused=True)

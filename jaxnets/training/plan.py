@@ -26,6 +26,7 @@ from jaxnets.learner import (
 )
 from jaxnets.memory import check_fits, num_bytes
 from jaxnets.metrics import Better, Total, directions
+from jaxnets.network import PyTree
 from jaxnets.training.chunk import check_seeds, no_metrics, run_keys
 from jaxnets.training.duration import Duration
 from jaxnets.training.stopping import Best, EarlyStopping, first_best
@@ -91,6 +92,11 @@ def copied(run: RunState, placement: Placement | None) -> RunState:
     if run.best is not None:
         where = where.replace(best=where.best.replace(state=placement.of_state(run.best.state)))
     return jax.tree.map(put, jax.tree.map(np.asarray, run), where)
+
+
+def everywhere(tree: PyTree, placement: Placement | None) -> PyTree:
+    """Return arrays as they are or, of a learner on a mesh, whole on each of its devices."""
+    return tree if placement is None else put(tree, placement.of_rest)
 
 
 def no_sums(state: RunState, placement: Placement | None) -> Sums:

@@ -84,7 +84,7 @@ def sharded(
         evaluate=lambda state, batch: learner.evaluate(layout.in_use(state), layout.spread(batch)),
         predict=lambda state, inputs: learner.predict(layout.in_use(state), layout.spread(inputs)),
         descent=None,
-        placement=Placement(layout.of_state, NamedSharding(mesh, PartitionSpec())),
+        placement=Placement(layout.of_state, NamedSharding(mesh, PartitionSpec()), layout.of_rows),
     )
 
 
@@ -116,6 +116,12 @@ class _Layout:
         trees = {field: jax.tree_util.tree_map_with_path(lie, getattr(state, field)) for field in of_params}
         rest = jax.tree.map(lambda _: NamedSharding(self.mesh, PartitionSpec(*leading)), state)
         return rest.replace(**trees)
+
+    def of_rows(self, num: int, members: int) -> NamedSharding:
+        """Return the sharding of batch after batch, [K, *members, num, ...]; rows that do not divide stay together."""
+        leading = (self.member_axis, *[None] * (members - 1)) if members else ()
+        splits = self.batch_axis is not None and num % self.mesh.shape[self.batch_axis] == 0
+        return NamedSharding(self.mesh, PartitionSpec(None, *leading, self.batch_axis if splits else None))
 
     def placed(self, state: TrainState) -> TrainState:
         """Return the state, each leaf where it belongs."""
