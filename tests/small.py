@@ -29,6 +29,17 @@ def images(side: int, channels: int = 1) -> Splits:
     return Splits(part(1100), test=part(200))
 
 
+def masked(side: int) -> Splits:
+    def part(number: int) -> Data:
+        labels = RANDOM.integers(0, 2, (number, side, side)).astype(np.int32)
+        pixels = RANDOM.integers(0, 255, (number, side, side, 1)).astype(np.uint8)
+        return Data(
+            inputs=pixels, labels=labels, classes=("membrane", "cell"), known={"inputs": {"low": 0, "high": 255}}
+        )
+
+    return Splits(part(60), test=part(4))
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
@@ -39,6 +50,7 @@ FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
     "cifar10": images(16, 3),
+    "membranes": masked(24),
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "multi30k": {
@@ -52,7 +64,18 @@ FAKES: dict[str, Any] = {
     "etth1": Series(np.arange(900.0), RANDOM.normal(size=(900, 2)), ("a", "b"), "hour", (500.0, 200.0, 200.0)),
 }
 # A config as small as possible, so that tracing and compiling are quick.
-SMALL = {"depth": 10, "width": 4, "num_layers": 1, "model_dim": 16, "embedding": 8, "vocabulary": 300, "max_tokens": 16}
+SMALL = {
+    "crop": 16,
+    "tile": 24,
+    "overlap": 8,
+    "depth": 10,
+    "width": 4,
+    "num_layers": 1,
+    "model_dim": 16,
+    "embedding": 8,
+    "vocabulary": 300,
+    "max_tokens": 16,
+}
 NARROW = {"hidden", "features"}  # widths of layers: as many, but of 8 each
 
 

@@ -16,12 +16,12 @@ import pytest
 from helpers import adam, assert_same_bits, keys, member
 
 import jaxnets as jn
-from jaxnets.data import augment
-from jaxnets.learners import reconstructing, sequence_to_sequence, variational
-from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer
+from jaxnets.data import augment, paired
+from jaxnets.learners import reconstructing, segmentation, sequence_to_sequence, variational
+from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer, UNet
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
-from jaxnets.transforms import trimmed, windowed
+from jaxnets.transforms import augmented_pairs, trimmed, windowed
 
 SIZE = 8  # examples of a batch
 PADDING = 0
@@ -106,6 +106,16 @@ def gan(tx: Any, **options: Any) -> jn.Learner:
     return jn.adversarial(generator, discriminator, 2, tx, tx)
 
 
+def segmenting(tx: Any, **options: Any) -> jn.Learner:
+    network = jn.network(UNet, 1, (3, 4), 2, norm="layer", **options)
+    loss = segmentation.total([segmentation.cross_entropy, segmentation.dice_loss])
+    return segmentation.segmenting(network, loss, tx, {"pixel_accuracy": jn.metrics.pixel_accuracy()})
+
+
+def cut_out(tx: Any, **options: Any) -> jn.Learner:
+    return augmented_pairs(segmenting(tx, **options), paired.chain(paired.crop(4), paired.flips()))
+
+
 def points(random: np.random.Generator, size: int) -> Arrays:
     return {"inputs": random.normal(size=(size, 4)).astype(np.float32)}
 
@@ -135,6 +145,11 @@ def pairs(random: np.random.Generator, size: int, most: int = 6) -> Arrays:
     kept = np.arange(6) < random.integers(3, most + 1, (2, size, 1))
     source, target = np.where(kept, random.integers(1, 6, (2, size, 6)), PADDING).astype(np.int32)
     return {"inputs": source, "targets": target}
+
+
+def pictures(random: np.random.Generator, size: int) -> Arrays:
+    labels = random.integers(0, 2, (size, 6, 6)).astype(np.int32)
+    return {"inputs": (labels[..., None] + random.normal(size=(size, 6, 6, 1))).astype(np.float32), "labels": labels}
 
 
 def pairs_of_two(random: np.random.Generator, size: int) -> Arrays:
@@ -176,6 +191,8 @@ LEARNERS = {
         draws=True,
         lacks=NOISE,
     ),
+    "segmenting": Case(segmenting, pictures),
+    "segmenting, of crops": Case(cut_out, pictures, draws=True, lacks=NOISE),
     "windowed, of crops": Case(
         lambda tx, **options: jn.augmented(windowed(gpt(tx, **options), 5), augment.crop(5)),
         partial(tokens, length=9),

@@ -27,6 +27,7 @@ from jaxnets.models import (
     StridedDecoder,
     StridedEncoder,
     Transformer,
+    UNet,
     ViT,
 )
 from jaxnets.models import bert as make_bert
@@ -104,6 +105,8 @@ MODELS = {
     ),
     "mobilenet": Case(MobileNetV2, ((33, 64, 3), 3), {"width": 0.1, "depth": 0.1}, (33, 64, 3), (3,)),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
+    "unet": Case(UNet, (2, (3, 4, 5), 3), {"dropout": 0.2}, (8, 12, 2), (8, 12, 3)),
+    "unet, layer norm, odd sides": Case(UNet, (1, (3, 4), 3), {"norm": "layer"}, (7, 9, 1), (7, 9, 3)),
     "strided encoder": Case(
         StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch", "hidden": (5,)}, (8, 12, 2), (3,)
     ),
@@ -141,6 +144,8 @@ SLOW = {
     "lstm, every step",
     "strided encoder",
     "strided, there and back",
+    "unet",
+    "unet, layer norm, odd sides",
     "forecaster, linear",
     "resnet-10",
     "resnet-10, imagenet, dropout",

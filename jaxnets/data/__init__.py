@@ -1,6 +1,6 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, music, subwords, tokens
+from jaxnets.data import augment, masks, music, paired, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
 from jaxnets.data.catalogue import check_pixels, labelled_images
@@ -67,10 +67,12 @@ __all__ = [
     "in_folds",
     "labelled_images",
     "load",
+    "masks",
     "mnist",
     "music",
     "npz_splits",
     "padded_batches",
+    "paired",
     "read_columns",
     "read_csv",
     "read_idx",

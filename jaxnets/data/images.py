@@ -39,7 +39,7 @@ class _OtherSizeError(InputError):
     """An image that has another size than the others."""
 
 
-class _Tree(NamedTuple):
+class Tree(NamedTuple):
     """What is below a folder or in a zip file: how each image is read, its bytes, folders, and files that are none."""
 
     images: dict[Parts, Callable[[], bytes]]
@@ -69,18 +69,27 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
     """
     if size is not None and min(size) < 1:
         raise InputError(f"image_size={size} must be a height and a width of 1 or more")
+    return with_tree(path, lambda tree: _read(path, tree, size))
+
+
+def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
+    """Return ``use(tree)`` of what is below a folder or in a zip file, which is open meanwhile.
+
+    Raises:
+        InputError: if a zip file is broken, encrypted, holds links or names that lead out of it, or is too large.
+    """
     if path.is_dir():
-        return _read(path, _folder_tree(path), size)
+        return use(_folder_tree(path))
 
     def parse(path: Path) -> Splits:
         with zipfile.ZipFile(path) as archive:
-            return _read(path, _zip_tree(path, archive), size)
+            return use(_zip_tree(path, archive))
 
     return reading(path, "a zip file", parse)
 
 
-def _folder_tree(root: Path) -> _Tree:
-    tree = _Tree({}, {}, set(), [])
+def _folder_tree(root: Path) -> Tree:
+    tree = Tree({}, {}, set(), [])
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.is_dir():
@@ -92,8 +101,8 @@ def _folder_tree(root: Path) -> _Tree:
     return tree
 
 
-def _zip_tree(path: Path, archive: zipfile.ZipFile) -> _Tree:
-    tree = _Tree({}, {}, set(), [])
+def _zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
+    tree = Tree({}, {}, set(), [])
     total = 0
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")  # as some programs of Windows write them
@@ -136,7 +145,7 @@ def _is_hidden(parts: Parts) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
-def _tell_others(path: Path, tree: _Tree) -> None:
+def _tell_others(path: Path, tree: Tree) -> None:
     """Print which files that lie beside images are left out, for they are none by their names."""
     beside = {parts[:-1] for parts in tree.images}
     suffixes = Counter(PurePosixPath(parts[-1]).suffix or parts[-1] for parts in tree.others if parts[:-1] in beside)
@@ -148,7 +157,7 @@ def _tell_others(path: Path, tree: _Tree) -> None:
         console.print(f"{path}: left out files that are no images by their names: {counts}", markup=False)
 
 
-def _read(path: Path, tree: _Tree, size: tuple[int, int] | None) -> Splits:
+def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> Splits:
     members = _by_split_and_class(path, tree)
     files = [file for classes in members.values() for found in classes.values() for file in found]
     _tell_others(path, tree)
@@ -167,7 +176,7 @@ def _read(path: Path, tree: _Tree, size: tuple[int, int] | None) -> Splits:
     return Splits(**parts)
 
 
-def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Parts]]]:
+def _by_split_and_class(path: Path, tree: Tree) -> dict[str, dict[str, list[Parts]]]:
     """Return the files of each class of each split, everything in the order of its names."""
     if not tree.images:
         raise InputError(f"{path}: holds no images ({', '.join(sorted(IMAGES))}); put them in a folder for each class")
@@ -218,7 +227,7 @@ def _decoded(path: Path, files: Sequence[_File], packed: int, size: tuple[int, i
     good = ((file, image) for file in files if isinstance(image := decode(file), np.ndarray))
     (first, _), sample = next(good, (files[0], np.empty((1, 1, 1), np.uint8)))
     height, width = sample.shape[:2]
-    _check_total(path, len(files), sample, packed)
+    check_total(path, len(files), sample, packed)
 
     def checked(file: _File) -> np.ndarray | InputError | _OtherSizeError:
         image = decode(file)
@@ -233,7 +242,7 @@ def _decoded(path: Path, files: Sequence[_File], packed: int, size: tuple[int, i
     with ThreadPoolExecutor(os.cpu_count() if packed > _LARGE * len(files) else 1) as threads:
         try:
             decoded = threads.map(lambda start: [checked(file) for file in files[start : start + _BLOCK]], starts)
-            blocks = list(_with_progress(f"reading {path.name}", decoded, len(starts)))
+            blocks = list(with_progress(f"reading {path.name}", decoded, len(starts)))
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
@@ -246,7 +255,7 @@ def _decoded(path: Path, files: Sequence[_File], packed: int, size: tuple[int, i
     return pixels
 
 
-def _check_total(path: Path, number: int, image: np.ndarray, packed: int) -> None:
+def check_total(path: Path, number: int, image: np.ndarray, packed: int) -> None:
     """Check, before the others are decoded, what so many images like this one take in memory.
 
     Raises:
@@ -276,7 +285,7 @@ def _raise_errors(path: Path, images: Sequence[Any]) -> None:
         raise (broken or errors)[0]
 
 
-def _with_progress(what: str, blocks: Iterable[Any], total: int) -> Iterator[Any]:
+def with_progress(what: str, blocks: Iterable[Any], total: int) -> Iterator[Any]:
     """Yield the blocks, and show a bar once it has taken two seconds."""
     from rich.progress import Progress  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 from jaxnets.learners.adversarial import adversarial
 from jaxnets.learners.autoencoding import Autoencoded, reconstructing, variational
+from jaxnets.learners.segmentation import segmenting
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
 from jaxnets.learners.supervised import supervised
 
@@ -10,6 +11,7 @@ __all__ = [
     "adversarial",
     "autoregressive",
     "reconstructing",
+    "segmenting",
     "sequence_to_sequence",
     "supervised",
     "variational",
