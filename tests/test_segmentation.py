@@ -332,7 +332,7 @@ def run(tmp_path_factory):
 def test_a_run_learns_measures_and_draws(run):
     result = json.loads((run / "result.json").read_text())
     found = {name: value["mean"] for name, value in result["metrics"].items()}
-    assert found["test/dice_of_disk"] > 0.85 and found["test/pixel_accuracy_of_tiles"] > 0.95
+    assert found["test/dice_of_disk"] > 0.85 and found["test/tiled_pixel_accuracy"] > 0.95
     assert found["test/pixel_accuracy"] > result["baselines"]["test/pixel_accuracy_of_one_class"] + 0.02
     assert found["test/hd95"] < 3 and found["test/rand_error"] < 0.2 and found["test/instance_count_error"] < 0.5
     assert (run / "masks.png").stat().st_size > 20_000

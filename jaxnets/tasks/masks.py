@@ -123,10 +123,10 @@ def measure(found: Sequence[np.ndarray], test: Data, classes: Sequence[str], obj
         for i in range(len(classes))
     ]
     dice = {name: both / sides for name, (both, sides) in zip(classes, overlaps, strict=True) if sides}
-    results = {"pixel_accuracy_of_tiles": float((guess == true)[counts].mean())}
-    results["dice_of_tiles"] = float(np.mean(list(dice.values())))
+    results = {"tiled_pixel_accuracy": float((guess == true)[counts].mean())}
+    results["tiled_dice"] = float(np.mean(list(dice.values())))
     if len(classes) == 2:
-        results |= {f"dice_of_{name}_of_tiles": float(value) for name, value in dice.items()}
+        results |= {f"tiled_dice_of_{name}": float(value) for name, value in dice.items()}
     far = [
         hausdorff95((guess[row] == i) & counts[row], (true[row] == i) & counts[row])
         for row in range(len(true))
