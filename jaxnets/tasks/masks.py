@@ -82,7 +82,11 @@ def masks(spec: Spec, tile: int, overlap: int, objects: str | None = None, *, fl
         counts = test.get("mask", np.ones(test["labels"].shape, np.uint8)) != 0
         largest = np.bincount(splits.train["labels"].ravel()).argmax()
         alone = float((test["labels"] == largest)[counts].mean())
-        about = dict.fromkeys(metrics, how) | {"test/pixel_accuracy_of_one_class": f"all {classes[largest]}"}
+        about = (
+            dict.fromkeys(metrics, how)
+            | {"test/hd95": f"pixels, {how}"}
+            | {"test/pixel_accuracy_of_one_class": f"all {classes[largest]}"}
+        )
         return Finished(metrics, {"test/pixel_accuracy_of_one_class": alone}, about)
 
     return Task(
