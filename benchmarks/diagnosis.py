@@ -86,7 +86,8 @@ def main() -> None:
         model, grid = MODELS[name]
         start = time.monotonic()
         search = GridSearchCV(model, grid, scoring="neg_log_loss", cv=inner)
-        scores = cross_val_predict(search, inputs, positive, cv=outer, method="predict_proba")[:, 1]
+        both: Any = cross_val_predict(search, inputs, positive, cv=outer, method="predict_proba")
+        scores = both[:, 1]
         said = clinical.bootstrap(scores, positive, measured)
         each = [f"{what} {one.value:.3f} ({one.low:.3f}-{one.high:.3f})" for what, one in said.items()]
         error = clinical.calibration(scores, positive)
