@@ -140,7 +140,7 @@ def test_refuses(make, message):
         make()
 
 
-RECIPE = Path(__file__).parent.parent / "examples" / "breast_cancer.py"
+RECIPE = Path(__file__).parent.parent / "examples" / "diagnosis.py"
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,11 @@ def folder(tmp_path_factory):
     return folder
 
 
+def data_of():
+    recipe = find(str(RECIPE))
+    return recipe.load(recipe.config)
+
+
 def evaluated(capsys, run, *flags):
     capsys.readouterr()
     assert cli.main(["evaluate", str(run), "--recipe", str(RECIPE), "--clinical", *flags]) == 0
@@ -163,7 +168,7 @@ def evaluated(capsys, run, *flags):
 def test_evaluate_says_what_scikit_learn_does(folder, tmp_path, capsys):
     said = json.loads(evaluated(capsys, folder / "seeds", "--json", "--costs", "5", "1", "--specificity", "0.8"))
     run = open_run(folder / "seeds", recipe=RECIPE)
-    splits = find(str(RECIPE)).load(None)
+    splits = data_of()
     probabilities, positive = {}, {}
     for part in ("validation", "test"):
         logits = np.asarray(run.predict(splits.parts[part]["inputs"]), float)  # [2, N, 2]
@@ -191,7 +196,7 @@ def test_evaluate_says_what_scikit_learn_does(folder, tmp_path, capsys):
 @pytest.mark.slow
 def test_of_folds_each_example_is_judged_by_the_member_that_has_not_seen_it(folder, capsys, monkeypatch):
     """Where no test data are, the folds themselves are measured."""
-    recipe, whole = find(str(RECIPE)), find(str(RECIPE)).load(None)
+    recipe, whole = find(str(RECIPE)), data_of()
     rest = Splits(whole.train, whole.validation)
     monkeypatch.setattr("jaxnets.commands.evaluate.data_again", lambda run, *_: (recipe, in_folds(rest, 3)))
     said = json.loads(evaluated(capsys, folder / "folds", "--json"))
@@ -201,6 +206,25 @@ def test_of_folds_each_example_is_judged_by_the_member_that_has_not_seen_it(fold
     own = softmax(logits, -1)[data[FOLD], np.arange(data.num_examples), 1]
     assert said["part"] == "validation"
     assert said["measures"]["auroc"]["value"] == pytest.approx(sk.roc_auc_score(data["labels"], own), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_a_table_of_patients_with_several_rows_each(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    lines = ["patient,size,site,Class"]
+    for patient in range(60):
+        ill = patient % 3 == 0
+        lines += [
+            f"P{patient},{draw.normal() + 2 * ill:.3f},{draw.choice(['left', 'right'])},{'ill' if ill else 'well'}"
+        ] * 3
+    (tmp_path / "patients.csv").write_text("\n".join(lines))
+    table = ["--data", str(tmp_path / "patients.csv"), "--groups", "patient"]
+    short = ["--duration", "5ep", "--evaluate-every", "5ep", "--out", str(tmp_path / "run")]
+    assert cli.main(["train", str(RECIPE), *table, *short]) == 0
+    spec = open_run(tmp_path / "run", recipe=RECIPE).spec
+    assert spec["inputs"].features == ("size", "site=left", "site=right") and spec["labels"].classes == ("ill", "well")
+    assert "by bootstrap of groups" in evaluated(capsys, tmp_path / "run", "--positive", "ill")
+    assert "groups='who' is no column" in fails(capsys, "train", RECIPE, *table[:2], "--groups", "who", "--dry-run")
 
 
 @pytest.mark.slow

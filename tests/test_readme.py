@@ -186,7 +186,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 LONG = (
     "own_loop.py",
     "own_module.py",
-    "breast_cancer.py",
+    "diagnosis.py",
     "wine.py",
     "differentiate_a_run.py",
     "gan_on_a_ring.py",
@@ -211,7 +211,7 @@ LONGEST = ("sort_numbers.py", "gan_on_a_ring.py")
 def test_examples(example, tmp_path):
     path = ROOT / "examples" / example
     assert len(path.read_text().splitlines()) <= 80
-    if example in ("wine.py", "breast_cancer.py"):  # recipes
+    if example in ("wine.py", "diagnosis.py"):  # recipes
         arguments = ["-m", "jaxnets", "train", str(path), "--duration", "2ep", "--out", str(tmp_path / "run")]
         assert "test accuracy" in run_python(*arguments, cwd=tmp_path)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from jaxnets.commands.opening import Opened, print_json
-from jaxnets.data import FOLD, Data, Splits
+from jaxnets.data import FOLD, GROUP, Data, Splits
 from jaxnets.errors import InputError, check_field, nearest
 from jaxnets.inference import clinical
 from jaxnets.inference.clinical import Calibration, Decisions, Interval, Rates
@@ -44,10 +44,11 @@ class ClinicalOptions:
 
 
 class _Scored(NamedTuple):
-    """The probability of the positive class of each example, and which are positive."""
+    """The probability of the positive class of each example, which are positive, and whose each is, if known."""
 
     probabilities: np.ndarray
     positive: np.ndarray
+    groups: np.ndarray | None
 
 
 class Clinical(NamedTuple):
@@ -101,7 +102,7 @@ def report(
         return 0
     console.print(
         f"{where[-1]} data: {len(measured.positive):,} examples, {measured.positive.sum():,} of them {names[number]}; "
-        f"95% intervals by bootstrap",
+        f"95% intervals by bootstrap{'' if measured.groups is None else ' of groups'}",
         markup=False,
     )
     console.print(_table_of_measures(found, options))
@@ -134,7 +135,7 @@ def _scored(opened: Opened, state: TrainState, data: Data, number: int) -> _Scor
         folds = data.get(FOLD)
         rows = np.arange(data.num_examples)
         probabilities = probabilities.mean(0) if folds is None else probabilities[folds, rows]
-    return _Scored(probabilities, data["labels"].reshape(-1) == number)
+    return _Scored(probabilities, data["labels"].reshape(-1) == number, data.get(GROUP))
 
 
 _GRID = np.linspace(0, 1, 101)
@@ -143,7 +144,7 @@ _GRID = np.linspace(0, 1, 101)
 def clinical_of(measured: _Scored, chosen: _Scored, options: ClinicalOptions) -> Clinical:
     """Return what is said of the ``measured`` part, at thresholds that were chosen on another."""
     missed, alarm = options.costs
-    elsewhere = clinical.decisions(*chosen)
+    elsewhere = clinical.decisions(chosen.probabilities, chosen.positive)
     thresholds = {
         f"specificity {options.specificity:g}": clinical.threshold_at(elsewhere, options.specificity),
         "least cost": clinical.threshold_by_cost(elsewhere, missed, alarm),
@@ -162,8 +163,8 @@ def clinical_of(measured: _Scored, chosen: _Scored, options: ClinicalOptions) ->
             rates[name]["cost"] = clinical.costs(found, missed, alarm)[..., at]
         return measures, rates, {"roc": _sensitivities(found), "precision_recall": _precisions(found)}
 
-    measures, rates, curves = clinical.bootstrap(*measured, measure)
-    own = clinical.decisions(*measured)
+    measures, rates, curves = clinical.bootstrap(measured.probabilities, measured.positive, measure, measured.groups)
+    own = clinical.decisions(measured.probabilities, measured.positive)
     return Clinical(
         measures,
         thresholds,
@@ -171,7 +172,7 @@ def clinical_of(measured: _Scored, chosen: _Scored, options: ClinicalOptions) ->
         curves,
         own,
         clinical.costs(own, missed, alarm),
-        clinical.calibration(*measured),
+        clinical.calibration(measured.probabilities, measured.positive),
         float(measured.positive.mean()),
     )
 

@@ -15,6 +15,7 @@ from jaxnets.data.formats import (
     read_text,
     write_table,
 )
+from jaxnets.data.groups import GROUP
 from jaxnets.data.images import image_splits
 from jaxnets.data.inputs import read_inputs
 from jaxnets.data.named import NAMED, digits, find, load, mnist
@@ -38,6 +39,7 @@ from jaxnets.data.tables import Table, read_columns
 
 __all__ = [
     "FOLD",
+    "GROUP",
     "NAMED",
     "Column",
     "Data",
