@@ -165,6 +165,8 @@ ROWS = data.Column((2,), "float32", 0, 9)
 BODY = {"schema": 1, "step": 1, "state": "a.safetensors", "sha256": "0", "facts": {}}
 METRICS = b'{"step": 1, "train/loss": 0.5, "seconds": [1, null]}\n{"step": 2, "train/loss": 0.25}\n'
 ZIPPED = {"train/a/1.png": picture("png"), "train/b/2.png": picture("png"), "test/a/3.png": picture("png", "L")}
+MASKED = {"images/1.png": picture("png"), "images/2.png": picture("png")}
+MASKED |= {"masks/1.png": picture("png", "L"), "masks/2.png": picture("png", "P")}
 
 
 def readers() -> list[Reader]:
@@ -187,6 +189,13 @@ def readers() -> list[Reader]:
         Reader("a.zip", data.image_splits, [zip_of(ZIPPED), zip_of(ZIPPED, zipfile.ZIP_STORED)]),
         Reader(
             "b.zip", data.image_splits, [ZIPPED["test/a/3.png"]], lambda png: zip_of({**ZIPPED, "test/a/3.png": png})
+        ),
+        Reader("m.zip", data.masks.masked_images, [zip_of(MASKED)]),
+        Reader(
+            "n.zip",
+            data.masks.masked_images,
+            [picture("png", mode) for mode in "1LP"],
+            lambda png: zip_of({**MASKED, "masks/2.png": png}),
         ),
         Reader("a.tar.gz", cifar._unpacked, [tar_of({f"{cifar.FOLDER}/{cifar.TEST}": bytes(99), "x": b"y"})]),
         *(

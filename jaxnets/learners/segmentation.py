@@ -1,5 +1,6 @@
 """Learning masks: a class for each pixel of an image."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -142,15 +143,9 @@ def total(losses: Sequence[PixelLoss]) -> PixelLoss:
     """
     if not losses:
         raise InputError("losses=() must name one loss or more, such as cross-entropy")
-    return losses[0] if len(losses) == 1 else lambda logits, labels: sum_of(loss(logits, labels) for loss in losses)
-
-
-def sum_of(values: Any) -> jax.Array:
-    """Return the sum of arrays."""
-    first, *rest = values
-    for value in rest:
-        first = first + value
-    return first
+    if len(losses) == 1:
+        return losses[0]
+    return lambda logits, labels: functools.reduce(jnp.add, [loss(logits, labels) for loss in losses])
 
 
 _LEAST = 1e-12  # nats, below which a focal loss has no derivative for gamma < 1
