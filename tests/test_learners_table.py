@@ -107,7 +107,7 @@ def gan(tx: Any, **options: Any) -> jn.Learner:
 
 
 def segmenting(tx: Any, **options: Any) -> jn.Learner:
-    network = jn.network(UNet, 1, (3, 4), 2, norm="layer", **options)
+    network = jn.network(UNet, 1, (3, 4), 2, norm=None, **options)
     loss = segmentation.total([segmentation.cross_entropy, segmentation.dice_loss])
     return segmentation.segmenting(network, loss, tx, {"pixel_accuracy": jn.metrics.pixel_accuracy()})
 

@@ -57,7 +57,7 @@ def segmenting(
 
             return lax.cond(example["mask"] != 0, measured, nothing) if "mask" in example else measured()
 
-        return jax.tree.map(lambda leaf: leaf.sum(0), lax.map(one, dict(batch)))
+        return jax.tree.map(lambda leaf: leaf.sum(0, dtype=leaf.dtype), lax.map(one, dict(batch)))
 
     def predict(state: TrainState, inputs: Any) -> Any:
         return lax.map(lambda image: learner.predict(state, image[None])[0], jnp.asarray(inputs))
