@@ -77,10 +77,12 @@ class Config:
 PRESETS = {
     "membranes": Preset(
         Config(
+            features=(16, 32, 64, 128, 256),
+            losses=("cross-entropy", "dice"),
             instances="cell",
-            augmentation=MaskAugmentation(flips=True, rotate=20.0, zoom=1.2, elastic=4.0),
-            training=TrainingConfig(duration="60ep", batch_size=4, evaluate_every="10ep"),
-            optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=1e-3, warmup=20, average=0.97),
+            augmentation=MaskAugmentation(flips=True),
+            training=TrainingConfig(duration="85ep", batch_size=4, evaluate_every="17ep"),
+            optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=1e-3, warmup=20, average=0.98),
         ),
         "a U-Net that finds the membranes of nerve cells in electron micrographs",
     )
