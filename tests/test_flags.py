@@ -51,6 +51,7 @@ OTHER = {
     "target": "fr",
     "dense": (4,),
     "momentum": 0.7,
+    "margin": 0.3,
     "max_words": 80,
     "min_count": 60,
     "vocabulary": 310,

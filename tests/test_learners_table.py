@@ -17,7 +17,7 @@ from helpers import adam, assert_same_bits, keys, member
 
 import jaxnets as jn
 from jaxnets.data import augment
-from jaxnets.learners import reconstructing, sequence_to_sequence, variational
+from jaxnets.learners import embedding, reconstructing, sequence_to_sequence, supervised_contrastive, variational
 from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
@@ -106,6 +106,11 @@ def gan(tx: Any, **options: Any) -> jn.Learner:
     return jn.adversarial(generator, discriminator, 2, tx, tx)
 
 
+def embedded(tx: Any, **options: Any) -> jn.Learner:
+    network = jn.network(MLP, 4, (6,), 3, **options)
+    return embedding(network, supervised_contrastive(0.5), tx, {"auc": jn.metrics.pair_auc()})
+
+
 def points(random: np.random.Generator, size: int) -> Arrays:
     return {"inputs": random.normal(size=(size, 4)).astype(np.float32)}
 
@@ -142,6 +147,11 @@ def pairs_of_two(random: np.random.Generator, size: int) -> Arrays:
     return {name: np.stack([one[name] for one in both], 1) for name in both[0]}
 
 
+def two_classes(random: np.random.Generator, size: int) -> Arrays:
+    return points(random, size) | {"labels": (np.arange(size) // 2 % 2).astype(np.int32)}
+
+
+PAIRS = "weights are of examples, and embeddings learn from pairs"
 NOISE = {"accumulation": Lack("each part draws noise of its own")}
 STATISTICS = Lack("batch statistics are of all rows, whatever they count")
 ONE_GRADIENT = "accumulate=2 is for learners that follow one gradient, before averaged"
@@ -168,6 +178,15 @@ LEARNERS = {
             "mask": Lack("two players", "an adversarial learner takes no mask in training; leave out the rows"),
             "weights": Lack("two players", "an adversarial learner takes no weights in training; leave out the rows"),
             "accumulation": Lack("two gradients", ONE_GRADIENT),
+        },
+    ),
+    "embedding": Case(
+        embedded,
+        two_classes,
+        lacks={
+            "weights": Lack("pairs", PAIRS),
+            "evaluation weights": Lack("pairs", "the data hold weights, which no part of the learner reads"),
+            "accumulation": Lack("pairs are within a part"),
         },
     ),
     "augmented": Case(
@@ -313,6 +332,8 @@ def test_masked_rows_do_not_train(trial):
 def test_a_weight_counts_a_row_in_evaluation(trial):
     times = np.array([2, 1, 0, 1, 3, 0, 1, 0])
     given = trial.batch | {"weights": trial.rows(times.astype(np.float32))}
+    if trial.lacks("evaluation weights", lambda: trial.evaluate(given)):
+        return
     assert_close(trial.evaluate(given), trial.evaluate(taken(trial.batch, np.repeat(np.arange(SIZE), times))))
 
 

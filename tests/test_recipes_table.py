@@ -23,7 +23,7 @@ from jaxnets.commands.opening import open_run
 from jaxnets.commands.predict import PredictOptions, predict
 from jaxnets.commands.resume import resume
 from jaxnets.commands.train import TrainOptions, train
-from jaxnets.options import ImageData, PieceData, SentenceData, SeriesData, TextData, TranslationData
+from jaxnets.options import ImageData, PeopleData, PieceData, SentenceData, SeriesData, TextData, TranslationData
 from jaxnets.tasks import generated_images, music, texts
 from jaxnets.training.fit import Fit
 
@@ -107,8 +107,9 @@ def given(trial: Trial) -> list[str]:
     config, folder = trial.recipe.config, trial.folder
     groups = (getattr(config, field.name) for field in dataclasses.fields(config))
     for group in groups:
-        if isinstance(group, ImageData):
-            np.save(folder / "images.npy", FAKES[group.data].test["inputs"][:2])
+        if isinstance(group, ImageData | PeopleData):
+            found = FAKES[group.data]
+            np.save(folder / "images.npy", (found if isinstance(group, PeopleData) else found.test)["inputs"][:2])
             return [str(folder / "images.npy")]
         if isinstance(group, SeriesData):
             series = FAKES[group.data]

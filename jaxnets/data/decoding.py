@@ -8,8 +8,8 @@ import numpy as np
 from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError
 
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
-_FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever a file's name says, no other is read: no EPS, no PDF
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm"}
+_FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM"]  # whatever a file's name says, no other is read: no EPS, no PDF
 _PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 _MOST_PIXELS = 50_000_000  # what no honest image exceeds; a file can claim anything
 

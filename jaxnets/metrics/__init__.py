@@ -37,6 +37,7 @@ from jaxnets.metrics.sequences import (
     token_error_rate,
     word_error_rate,
 )
+from jaxnets.metrics.verification import equal_error_rate, pair_auc, true_accept_rate
 
 __all__ = [
     "Better",
@@ -56,12 +57,14 @@ __all__ = [
     "confusion_matrix",
     "directions",
     "divide",
+    "equal_error_rate",
     "f1",
     "frechet_distance",
     "log_loss",
     "mae",
     "mean_of",
     "mse",
+    "pair_auc",
     "per_example",
     "perplexity",
     "precision",
@@ -69,6 +72,7 @@ __all__ = [
     "recall",
     "token_error_rate",
     "top_k_accuracy",
+    "true_accept_rate",
     "values_of",
     "word_error_rate",
     "zeros",

@@ -5,6 +5,7 @@ from jaxnets.options.conditions import GIVEN, only
 from jaxnets.options.data import (
     DataConfig,
     ImageData,
+    PeopleData,
     PieceData,
     SentenceData,
     SeriesData,
@@ -35,6 +36,7 @@ __all__ = [
     "ImageData",
     "LayerConfig",
     "OptimizerConfig",
+    "PeopleData",
     "PieceData",
     "PretrainedConfig",
     "RecurrentConfig",
