@@ -17,7 +17,18 @@ from helpers import adam, assert_same_bits, keys, member
 
 import jaxnets as jn
 from jaxnets.data import augment
-from jaxnets.learners import embedding, reconstructing, sequence_to_sequence, supervised_contrastive, variational
+from jaxnets.learners import (
+    Shape,
+    embedding,
+    maml,
+    matching,
+    prototypical,
+    reconstructing,
+    reptile,
+    sequence_to_sequence,
+    supervised_contrastive,
+    variational,
+)
 from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
@@ -111,6 +122,11 @@ def embedded(tx: Any, **options: Any) -> jn.Learner:
     return embedding(network, supervised_contrastive(0.5), tx, {"auc": jn.metrics.pair_auc()})
 
 
+def episodic(make: Callable[..., jn.Learner], tx: Any, **options: Any) -> jn.Learner:
+    shape = Shape(ways=2, shots=1, queries=1)
+    return make(jn.network(MLP, 4, (6,), 2, **options), tx, shape, shape)
+
+
 def points(random: np.random.Generator, size: int) -> Arrays:
     return {"inputs": random.normal(size=(size, 4)).astype(np.float32)}
 
@@ -152,6 +168,13 @@ def two_classes(random: np.random.Generator, size: int) -> Arrays:
 
 
 PAIRS = "weights are of examples, and embeddings learn from pairs"
+WHOLE = {
+    "mask": Lack("whole episodes", "episodes take no mask in training"),
+    "weights": Lack("whole episodes", "episodes take no weights in training"),
+    "evaluation mask": Lack("an episode counts where all of its rows do"),
+    "evaluation weights": Lack("whole episodes", "the data hold weights, which no part of the learner reads"),
+    "accumulation": Lack("whole episodes: with a mask and weights, as that test has, they are refused"),
+}
 NOISE = {"accumulation": Lack("each part draws noise of its own")}
 STATISTICS = Lack("batch statistics are of all rows, whatever they count")
 ONE_GRADIENT = "accumulate=2 is for learners that follow one gradient, before averaged"
@@ -189,6 +212,10 @@ LEARNERS = {
             "accumulation": Lack("pairs are within a part"),
         },
     ),
+    "prototypical": Case(partial(episodic, prototypical), two_classes, lacks=WHOLE),
+    "matching": Case(partial(episodic, matching), two_classes, lacks=WHOLE),
+    "maml": Case(partial(episodic, maml), two_classes, lacks=WHOLE),
+    "reptile": Case(partial(episodic, reptile), two_classes, lacks=WHOLE),
     "augmented": Case(
         lambda tx, **options: jn.augmented(classification(tx, **options), augment.noise(0.3, low=-9)),
         classes,
@@ -317,6 +344,8 @@ def assert_close(got: Any, wanted: Any, tolerance: float = 1e-5) -> None:
 
 def test_masked_rows_are_not_evaluated(trial):
     trial.learner.check(trial.batch)
+    if trial.lacks("evaluation mask", lambda: None):
+        return
     assert_close(trial.evaluate(with_garbage(trial.batch)), trial.evaluate(taken(trial.batch, MASK)))
 
 

@@ -7,12 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.arrays import Data
-from jaxnets.data.fetching import places
+from jaxnets.data.fetching import Remote, located, places
 from jaxnets.data.images import image_parts
 from jaxnets.data.splits import Splits
 from jaxnets.errors import InputError, check_whole
 
 FACES = "orl-faces.zip"
+_OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
+OMNIGLOT = {
+    name: Remote(f"{_OMNIGLOT}/{name}", sha)
+    for name, sha in {
+        "images_background_small1.zip": "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
+        "images_background_small2.zip": "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
+    }.items()
+}
 _HOME = "https://cam-orl.co.uk/facedatabase.html"
 
 
@@ -145,3 +153,52 @@ def held_out_classes(data: Data, validation: int, test: Sequence[int] | np.ndarr
     train_part, validation_part, test_part = parts
     assert train_part is not None
     return Splits(train_part, validation_part, test_part)
+
+
+def omniglot(data_dir: Path | None = None, image_size: tuple[int, int] = (28, 28), validation: int = 0) -> Splits:
+    """Return characters of Omniglot's two small sets (Lake et al., 2015), 20 drawings of each, white on black.
+
+    Those of the first set are for training (136), the test's are of the alphabets that the second has and the first has
+    not: Katakana, Sanskrit and Tagalog (106). Images are [N, H, W, 1] uint8; drawings are 105 x 105 pixels.
+
+    Args:
+        data_dir: where the two zip files are, or a folder "omniglot" with them; if absent, ``JAXNETS_DATA``, then the
+            cache folder, into which they are fetched.
+        image_size: (H, W) to resize drawings to.
+        validation: characters of the first set that are held out.
+
+    Raises:
+        InputError: if the files are not there and cannot be fetched, or are broken.
+    """
+    paths = located("omniglot", OMNIGLOT, data_dir)
+    first, second = (inverted(images_by_class(paths[name], image_size)) for name in OMNIGLOT)
+    old = {name.split("/")[0] for name in first.classes}
+    new = np.array([number for number, name in enumerate(second.classes) if name.split("/")[0] not in old])
+    second = _numbered(second.take(np.flatnonzero(np.isin(second["labels"], new))), new)
+    whole = Data(
+        inputs=np.concatenate([first["inputs"], second["inputs"]]),
+        labels=np.concatenate([first["labels"], second["labels"] + len(first.classes)]),
+        classes=[*first.classes, *second.classes],
+        known=first.known,
+    )
+    return held_out_classes(whole, validation, len(first.classes) + np.arange(len(new)), "characters")
+
+
+def inverted(data: Data) -> Data:
+    """Return the same with dark and bright swapped, of pixels 0 to 255."""
+    return data.replaced(inputs=255 - data["inputs"])
+
+
+def turned(data: Data) -> Data:
+    """Return images [N, H, H, C] four times, turned by 0, 90, 180 and 270 degrees: as classes of their own.
+
+    Raises:
+        InputError: if the images are not square.
+    """
+    height, width = data["inputs"].shape[1:3]
+    if height != width:
+        raise InputError(f"images of {height} x {width} pixels cannot be turned; give square ones, or do not turn them")
+    names = [f"{name}, turned by {90 * i}" if i else name for i in range(4) for name in data.classes]
+    images = np.concatenate([np.rot90(data["inputs"], i, (1, 2)) for i in range(4)])
+    labels = np.concatenate([data["labels"] + i * len(data.classes) for i in range(4)])
+    return Data(inputs=images, labels=labels, classes=names, known=data.known)

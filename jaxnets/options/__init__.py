@@ -5,7 +5,6 @@ from jaxnets.options.conditions import GIVEN, only
 from jaxnets.options.data import (
     DataConfig,
     ImageData,
-    PeopleData,
     PieceData,
     SentenceData,
     SeriesData,
@@ -25,12 +24,14 @@ from jaxnets.options.networks import (
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
 from jaxnets.options.training import TrainingConfig
+from jaxnets.options.unseen import EpisodeData, PeopleData
 
 __all__ = [
     "GIVEN",
     "Arithmetic",
     "ClassMetrics",
     "DataConfig",
+    "EpisodeData",
     "GenerateOptions",
     "ImageAugmentation",
     "ImageData",

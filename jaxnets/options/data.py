@@ -11,7 +11,6 @@ from jaxnets import data as named
 from jaxnets.data import Data, Series, Splits, labelled_images, music, read_series, read_text, tokens
 from jaxnets.data.series import Fill
 from jaxnets.data.tokens import Sentences
-from jaxnets.data.unseen import fold_of, held_out_classes, images_by_class, without_few
 from jaxnets.errors import InputError, check_field
 
 
@@ -187,44 +186,3 @@ class SeriesData(DataConfig):
         path = named.find("series", self.data, self.data_dir, "a CSV file")
         series = named.load(self.data, self.data_dir, **options) if path is None else read_series(path, **options)
         return series._replace(split=self.split or series.split or (0.7, 0.1, 0.2))
-
-
-@dataclass(frozen=True)
-class PeopleData(DataConfig):
-    """Pictures of people, some of whom are not trained on."""
-
-    data: str = "orl-faces"
-    """orl-faces, or the path of a folder or zip file of PERSON/IMAGE; people with one picture are left out"""
-    image_size: tuple[int, int] = (56, 46)
-    """height and width to resize the pictures to"""
-    parts: int = 4
-    """parts of like size into which the people are cut, in the order of their names"""
-    held_out: int = 3
-    """the part that is tested, and not trained on, from 0"""
-    validation_people: int = 4
-    """people beside them who are not trained on either: the threshold is chosen on them; 0 for none"""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check_field(
-            self, "image_size", len(self.image_size) == 2 and min(self.image_size) >= 1, "two sizes of 1 or more"
-        )
-        check_field(self, "parts", self.parts >= 2, "2 or more")
-        check_field(self, "held_out", 0 <= self.held_out < self.parts, f"in 0..{self.parts - 1}, below parts")
-        good = self.validation_people >= 0 and self.validation_people != 1
-        check_field(self, "validation_people", good, "0, or 2 or more: two people make a pair of strangers")
-
-    def load(self) -> Splits:
-        """Return the pictures, and who is on them, by number."""
-        path = named.find("people", self.data, self.data_dir, "a folder or zip file of PERSON/IMAGE")
-        if path is None:
-            found = named.load(self.data, self.data_dir, image_size=self.image_size)
-        else:
-            found = images_by_class(path, self.image_size)
-        found = without_few(found, 2, "people")
-        test = fold_of(len(found.classes), self.held_out, self.parts)
-        if len(test) < 2:
-            raise InputError(
-                f"parts={self.parts} of {len(found.classes)} people: two or more are needed to test; use fewer"
-            )
-        return held_out_classes(found, self.validation_people, test, "people")
