@@ -8,7 +8,7 @@ import numpy as np
 from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError
 
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm"}
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm"}
 _FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM"]  # whatever a file's name says, no other is read: no EPS, no PDF
 _PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 _MOST_PIXELS = 50_000_000  # what no honest image exceeds; a file can claim anything
@@ -43,6 +43,8 @@ def decode_image(
             mode = image.mode
             if mode.startswith(("I", "F")):
                 raise InputError(f"{name}: its mode, {mode}, has more than 8 bits a channel; convert it to grey or RGB")
+            if image.format == "PPM" and mode != "L":  # of 16 bits a channel Pillow keeps the high ones
+                raise InputError(f"{name}: of PGM and its kin grey images of 8 bits are read; convert it to PNG")
             if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
                 raise InputError(f"{name}: has transparent pixels (mode {mode}); flatten it onto a background")
             grey = mode in ("1", "L", "LA") if channels is None else channels == 1
