@@ -72,7 +72,7 @@ def test_logits_equal_plain_loops(make, plain):
     likelihoods = np.take_along_axis(wanted, labels[None, :, None], -1)[..., 0]
     assert sums["loss"] == pytest.approx((np.log(np.exp(wanted).sum(-1)) - likelihoods).mean(), rel=1e-5)
     assert sums["accuracy"] == pytest.approx(right.mean())
-    assert sums["accuracy_95"] == pytest.approx(1.96 * right.std(ddof=1) / np.sqrt(2), rel=1e-4)
+    assert sums["interval_95"] == pytest.approx(1.96 * right.std(ddof=1) / np.sqrt(2), rel=1e-4)
     # Rows that do not count, as of a class with fewer shots, are as if they were not there.
     fewer = learner.predict(state, Episode(support[:, :-1], targets[:, :-1], queries))
     masked = learner.predict(state, Episode(support, np.where(np.arange(6)[:, None] < 5, targets, 0), queries))
@@ -184,7 +184,7 @@ def test_new_classes_are_learned_from_few_examples(name):
     options = {"order": episodes(*shape), "batch_size": 4 * shape.rows, "evaluate_every": 150, "progress": False}
     fitted = jn.fit(learner, train, duration=300, validation=test, **options)
     after = jn.evaluate(learner, fitted.state, test)
-    assert after["accuracy"] > max(0.75, before + 0.1) and 0 < after["accuracy_95"] < 0.05
+    assert after["accuracy"] > max(0.75, before + 0.1) and 0 < after["interval_95"] < 0.05
     assert fitted.history[-1]["validation/accuracy"] == pytest.approx(after["accuracy"])
 
 

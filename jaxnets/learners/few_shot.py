@@ -200,7 +200,7 @@ def episodic(
         counts = None if mask is None else jnp.asarray(mask).reshape(-1, test.rows).all(1)
         right = (logits.argmax(-1) == _classes(test)).astype(jnp.float32).mean(1)  # [E]
         mean = mean_of(right, counts)
-        return _measured(logits, test, counts) | {"accuracy_95": (mean, mean_of(jnp.square(right), counts).total)}
+        return _measured(logits, test, counts) | {"interval_95": (mean, mean_of(jnp.square(right), counts).total)}
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
         arrays = gathered(arrays)
@@ -208,7 +208,7 @@ def episodic(
         network.check(arrays["inputs"])
 
     descent = Descent(find, update)
-    metrics = {"accuracy": Metric(_no_outputs, better="higher"), "accuracy_95": Metric(_no_outputs, _half_width)}
+    metrics = {"accuracy": Metric(_no_outputs, better="higher"), "interval_95": Metric(_no_outputs, _half_width)}
     return Learner(init, following(descent), evaluate, predict, check, metrics, descent, block=test.rows)
 
 

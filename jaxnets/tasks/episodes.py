@@ -76,7 +76,7 @@ def few_examples(spec: Spec, shape: Shape, most_ways: int | None) -> Task:
             baselines={"test/accuracy_of_pixels": _nearest_pixels(test, shape)},
             about={
                 "test/accuracy_of_pixels": "the class of the example whose pixels are nearest",
-                "test/accuracy_95": "half of the 95% interval of the accuracy, over episodes",
+                "test/interval_95": "half of the 95% interval of the mean accuracy over episodes",
             },
         )
 
