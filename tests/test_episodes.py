@@ -147,7 +147,7 @@ def test_omniglot(jaxnets_data):
         (("--batch-size", 13), "batch_size=13 must be a multiple of 12, an episode of 4 ways with 1 shots and 2"),
         (("--queries", 5, "--batch-size", 24), "24 of 24 classes have fewer than 6 pictures"),
         (("--test-share", 1.5), "test_share=1.5 must be in (0, 1)"),
-        (("--inner-rate", 0.1), "inner_rate=0.1 changes nothing with method='prototypical'"),
+        (("--inner-rate", 0.2), "inner_rate=0.2 changes nothing with method='prototypical'"),
         (("--method", "reptile", "--inner-steps", 1), "inner_steps=1 must be 2 or more"),
         (("--image-size", 12, 10), "images of 12 x 10 pixels cannot be turned"),
         (("--folds", 3), "would part rows that belong together"),

@@ -36,9 +36,9 @@ class Config:
     descent from initial weights that are learned (maml, reptile)"""
     train_ways: int = only(20, method=_COMPARING)
     """classes of an episode of training (prototypical, matching), which may be more than those of the test"""
-    inner_rate: float = only(0.4, method=_ADAPTING)
+    inner_rate: float = only(0.1, method=_ADAPTING)
     """learning rate of the descent within an episode (maml, reptile)"""
-    inner_steps: int = only(1, method=_ADAPTING)
+    inner_steps: int = only(3, method=_ADAPTING)
     """steps of the descent within an episode (maml, reptile)"""
     first_order: bool = only(False, method=("maml",))
     """leave out the second derivatives (maml)"""
@@ -91,7 +91,7 @@ _MAML = replace(
     _FIVE_WAY,
     method="maml",
     layers=LayerConfig(norm="layer"),
-    training=TrainingConfig(duration="3000", batch_size=120, evaluate_every="300"),
+    optimizer=OptimizerConfig(learning_rate=1e-3),
 )
 PRESETS = {
     "omniglot-few-shot": Preset(_FIVE_WAY, "prototypical networks on Omniglot's small sets, new characters from one"),
