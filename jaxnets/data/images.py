@@ -70,7 +70,7 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
     parts = image_parts(path, size)
     if "test" not in parts:
         parts["train"], parts["test"] = parts["train"].split(0.2, seed=0)
-    return Splits(**parts)
+    return Splits(parts["train"], parts.get("validation"), parts["test"])
 
 
 def image_parts(path: Path, size: tuple[int, int] | None = None) -> dict[str, Data]:

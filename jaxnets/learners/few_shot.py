@@ -212,7 +212,7 @@ def episodic(
     return Learner(init, following(descent), evaluate, predict, check, metrics, descent, block=test.rows)
 
 
-def as_episode(inputs: jax.Array, shape: Shape) -> Episode:
+def as_episode(inputs: Any, shape: Shape) -> Episode:
     """Return rows [E * rows, ...] as episodes.
 
     Raises:

@@ -1,6 +1,6 @@
 """Tell whether two pictures show one person, whom the model has never seen: faces, or a user's own pictures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxnets.data import Spec, Splits, classes_and_examples
@@ -72,7 +72,7 @@ class Config:
 
     def chosen_loss(self, num_classes: int) -> EmbeddingLoss:
         """Return the loss, for so many people."""
-        margin = _MARGINS.get(self.loss) if self.margin is None else self.margin
+        margin = _MARGINS.get(self.loss, 0.0) if self.margin is None else self.margin
         match self.loss:
             case "contrastive":
                 return contrastive(margin)
@@ -105,7 +105,7 @@ def load(config: Config) -> Splits:
             f"batch_size={size} is of {people:,} people with {config.pictures} pictures each, but {known} are trained "
             f"on; use {known * config.pictures} or less"
         )
-    return Splits(*splits, order=classes_and_examples(people, config.pictures))
+    return replace(splits, order=classes_and_examples(people, config.pictures))
 
 
 def build(config: Config, spec: Spec) -> Learner:

@@ -102,7 +102,7 @@ PRESETS = {
 def load(config: Config) -> Splits:
     """Return pictures to train on in episodes that are drawn anew for each step, and episodes to measure."""
     splits = config.episodes.load()
-    return Splits(*splits, order=episodes(*config.train_shape))
+    return replace(splits, order=episodes(*config.train_shape))
 
 
 def build(config: Config, spec: Spec) -> Learner:
