@@ -55,7 +55,7 @@ FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
     "cifar10": images(16, 3),
-    "orl-faces": people(16),
+    "orl-faces": people(24),
     "omniglot-small": characters(30),
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
