@@ -123,6 +123,7 @@ def test_the_margin_of_arcface_rises():
     assert at(0, warmup=9) == pytest.approx(float(at(0, margin=0.05)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_examples_that_coincide_have_finite_gradients():
     same = jnp.ones((4, 3))
     for name, (loss, _) in LOSSES.items():
@@ -143,7 +144,7 @@ def people(number: int, seed: int) -> jn.Data:
     return jn.Data(inputs=np.concatenate([marks, 2 * random.normal(size=marks.shape)], 1), labels=labels)
 
 
-@pytest.mark.parametrize("name", quick(["triplet", "contrastive", "supervised_contrastive", "arcface"]))
+@pytest.mark.parametrize("name", quick(["triplet", "contrastive", "supervised_contrastive", "arcface"], 0))
 def test_embeddings_are_learned_for_classes_that_are_not_trained_on(name):
     train, new = people(40, 0), people(10, 1)
     loss = {**LOSSES, "arcface": (arcface(40, 8, 0.2, 8.0, warmup=50), None)}[name][0]
@@ -159,6 +160,7 @@ def test_embeddings_are_learned_for_classes_that_are_not_trained_on(name):
     np.testing.assert_allclose(np.linalg.norm(jn.predict(learner, fitted.state, new["inputs"]), axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_sees_whole_blocks():
     new = people(10, 1)
     network = jn.network(jn.models.MLP, 8, (4,), 3)

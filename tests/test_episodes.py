@@ -127,6 +127,7 @@ def test_maml_takes_as_many_classes_as_it_has_outputs(signs, support, tmp_path, 
     )
 
 
+@pytest.mark.slow
 def test_omniglot(jaxnets_data):
     if not (jaxnets_data / "omniglot").is_dir():
         pytest.skip("needs omniglot/ in the folder of real data")

@@ -56,8 +56,9 @@ def plain_matching(support, queries):
     return np.array(logits)
 
 
-@pytest.mark.parametrize(("make", "plain"), [(prototypical, plain_prototypical), (matching, plain_matching)])
-def test_logits_equal_plain_loops(make, plain):
+@pytest.mark.parametrize("make", quick([matching, prototypical]))
+def test_logits_equal_plain_loops(make):
+    plain = {matching: plain_matching, prototypical: plain_prototypical}[make]
     learner = make(identity(), optax.sgd(0.1), SHAPE, SHAPE)
     state, inputs = learner.init(keys(0, 1)[0]), rows()
     wanted = np.array([plain(*part) for part in parts(inputs)])
@@ -104,8 +105,8 @@ def torch_adapted(torch, params, support, steps, rate, graph):
     return params
 
 
-@pytest.mark.parametrize("first_order", [False, True])
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("first_order", quick([False, True]))
+@pytest.mark.parametrize("steps", quick([3, 1]))
 def test_a_step_of_maml_equals_pytorchs(steps, first_order):
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[bench]'")
     learner = maml(tanh_network(), optax.sgd(0.5), SHAPE, SHAPE, rate=0.4, steps=steps, first_order=first_order)
@@ -125,6 +126,7 @@ def test_a_step_of_maml_equals_pytorchs(steps, first_order):
         np.testing.assert_allclose(got, (leaf - 0.5 * grad).detach().numpy(), atol=2e-6)
 
 
+@pytest.mark.slow
 def test_second_order_is_not_first_order():
     moves = []
     for first_order in (False, True):
@@ -134,6 +136,7 @@ def test_second_order_is_not_first_order():
     assert np.abs(moves[0] - moves[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_step_of_reptile_equals_pytorchs():
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[bench]'")
     learner = reptile(tanh_network(), optax.sgd(0.1), SHAPE, SHAPE, rate=0.2, steps=3, test_steps=4)
@@ -175,7 +178,7 @@ MAKERS = {
 }
 
 
-@pytest.mark.parametrize("name", quick(MAKERS))
+@pytest.mark.parametrize("name", quick(MAKERS, 0))
 def test_new_classes_are_learned_from_few_examples(name):
     learner = MAKERS[name](adam(1e-2))
     train, test = marked(60, 0), drawn(marked(20, 1), SHAPE, 100)
