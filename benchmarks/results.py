@@ -111,6 +111,26 @@ ROWS = {
         "mean AUROC {test/auroc}; Isolation Forest {test/auroc_of_isolation_forest}",
         "anomaly --seeds 5",
     ),
+    **{
+        f"faces-{part}": Row(
+            f"embeddings of the ORL faces, tested on the people of part {part} of four",
+            "AUC {test/auc}, equal error rate {test/eer}; Fisherfaces {test/auc_of_fisherfaces} and "
+            "{test/eer_of_fisherfaces}",
+            f"faces --held-out {part} --seeds 5",
+        )
+        for part in range(4)
+    },
+    "omniglot-few-shot": Row(
+        "prototypical networks on Omniglot's small sets, 1,000 episodes of 5 new characters, one example each",
+        "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
+        "omniglot-few-shot --seeds 5",
+    ),
+    "omniglot-few-shot-20": Row(
+        "the same of 20 new characters",
+        "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
+        "omniglot-few-shot --ways 20 --validation-classes 20",
+    ),
+    "omniglot-maml": Row("MAML on the same, 5 new characters", "accuracy {test/accuracy}", "omniglot-maml --seeds 5"),
     "mnist-gan": Row(
         "a GAN of MNIST",
         "Fréchet distance {test/fid} (real images {test/fid_of_real_images}, untrained {test/fid_of_untrained}), by a "

@@ -51,6 +51,9 @@ COMMANDS = {
     "summary": Command("List layers, output shapes, parameters and FLOPs, without compiling.", "recipe"),
     "embed": Command("Write embeddings of a file's sentences, or of a folder's images, by pretrained weights."),
     "search": Command("Find what is most like a query among what was embedded: exact, by the cosine."),
+    "gallery": Command(
+        "Enrol known people (enrol RUN FOLDER), say who is on images (identify), or whether two show one (compare)."
+    ),
     "pretrained": Command("List pretrained weights (ls), or fetch some and say all of them (get NAME)."),
     "compile": Command(
         "Compile a recipe's training loop for TPUs or GPUs that are not here: memory, FLOPs, estimated times.", "recipe"

@@ -118,6 +118,8 @@ class Learner(NamedTuple):
             ``Mean``. A falling "loss" means learning, unless its ``better`` says otherwise.
         descent: the two halves of ``step``, if it follows one gradient and no transformation has changed the whole.
         placement: where its arrays lie, if they are spread over devices (``sharded``).
+        block: rows that ``evaluate`` is to see together, such as those of an episode: data sets are evaluated in
+            batches that hold whole blocks.
     """
 
     init: Init
@@ -129,6 +131,7 @@ class Learner(NamedTuple):
     descent: Descent | None = None
     check_inputs: Callable[[Any], None] = lambda inputs: None
     placement: Placement | None = None
+    block: int = 1
 
 
 def put(tree: PyTree, sharding: Sharding | None) -> PyTree:

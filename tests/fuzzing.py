@@ -202,6 +202,7 @@ def readers() -> list[Reader]:
             Reader(f"a.{kind}", lambda path: data.read_inputs(path, column), [picture(kind), picture(kind, "L")])
             for kind in ("png", "jpeg", "bmp", "gif", "webp")
         ),
+        Reader("a.pgm", lambda path: data.read_inputs(path, column), [picture("ppm", "L")]),
         Reader("p.png", lambda path: data.read_inputs(path, column), [picture("png", mode) for mode in "1P"]),
         Reader("c.png", lambda path: data.read_inputs(path, column), [picture("png"), picture("png", "P")], png_of),
         Reader("b.idx", data.read_idx, [idx(PIXELS)], gzip.compress),

@@ -3,6 +3,7 @@
 import dataclasses
 import string
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from jaxnets import recipes
 from jaxnets.data import NAMED, Data, Series, Splits
 from jaxnets.data.tokens import Sentences
+from jaxnets.data.unseen import held_out_classes
 from jaxnets.errors import InputError
 from jaxnets.recipes.recipe import Recipe, find
 from jaxnets.weights.pretrained import where
@@ -40,6 +42,20 @@ def masked(side: int) -> Splits:
     return Splits(part(60), test=part(4))
 
 
+def people(number: int) -> Data:
+    labels = np.repeat(np.arange(number), 5)
+    faces = RANDOM.integers(0, 120, (number, 56, 46, 1))[labels] + RANDOM.integers(0, 120, (len(labels), 56, 46, 1))
+    return Data(inputs=faces.astype(np.uint8), labels=labels, known={"inputs": {"low": 0, "high": 255}})
+
+
+def characters(number: int) -> Splits:
+    labels = np.repeat(np.arange(number), 6)
+    ink = RANDOM.integers(0, 2, (number, 28, 28, 1))[labels] * RANDOM.integers(99, 255, (len(labels), 28, 28, 1))
+    known = {"inputs": {"low": 0, "high": 255}}
+    whole = Data(inputs=ink.astype(np.uint8), labels=labels, known=known)
+    return held_out_classes(whole, 5, np.arange(number - 8, number))
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
@@ -51,6 +67,8 @@ FAKES: dict[str, Any] = {
     "mnist": images(28),
     "cifar10": images(16, 3),
     "membranes": masked(24),
+    "orl-faces": people(24),
+    "omniglot-small": characters(30),
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "multi30k": {
@@ -76,6 +94,7 @@ SMALL = {
     "vocabulary": 300,
     "max_tokens": 16,
 }
+SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features"}  # widths of layers: as many, but of 8 each
 
 
@@ -86,6 +105,17 @@ def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
         def load(data_dir=None, **options):
             if data_dir is not None:
                 raise InputError(f"data_dir={data_dir}: holds no {name}")
+            if size := options.get("image_size"):
+
+                def cut(part):
+                    return part.replaced(inputs=part["inputs"][:, : size[0], : size[1]])
+
+                if isinstance(found, Data):
+                    return cut(found)
+                parts = found.mapped(cut)
+                kept = np.unique(parts.validation["labels"])[: options["validation"] // 2]
+                held_out = np.flatnonzero(np.isin(parts.validation["labels"], kept))
+                return replace(parts, validation=parts.validation.take(held_out) if len(kept) else None)
             if name == "multi30k" and "fr" in options["languages"]:
                 return {part: [sides[1], sides[0]] for part, sides in found.items()}
             if name == "etth1":

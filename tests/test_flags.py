@@ -57,6 +57,8 @@ OTHER = {
     "target": "fr",
     "dense": (4,),
     "momentum": 0.7,
+    "margin": 0.3,
+    "test_share": 0.5,
     "max_words": 80,
     "min_count": 60,
     "vocabulary": 310,
@@ -128,6 +130,7 @@ def signature(recipe):
     return {
         "program": (text, constants),
         "data": splits.fingerprint,
+        "rows": splits.order(splits.train, rows, 0).rows(0, 2).tobytes(),
         "plan": planned,
         "metrics": sorted(learner.metrics),
         "start": repr(recipe.start(spec)),

@@ -176,7 +176,18 @@ def test_no_png_of_16_bits_is_cut_to_8(colour, channels, folder):
         image_splits(folder)
 
 
-@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", b"P6 3 4 255\n" + bytes(36)])
+def test_grey_pgm_files_are_read_and_no_other_of_their_kin(folder):
+    pixels = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    (folder / "train" / "dog" / "7.pgm").write_bytes(b"P5 3 4 255\n" + pixels.tobytes())
+    read = image_splits(folder).train["inputs"]
+    assert any((image[..., 0] == pixels).all() for image in read)
+    for header, size in ((b"P6 3 4 255", 36), (b"P6 3 4 65535", 72), (b"P5 3 4 65535", 24), (b"Pf 3 4 -1.0", 48)):
+        (folder / "train" / "dog" / "7.pgm").write_bytes(header + b"\n" + bytes(size))
+        with pytest.raises(InputError, match=r"dog/7\.pgm: (of PGM and its kin|its mode, .*more than 8 bits)"):
+            image_splits(folder)
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", b"BLP1" + bytes(200)])
 def test_a_file_is_of_one_of_the_formats_that_are_read_whatever_its_name_says(content, folder):
     (folder / "train" / "dog" / "7.png").write_bytes(content)
     with pytest.raises(InputError, match=r"dog/7\.png: cannot be read as an image"):

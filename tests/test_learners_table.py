@@ -17,7 +17,19 @@ from helpers import adam, assert_same_bits, keys, member
 
 import jaxnets as jn
 from jaxnets.data import augment, paired
-from jaxnets.learners import reconstructing, segmentation, sequence_to_sequence, variational
+from jaxnets.learners import (
+    Shape,
+    embedding,
+    maml,
+    matching,
+    prototypical,
+    reconstructing,
+    reptile,
+    segmentation,
+    sequence_to_sequence,
+    supervised_contrastive,
+    variational,
+)
 from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer, UNet
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
@@ -116,6 +128,16 @@ def cut_out(tx: Any, **options: Any) -> jn.Learner:
     return augmented_pairs(segmenting(tx, **options), paired.chain(paired.crop(4), paired.flips()))
 
 
+def embedded(tx: Any, **options: Any) -> jn.Learner:
+    network = jn.network(MLP, 4, (6,), 3, **options)
+    return embedding(network, supervised_contrastive(0.5), tx, {"auc": jn.metrics.pair_auc()})
+
+
+def episodic(make: Callable[..., jn.Learner], tx: Any, **options: Any) -> jn.Learner:
+    shape = Shape(ways=2, shots=1, queries=1)
+    return make(jn.network(MLP, 4, (6,), 2, **options), tx, shape, shape)
+
+
 def points(random: np.random.Generator, size: int) -> Arrays:
     return {"inputs": random.normal(size=(size, 4)).astype(np.float32)}
 
@@ -157,6 +179,18 @@ def pairs_of_two(random: np.random.Generator, size: int) -> Arrays:
     return {name: np.stack([one[name] for one in both], 1) for name in both[0]}
 
 
+def two_classes(random: np.random.Generator, size: int) -> Arrays:
+    return points(random, size) | {"labels": (np.arange(size) // 2 % 2).astype(np.int32)}
+
+
+PAIRS = "weights are of examples, and embeddings learn from pairs"
+WHOLE = {
+    "mask": Lack("whole episodes", "episodes take no mask in training"),
+    "weights": Lack("whole episodes", "episodes take no weights in training"),
+    "evaluation mask": Lack("an episode counts where all of its rows do"),
+    "evaluation weights": Lack("whole episodes", "the data hold weights, which no part of the learner reads"),
+    "accumulation": Lack("whole episodes: with a mask and weights, as that test has, they are refused"),
+}
 NOISE = {"accumulation": Lack("each part draws noise of its own")}
 STATISTICS = Lack("batch statistics are of all rows, whatever they count")
 ONE_GRADIENT = "accumulate=2 is for learners that follow one gradient, before averaged"
@@ -185,6 +219,19 @@ LEARNERS = {
             "accumulation": Lack("two gradients", ONE_GRADIENT),
         },
     ),
+    "embedding": Case(
+        embedded,
+        two_classes,
+        lacks={
+            "weights": Lack("pairs", PAIRS),
+            "evaluation weights": Lack("pairs", "the data hold weights, which no part of the learner reads"),
+            "accumulation": Lack("pairs are within a part"),
+        },
+    ),
+    "prototypical": Case(partial(episodic, prototypical), two_classes, lacks=WHOLE),
+    "matching": Case(partial(episodic, matching), two_classes, lacks=WHOLE),
+    "maml": Case(partial(episodic, maml), two_classes, lacks=WHOLE),
+    "reptile": Case(partial(episodic, reptile), two_classes, lacks=WHOLE),
     "augmented": Case(
         lambda tx, **options: jn.augmented(classification(tx, **options), augment.noise(0.3, low=-9)),
         classes,
@@ -315,6 +362,8 @@ def assert_close(got: Any, wanted: Any, tolerance: float = 1e-5) -> None:
 
 def test_masked_rows_are_not_evaluated(trial):
     trial.learner.check(trial.batch)
+    if trial.lacks("evaluation mask", lambda: None):
+        return
     assert_close(trial.evaluate(with_garbage(trial.batch)), trial.evaluate(taken(trial.batch, MASK)))
 
 
@@ -330,6 +379,8 @@ def test_masked_rows_do_not_train(trial):
 def test_a_weight_counts_a_row_in_evaluation(trial):
     times = np.array([2, 1, 0, 1, 3, 0, 1, 0])
     given = trial.batch | {"weights": trial.rows(times.astype(np.float32))}
+    if trial.lacks("evaluation weights", lambda: trial.evaluate(given)):
+        return
     assert_close(trial.evaluate(given), trial.evaluate(taken(trial.batch, np.repeat(np.arange(SIZE), times))))
 
 

@@ -33,7 +33,7 @@ if find_spec("libtpu") is None:  # test_accelerators.py says so
 WEIGHTS = re.compile("finetune|pretrained|embed|search|runs/(reviews|photos|more)")
 WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) == weighed] for weighed in (True, False))
 # What is not in a dependency.
-DATA = re.compile("membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate")
+DATA = re.compile("membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few")
 
 
 def run_python(*arguments: str, cwd: Path) -> str:
@@ -127,6 +127,17 @@ def test_the_commands_on_other_data_are_understood(tmp_path, monkeypatch, capsys
     """On small data of the same kinds."""
     load_small_data(monkeypatch)
     monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for file in (
+        "people/ann/1.jpg",
+        "people/bob/1.jpg",
+        "visitor.jpg",
+        "letters/a/1.png",
+        "letters/b/1.png",
+        "letter.png",
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (56, 46), np.uint8)).save(tmp_path / file)
     commands = [command for command in COMMANDS if DATA.search(command)]
     assert len(commands) > 6
     understood(commands, "4")

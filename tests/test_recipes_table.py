@@ -23,8 +23,19 @@ from jaxnets.commands.opening import open_run
 from jaxnets.commands.predict import PredictOptions, predict
 from jaxnets.commands.resume import resume
 from jaxnets.commands.train import TrainOptions, train
-from jaxnets.options import ImageData, MaskData, PieceData, SentenceData, SeriesData, TextData, TranslationData
+from jaxnets.options import (
+    EpisodeData,
+    ImageData,
+    MaskData,
+    PeopleData,
+    PieceData,
+    SentenceData,
+    SeriesData,
+    TextData,
+    TranslationData,
+)
 from jaxnets.tasks import generated_images, music, texts
+from jaxnets.tasks.episodes import SupportOptions
 from jaxnets.training.fit import Fit
 
 STEPS, LONGER = 3, 5
@@ -107,8 +118,9 @@ def given(trial: Trial) -> list[str]:
     config, folder = trial.recipe.config, trial.folder
     groups = (getattr(config, field.name) for field in dataclasses.fields(config))
     for group in groups:
-        if isinstance(group, ImageData | MaskData):
-            np.save(folder / "images.npy", FAKES[group.data].test["inputs"][:2])
+        if isinstance(group, ImageData | MaskData | PeopleData | EpisodeData):
+            found = FAKES[group.data]
+            np.save(folder / "images.npy", (found if isinstance(group, PeopleData) else found.test)["inputs"][:2])
             return [str(folder / "images.npy")]
         if isinstance(group, SeriesData):
             series = FAKES[group.data]
@@ -126,10 +138,22 @@ def given(trial: Trial) -> list[str]:
     raise AssertionError("tell this test what is predicted of such data")
 
 
+def support(trial: Trial) -> Path:
+    """Return a folder of a picture for each of two classes."""
+    from PIL import Image
+
+    for name, pixels in zip("ab", FAKES["omniglot-small"].test["inputs"], strict=False):
+        (trial.folder / "support" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[..., 0]).save(trial.folder / "support" / name / "0.png")
+    return trial.folder / "support"
+
+
 def test_predict_prints_a_row_for_each(trial, capsys):
     run, files = trial.run, given(trial)
     capsys.readouterr()
     options = open_run(run, None).task.options
+    if isinstance(options, SupportOptions):
+        options = dataclasses.replace(options, support=support(trial))
     assert predict(run, PredictOptions(tuple(files), json=True), options) == 0
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == getattr(trial.recipe.config, "horizon", 2)

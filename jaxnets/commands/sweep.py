@@ -186,7 +186,8 @@ def _structure(state: TrainState) -> Any:
 
 def _check_measure(recipe: Recipe, name: str, value: float, plan: Plan, by: str) -> None:
     """Check that an option does not change how the metric is measured that ranks by it."""
-    batch = {key: jax.ShapeDtypeStruct((2, *array.shape[1:]), array.dtype) for key, array in plan.train.items()}
+    rows = 2 * plan.learner.block
+    batch = {key: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype) for key, array in plan.train.items()}
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), plan.state.train)
     short = by.partition("/")[2]
 

@@ -126,7 +126,9 @@ def _overfit(recipe: Recipe, seed: int) -> int:
     result = fit(learner, batch, **training.options(), seed=seed, validation=batch, initial=initial)
     # The loss of soft targets, such as grey pixels, has a floor above 0; their squared error has not.
     name = "mse" if "train/mse" in result.history[0] else "loss"
-    first, last = (result.history[i][f"{split}/{name}"] for i, split in ((0, "train"), (-1, "validation")))
+    # A loss that knows its classes alone, such as ArcFace's, is measured in training only.
+    end = "validation" if f"validation/{name}" in result.history[-1] else "train"
+    first, last = (result.history[i][f"{split}/{name}"] for i, split in ((0, "train"), (-1, end)))
     learned = last < 0.1 * first
     verdict = (
         "the model can learn" if learned else "it did not fall to a tenth: look at the model, the rate and the labels"

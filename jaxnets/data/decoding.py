@@ -10,8 +10,8 @@ import numpy as np
 from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError
 
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
-_FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever a file's name says, no other is read: no EPS, no PDF
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm"}
+_FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM"]  # whatever a file's name says, no other is read: no EPS, no PDF
 _PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 _MOST_PIXELS = 50_000_000  # what no honest image exceeds; a file can claim anything
 
@@ -77,10 +77,11 @@ def _opened(name: str, read: Callable[[], bytes]) -> Iterator[Any]:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise InputError(f"{name}: {image.width} x {image.height} pixels; at most {_MOST_PIXELS:,} are read")
-            if image.mode.startswith(("I", "F")):
-                raise InputError(
-                    f"{name}: its mode, {image.mode}, has more than 8 bits a channel; convert it to grey or RGB"
-                )
+            mode = image.mode
+            if mode.startswith(("I", "F")):
+                raise InputError(f"{name}: its mode, {mode}, has more than 8 bits a channel; convert it to grey or RGB")
+            if image.format == "PPM" and mode != "L":  # of 16 bits a channel Pillow keeps the high ones
+                raise InputError(f"{name}: of PGM and its kin grey images of 8 bits are read; convert it to PNG")
             yield image
     except InputError:
         raise

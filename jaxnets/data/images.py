@@ -67,6 +67,17 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
             more than 8 bits, or of another size; or if a zip file is broken, encrypted, holds links or names that
             lead out of it, or is too large.
     """
+    parts = image_parts(path, size)
+    if "test" not in parts:
+        parts["train"], parts["test"] = parts["train"].split(0.2, seed=0)
+    return Splits(parts["train"], parts.get("validation"), parts["test"])
+
+
+def image_parts(path: Path, size: tuple[int, int] | None = None) -> dict[str, Data]:
+    """Return the images of a folder or a zip file by part, as they lie there: without parts, all are of "train".
+
+    Arguments, images and errors are those of ``image_splits``.
+    """
     if size is not None and min(size) < 1:
         raise InputError(f"image_size={size} must be a height and a width of 1 or more")
     return with_tree(path, lambda tree: _read(path, tree, size))
@@ -81,7 +92,7 @@ def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
     if path.is_dir():
         return use(_folder_tree(path))
 
-    def parse(path: Path) -> Splits:
+    def parse(path: Path) -> dict[str, Data]:
         with zipfile.ZipFile(path) as archive:
             return use(_zip_tree(path, archive))
 
@@ -157,7 +168,7 @@ def _tell_others(path: Path, tree: Tree) -> None:
         console.print(f"{path}: left out files that are no images by their names: {counts}", markup=False)
 
 
-def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> Splits:
+def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> dict[str, Data]:
     members = _by_split_and_class(path, tree)
     files = [file for classes in members.values() for found in classes.values() for file in found]
     _tell_others(path, tree)
@@ -171,9 +182,7 @@ def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> Splits:
         inputs = pixels[start : start + len(labels)]
         parts[split] = Data(inputs=inputs, labels=labels, classes=names, known={"inputs": {"low": 0, "high": 255}})
         start += len(labels)
-    if "test" not in parts:
-        parts["train"], parts["test"] = parts["train"].split(0.2, seed=0)
-    return Splits(**parts)
+    return parts
 
 
 def _by_split_and_class(path: Path, tree: Tree) -> dict[str, dict[str, list[Parts]]]:

@@ -19,6 +19,7 @@ from jaxnets.data.series import Series, read_series
 from jaxnets.data.splits import Splits, idx_folder
 from jaxnets.data.tables import Table, read_columns
 from jaxnets.data.tokens import Sentences, labelled_sentences, parallel_text
+from jaxnets.data.unseen import omniglot, orl_faces
 from jaxnets.errors import InputError, nearest
 
 _MNIST = {
@@ -165,7 +166,8 @@ class Named(NamedTuple):
     """A named data set.
 
     Attributes:
-        kind: what it holds: "images", "masks", "text", "sentences", "translations", "pieces", "series" or "tables".
+        kind: what it holds: "images", "masks", "people", "characters", "text", "sentences", "translations", "pieces",
+            "series" or "tables".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -183,6 +185,8 @@ NAMED = {
     "digits": Named("images", digits, "scikit-learn's handwritten digits, 8 x 8 pixels", comes_along=True),
     "mnist": Named("images", mnist, "handwritten digits, 28 x 28 pixels", validation=0.05),
     "cifar10": Named("images", cifar10, "photographs of ten classes, 32 x 32 pixels", validation=0.02),
+    "orl-faces": Named("people", orl_faces, "ten grey pictures of each of 40 people"),
+    "omniglot-small": Named("characters", omniglot, "20 drawings of each of 242 characters of eight alphabets"),
     "shakespeare": Named("text", shakespeare, "Shakespeare's plays"),
     "sst2": Named("sentences", sst2, "film reviews, negative and positive"),
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),

@@ -39,6 +39,7 @@ from jaxnets.metrics.sequences import (
     token_error_rate,
     word_error_rate,
 )
+from jaxnets.metrics.verification import equal_error_rate, pair_auc, true_accept_rate
 
 __all__ = [
     "Better",
@@ -60,6 +61,7 @@ __all__ = [
     "dice",
     "directions",
     "divide",
+    "equal_error_rate",
     "f1",
     "frechet_distance",
     "hausdorff95",
@@ -69,6 +71,7 @@ __all__ = [
     "mae",
     "mean_of",
     "mse",
+    "pair_auc",
     "per_example",
     "perplexity",
     "pixel_accuracy",
@@ -78,6 +81,7 @@ __all__ = [
     "recall",
     "token_error_rate",
     "top_k_accuracy",
+    "true_accept_rate",
     "values_of",
     "word_error_rate",
     "zeros",

@@ -25,12 +25,14 @@ from jaxnets.options.networks import (
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
 from jaxnets.options.training import TrainingConfig
+from jaxnets.options.unseen import EpisodeData, PeopleData
 
 __all__ = [
     "GIVEN",
     "Arithmetic",
     "ClassMetrics",
     "DataConfig",
+    "EpisodeData",
     "GenerateOptions",
     "ImageAugmentation",
     "ImageData",
@@ -38,6 +40,7 @@ __all__ = [
     "MaskAugmentation",
     "MaskData",
     "OptimizerConfig",
+    "PeopleData",
     "PieceData",
     "PretrainedConfig",
     "RecurrentConfig",

@@ -64,9 +64,11 @@ def _one_after_another(evaluate: Callable[..., Sums]) -> Callable[..., Sums]:
 
 
 def groups(
-    data: Mapping[str, np.ndarray], batch_size: int | None = None
+    data: Mapping[str, np.ndarray], batch_size: int | None = None, block: int = 1
 ) -> Iterator[tuple[dict[str, np.ndarray], np.int32]]:
     """Yield all of the data for ``in_turn``: some batches, [K, B, ...], and how many of them are not all padding.
+
+    The batches hold whole blocks of rows: their size is rounded up to a multiple of ``block``.
 
     Raises:
         InputError: if there are no examples, or none in a batch.
@@ -79,7 +81,7 @@ def groups(
         raise InputError(f"arrays of unequal length: {lengths}; each needs one row an example")
     if number == 0:
         raise InputError("no examples to evaluate; give at least one, [1, ...]")
-    size = usual_size(batch_size)
+    size = -(-usual_size(batch_size) // block) * block
     bytes_a_batch = max(1, size * sum(array[:1].nbytes for array in data.values()))
     together = max(1, min(_MOST_BATCHES, _MOST_BYTES // bytes_a_batch, -(-number // size)))
     for start, rows in enumerate(padded_batches(data, together * size)):
@@ -92,7 +94,7 @@ def placed_groups(
 ) -> Iterator[tuple[Mapping[str, Any], np.int32]]:
     """Yield ``groups`` of the data; for a learner on a mesh, each row on the device that evaluates it."""
     placement = learner.placement
-    for batches, num in groups(data, batch_size):
+    for batches, num in groups(data, batch_size, learner.block):
         size = next(iter(batches.values())).shape[1]
         yield batches if placement is None else put(batches, placement.of_rows(size, 0)), num
 
@@ -122,14 +124,14 @@ def evaluate(
         learner: whose metrics.
         state: the state to evaluate.
         data: named arrays, [N, ...].
-        batch_size: examples at a time; the last batch is padded and masked, so that one program serves all. By default
-            32 on CPU, 256 elsewhere.
+        batch_size: examples at a time, rounded up to whole blocks (``Learner.block``); the last batch is padded and
+            masked, so that one program serves all. By default 32 on CPU, 256 elsewhere.
 
     Raises:
         InputError: if the data do not suit the learner, or the state is not one of its states.
     """
     check_learner(learner)
-    next(groups(data, batch_size))  # there are examples
+    next(groups(data, batch_size, learner.block))  # there are examples
     check_state(learner, state)
     learner.check(data)
     call = _evaluation(learner.evaluate, learner.placement and learner.placement.of_rest)

@@ -288,7 +288,8 @@ def _directions(learner: Learner, train: Data, validation: Data | None, state: R
     found: dict[str, Better] = {
         f"train/{name}": better for name, better in directions(learner.metrics, sums, axes).items()
     }
-    batch = {name: jax.ShapeDtypeStruct((2, *array.shape[1:]), array.dtype) for name, array in train.items()}
+    rows = 2 * learner.block
+    batch = {name: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype) for name, array in train.items()}
     if validation is not None:
         held_out = directions(learner.metrics, jax.eval_shape(learner.evaluate, state.train, batch), axes)
         found |= {f"validation/{name}": better for name, better in held_out.items()}

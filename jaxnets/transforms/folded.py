@@ -24,6 +24,11 @@ def folded(learner: Learner, folds: int, how: Way | None = None) -> Learner:
         folds: how many.
         how: as in ``population``.
     """
+    if learner.block > 1:
+        raise InputError(
+            f"{folds=} would part rows that belong together, such as pictures of one person: this learner evaluates "
+            f"blocks of {learner.block}; leave folds out"
+        )
     how = fitting_way() if how is None else how
     plain = mapped(learner, _without_fold)
     many = population(plain, folds, how)

@@ -1,0 +1,130 @@
+"""Tell classes apart from few examples of each, which the model meets for the first time."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jaxnets.data import Spec, Splits, episodes
+from jaxnets.errors import FINITE, InputError, check_field
+from jaxnets.learner import Learner
+from jaxnets.learners import Shape, maml, matching, prototypical, reptile
+from jaxnets.models import CNN
+from jaxnets.network import network, standardized
+from jaxnets.options import (
+    EpisodeData,
+    ImageAugmentation,
+    LayerConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    only,
+    optimizer_for,
+)
+from jaxnets.recipes.recipe import Preset
+from jaxnets.tasks.episodes import few_examples
+from jaxnets.tasks.task import Task
+
+_COMPARING, _ADAPTING = ("prototypical", "matching"), ("maml", "reptile")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A network that learns new classes from few examples of each."""
+
+    episodes: EpisodeData = EpisodeData()
+    """what is classified, and how many examples there are"""
+    method: Literal["prototypical", "matching", "maml", "reptile"] = "prototypical"
+    """how a new class is learned: by the mean of its embeddings, by its most alike examples, or by a few steps of
+    descent from initial weights that are learned (maml, reptile)"""
+    train_ways: int = only(20, method=_COMPARING)
+    """classes of an episode of training (prototypical, matching), which may be more than those of the test"""
+    inner_rate: float = only(0.1, method=_ADAPTING)
+    """learning rate of the descent within an episode (maml, reptile)"""
+    inner_steps: int = only(3, method=_ADAPTING)
+    """steps of the descent within an episode (maml, reptile)"""
+    first_order: bool = only(False, method=("maml",))
+    """leave out the second derivatives (maml)"""
+    features: tuple[int | Literal["pool"], ...] = (32, "pool", 32, "pool", 64, "pool", 64, "pool")
+    """channels of each convolution, and pool for a 2x2 max-pooling"""
+    embedding: int = only(64, method=_COMPARING)
+    """numbers in an embedding (prototypical, matching)"""
+    layers: LayerConfig = LayerConfig(norm="batch")
+    """what stands between layers"""
+    augmentation: ImageAugmentation = ImageAugmentation()
+    """how training images are changed"""
+    training: TrainingConfig = TrainingConfig()
+    """how long, in which batches: one episode or several"""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """by which rule, at which rate"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "train_ways", 2 <= self.train_ways < 2**20, "2 or more")
+        check_field(self, "inner_rate", 0 < self.inner_rate < FINITE, "a number greater than 0")
+        least = 2 if self.method == "reptile" else 1
+        check_field(self, "inner_steps", least <= self.inner_steps < 2**20, f"{least} or more")
+        check_field(self, "embedding", self.embedding >= 1, "1 or more")
+        widths = [width for width in self.features if width != "pool"]
+        check_field(self, "features", min(widths, default=1) >= 1, "widths of 1 or more")
+        size, rows = self.training.batch_size, self.train_shape.rows
+        if size % rows:
+            shape = self.train_shape
+            raise InputError(
+                f"batch_size={size} must be a multiple of {rows}, an episode of {shape.ways} ways with {shape.shots} "
+                f"shots and {shape.queries} queries each"
+            )
+
+    @property
+    def test_shape(self) -> Shape:
+        """The episodes of validation and test."""
+        return Shape(self.episodes.ways, self.episodes.shots, self.episodes.queries)
+
+    @property
+    def train_shape(self) -> Shape:
+        """The episodes of training."""
+        return self.test_shape._replace(ways=self.train_ways) if self.method in _COMPARING else self.test_shape
+
+
+_FIVE_WAY = Config(
+    training=TrainingConfig(duration="3000", batch_size=120, evaluate_every="300"),
+    optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-3),
+)
+_MAML = replace(
+    _FIVE_WAY,
+    method="maml",
+    layers=LayerConfig(norm="layer"),
+    optimizer=OptimizerConfig(learning_rate=1e-3),
+)
+PRESETS = {
+    "omniglot-few-shot": Preset(_FIVE_WAY, "prototypical networks on Omniglot's small sets, new characters from one"),
+    "omniglot-maml": Preset(_MAML, "MAML on the same, exact to second order"),
+}
+
+
+def load(config: Config) -> Splits:
+    """Return pictures to train on in episodes that are drawn anew for each step, and episodes to measure."""
+    splits = config.episodes.load()
+    return replace(splits, order=episodes(*config.train_shape))
+
+
+def build(config: Config, spec: Spec) -> Learner:
+    """Return the learner of episodes."""
+    inputs, (train, test), tx = spec["inputs"], (config.train_shape, config.test_shape), optimizer_for(config, spec)
+    outputs = config.embedding if config.method in _COMPARING else test.ways
+    model = network(CNN, inputs.shape, config.features, (), outputs, **config.layers.options())
+    model = standardized(model, inputs.mean, inputs.std)
+    match config.method:
+        case "matching":
+            return matching(model, tx, train, test)
+        case "maml":
+            options = {"steps": config.inner_steps, "first_order": config.first_order}
+            return maml(model, tx, train, test, rate=config.inner_rate, **options)
+        case "reptile":
+            steps = config.inner_steps
+            return reptile(model, tx, train, test, rate=config.inner_rate, steps=steps, test_steps=2 * steps)
+    return prototypical(model, tx, train, test)
+
+
+def task(config: Config, spec: Spec) -> Task:
+    """Return what is done with episodes."""
+    return few_examples(
+        spec, config.test_shape, most_ways=None if config.method in _COMPARING else config.episodes.ways
+    )
