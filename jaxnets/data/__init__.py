@@ -3,7 +3,8 @@
 from jaxnets.data import augment, music, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
-from jaxnets.data.catalogue import check_pixels, labelled_images
+from jaxnets.data.boxes import box_splits
+from jaxnets.data.catalogue import boxed_images, check_pixels, labelled_images
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.fetching import fetch, find_path
 from jaxnets.data.folds import in_folds
@@ -50,6 +51,8 @@ __all__ = [
     "Table",
     "augment",
     "balanced",
+    "box_splits",
+    "boxed_images",
     "by_length",
     "check_alike",
     "check_pixels",

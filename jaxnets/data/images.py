@@ -39,13 +39,13 @@ class _OtherSizeError(InputError):
     """An image that has another size than the others."""
 
 
-class _Tree(NamedTuple):
-    """What is below a folder or in a zip file: how each image is read, its bytes, folders, and files that are none."""
+class Tree(NamedTuple):
+    """What is below a folder or in a zip file: how each image and each other file is read, their bytes, and folders."""
 
     images: dict[Parts, Callable[[], bytes]]
     sizes: dict[Parts, int]
     folders: set[Parts]
-    others: list[Parts]
+    others: dict[Parts, Callable[[], bytes]]
 
 
 def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
@@ -70,17 +70,18 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
     if size is not None and min(size) < 1:
         raise InputError(f"image_size={size} must be a height and a width of 1 or more")
     if path.is_dir():
-        return _read(path, _folder_tree(path), size)
+        return _read(path, folder_tree(path), size)
 
     def parse(path: Path) -> Splits:
         with zipfile.ZipFile(path) as archive:
-            return _read(path, _zip_tree(path, archive), size)
+            return _read(path, zip_tree(path, archive), size)
 
     return reading(path, "a zip file", parse)
 
 
-def _folder_tree(root: Path) -> _Tree:
-    tree = _Tree({}, {}, set(), [])
+def folder_tree(root: Path) -> Tree:
+    """Return what is below a folder; hidden files are passed over."""
+    tree = Tree({}, {}, set(), {})
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.is_dir():
@@ -88,12 +89,17 @@ def _folder_tree(root: Path) -> _Tree:
         elif is_image(parts):
             tree.images[parts], tree.sizes[parts] = path.read_bytes, path.stat().st_size
         elif not _is_hidden(parts):
-            tree.others.append(parts)
+            tree.others[parts], tree.sizes[parts] = path.read_bytes, path.stat().st_size
     return tree
 
 
-def _zip_tree(path: Path, archive: zipfile.ZipFile) -> _Tree:
-    tree = _Tree({}, {}, set(), [])
+def zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
+    """Return what is in a zip file, to be read while it is open.
+
+    Raises:
+        InputError: if a member is encrypted, a link, too large or there twice, or its name leads out of the archive.
+    """
+    tree = Tree({}, {}, set(), {})
     total = 0
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")  # as some programs of Windows write them
@@ -107,7 +113,7 @@ def _zip_tree(path: Path, archive: zipfile.ZipFile) -> _Tree:
             problem = "encrypted; decrypt it first"
         elif member.compress_type not in _PACKINGS:
             problem = "packed in another way than zip files usually are; pack it anew"
-        elif parts in tree.images:
+        elif parts in tree.images or parts in tree.others:
             problem = "it is there twice"
         elif member.file_size > _MOST_BYTES_A_FILE:
             problem = f"{member.file_size:,} bytes unpacked; at most {_MOST_BYTES_A_FILE:,} are read"
@@ -121,7 +127,8 @@ def _zip_tree(path: Path, archive: zipfile.ZipFile) -> _Tree:
             tree.images[parts] = lambda member=member: archive.read(member)
             tree.sizes[parts] = member.compress_size
         elif not _is_hidden(parts):
-            tree.others.append(parts)
+            tree.others[parts] = lambda member=member: archive.read(member)
+            tree.sizes[parts] = member.file_size
     if total > _MOST_BYTES:
         raise InputError(f"{path}: its images are {total:,} bytes unpacked; at most {_MOST_BYTES:,} are read")
     return tree
@@ -136,7 +143,7 @@ def _is_hidden(parts: Parts) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
-def _tell_others(path: Path, tree: _Tree) -> None:
+def _tell_others(path: Path, tree: Tree) -> None:
     """Print which files that lie beside images are left out, for they are none by their names."""
     beside = {parts[:-1] for parts in tree.images}
     suffixes = Counter(PurePosixPath(parts[-1]).suffix or parts[-1] for parts in tree.others if parts[:-1] in beside)
@@ -148,7 +155,7 @@ def _tell_others(path: Path, tree: _Tree) -> None:
         console.print(f"{path}: left out files that are no images by their names: {counts}", markup=False)
 
 
-def _read(path: Path, tree: _Tree, size: tuple[int, int] | None) -> Splits:
+def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> Splits:
     members = _by_split_and_class(path, tree)
     files = [file for classes in members.values() for found in classes.values() for file in found]
     _tell_others(path, tree)
@@ -167,7 +174,7 @@ def _read(path: Path, tree: _Tree, size: tuple[int, int] | None) -> Splits:
     return Splits(**parts)
 
 
-def _by_split_and_class(path: Path, tree: _Tree) -> dict[str, dict[str, list[Parts]]]:
+def _by_split_and_class(path: Path, tree: Tree) -> dict[str, dict[str, list[Parts]]]:
     """Return the files of each class of each split, everything in the order of its names."""
     if not tree.images:
         raise InputError(f"{path}: holds no images ({', '.join(sorted(IMAGES))}); put them in a folder for each class")
@@ -233,7 +240,7 @@ def _decoded(path: Path, files: Sequence[_File], packed: int, size: tuple[int, i
     with ThreadPoolExecutor(os.cpu_count() if packed > _LARGE * len(files) else 1) as threads:
         try:
             decoded = threads.map(lambda start: [checked(file) for file in files[start : start + _BLOCK]], starts)
-            blocks = list(_with_progress(f"reading {path.name}", decoded, len(starts)))
+            blocks = list(with_progress(f"reading {path.name}", decoded, len(starts)))
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
@@ -276,7 +283,7 @@ def _raise_errors(path: Path, images: Sequence[Any]) -> None:
         raise (broken or errors)[0]
 
 
-def _with_progress(what: str, blocks: Iterable[Any], total: int) -> Iterator[Any]:
+def with_progress(what: str, blocks: Iterable[Any], total: int) -> Iterator[Any]:
     """Yield the blocks, and show a bar once it has taken two seconds."""
     from rich.progress import Progress  # noqa: PLC0415
 

@@ -3,6 +3,7 @@
 from jaxnets.options.augmentation import ImageAugmentation
 from jaxnets.options.conditions import GIVEN, only
 from jaxnets.options.data import (
+    BoxData,
     DataConfig,
     ImageData,
     PieceData,
@@ -28,6 +29,7 @@ from jaxnets.options.training import TrainingConfig
 __all__ = [
     "GIVEN",
     "Arithmetic",
+    "BoxData",
     "ClassMetrics",
     "DataConfig",
     "GenerateOptions",
