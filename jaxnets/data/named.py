@@ -197,8 +197,7 @@ def scattered_digits(data_dir: Path | None = None) -> Splits:
     digits = mnist(data_dir)
     assert digits.test is not None
     train, validation = digits.train.split(0.1)
-    parts = ((train, 2000), (validation, 300), (digits.test, 500))
-    return Splits(*(scattered(part, number, seed) for seed, (part, number) in enumerate(parts)))
+    return Splits(scattered(train, 2000, 0), scattered(validation, 300, 1), scattered(digits.test, 500, 2))
 
 
 class Named(NamedTuple):
