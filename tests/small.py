@@ -29,6 +29,20 @@ def images(side: int, channels: int = 1) -> Splits:
     return Splits(part(1100), test=part(200))
 
 
+def boxed(side: int, channels: int, num_classes: int) -> Splits:
+    """Return images with a box of each class, and of each size that ``SMALL`` tells apart."""
+
+    def part(number: int) -> Data:
+        pixels = RANDOM.integers(0, 255, (number, side, side, channels)).astype(np.uint8)
+        labels = np.full((number, num_classes, 5), -1, np.float32)
+        labels[..., :2], labels[..., 2:4] = 0, np.arange(1, num_classes + 1)[:, None] * side / num_classes
+        labels[..., 4] = np.arange(num_classes)
+        known = {"labels": {"classes": tuple(f"c{i}" for i in range(num_classes))}}
+        return Data(inputs=pixels, labels=labels, known=known)
+
+    return Splits(part(100), part(40), part(40))
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
@@ -39,6 +53,8 @@ FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
     "cifar10": images(16, 3),
+    "bccd": boxed(32, 3, 3),
+    "scattered-digits": boxed(32, 1, 10),
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "multi30k": {
@@ -53,7 +69,8 @@ FAKES: dict[str, Any] = {
 }
 # A config as small as possible, so that tracing and compiling are quick.
 SMALL = {"depth": 10, "width": 4, "num_layers": 1, "model_dim": 16, "embedding": 8, "vocabulary": 300, "max_tokens": 16}
-NARROW = {"hidden", "features"}  # widths of layers: as many, but of 8 each
+SMALL |= {"sizes": (11.0, 24.0)}
+NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each
 
 
 def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +82,8 @@ def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise InputError(f"data_dir={data_dir}: holds no {name}")
             if name == "multi30k" and "fr" in options["languages"]:
                 return {part: [sides[1], sides[0]] for part, sides in found.items()}
+            if name == "bccd" and options["image_size"] == (9, 9):
+                return boxed(9, 3, 3)
             if name == "etth1":
                 if options["time"]:
                     raise InputError("no column 'minute'")
@@ -123,6 +142,6 @@ def _smaller(config: Any) -> Any:
             small[field.name] = _smaller(value)
         elif field.name in SMALL:
             small[field.name] = SMALL[field.name]
-        elif field.name in NARROW:
+        elif field.name in NARROW and isinstance(value, tuple):
             small[field.name] = tuple(8 if isinstance(width, int) else width for width in value)
     return dataclasses.replace(config, **small)

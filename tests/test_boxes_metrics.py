@@ -182,7 +182,5 @@ def test_what_cannot_be_measured(make, message):
 
 def test_labels_that_cannot_be_measured():
     metric = metrics.mean_average_precision(("a",))
-    with pytest.raises(InputError, match="labels have the class 2"):
-        metric.check(jax.ShapeDtypeStruct((2, 9, 6), np.float32), np.full((3, 4, 5), 2.0))
     with pytest.raises(InputError, match=r"give \[B, K, 6\]"):
         metric.check(jax.ShapeDtypeStruct((2, 9), np.float32), np.zeros((3, 4, 5)))

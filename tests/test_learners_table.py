@@ -17,8 +17,9 @@ from helpers import adam, assert_same_bits, keys, member
 
 import jaxnets as jn
 from jaxnets.data import augment
-from jaxnets.learners import reconstructing, sequence_to_sequence, variational
+from jaxnets.learners import detection, reconstructing, sequence_to_sequence, variational
 from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer
+from jaxnets.network import reshaped
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
 from jaxnets.transforms import trimmed, windowed
@@ -106,6 +107,10 @@ def gan(tx: Any, **options: Any) -> jn.Learner:
     return jn.adversarial(generator, discriminator, 2, tx, tx)
 
 
+def detecting(tx: Any, **options: Any) -> jn.Learner:
+    return detection(reshaped(jn.network(MLP, 16, (6,), 24, **options), (2, 2, 6)), tx, ("a", "b"), (4, 4), stride=2)
+
+
 def points(random: np.random.Generator, size: int) -> Arrays:
     return {"inputs": random.normal(size=(size, 4)).astype(np.float32)}
 
@@ -120,6 +125,13 @@ def values(random: np.random.Generator, size: int) -> Arrays:
 
 def answers(random: np.random.Generator, size: int) -> Arrays:
     return points(random, size) | {"labels": random.integers(0, 2, (size, 1)).astype(np.int32)}
+
+
+def boxes(random: np.random.Generator, size: int) -> Arrays:
+    corner = random.uniform(0, 3, (size, 3, 2))
+    labels = np.concatenate([corner, corner + 1, random.integers(-1, 2, (size, 3, 1))], -1)
+    labels[..., :4] *= labels[..., 4:] >= 0
+    return {"inputs": random.normal(size=(size, 4, 4, 1)).astype(np.float32), "labels": labels.astype(np.float32)}
 
 
 def bits(random: np.random.Generator, size: int) -> Arrays:
@@ -154,6 +166,7 @@ LEARNERS = {
     ),
     "regression": Case(regression, values),
     "binary": Case(binary, answers),
+    "detection": Case(detecting, boxes),
     "autoregressive, gru": Case(recurrent, tokens),
     "autoregressive, transformer": Case(gpt, tokens),
     "sequence to sequence": Case(translating, pairs),

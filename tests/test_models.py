@@ -20,6 +20,7 @@ from jaxnets.models import (
     CNN,
     MLP,
     RNN,
+    Detector,
     EfficientNet,
     Forecaster,
     MobileNetV2,
@@ -104,6 +105,13 @@ MODELS = {
     ),
     "mobilenet": Case(MobileNetV2, ((33, 64, 3), 3), {"width": 0.1, "depth": 0.1}, (33, 64, 3), (3,)),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
+    "detector": Case(
+        Detector,
+        ((17, 24, 1), 3),
+        {"stride": 4, "widths": (4, 6, 8), "features": 8, "depth": 1},
+        (17, 24, 1),
+        (5, 6, 7),
+    ),
     "strided encoder": Case(
         StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch", "hidden": (5,)}, (8, 12, 2), (3,)
     ),

@@ -1,6 +1,6 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, music, subwords, tokens
+from jaxnets.data import augment, augment_boxes, music, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
 from jaxnets.data.boxes import box_splits
@@ -50,6 +50,7 @@ __all__ = [
     "Splits",
     "Table",
     "augment",
+    "augment_boxes",
     "balanced",
     "box_splits",
     "boxed_images",

@@ -256,7 +256,7 @@ def _rows(path: Path, files: Sequence[Parts], labels: Labels, sides: np.ndarray,
         given = np.array([box[1:] for box in boxes], np.float64).reshape(-1, 2, 2)
         whole = 1.0 if labels.relative else np.array([width, height], np.float64)
         corners = np.clip(given / whole, 0.0, 1.0) * np.array(size[::-1])
-        good = (corners[:, 1] - corners[:, 0] > 1e-6).all(1)
+        good = np.all(corners[:, 1] - corners[:, 0] > 1e-6, axis=1)
         numbers = [labels.classes.index(box.name) for box in boxes]
         kept.append(np.column_stack([corners.reshape(-1, 4), np.array(numbers, np.float64)])[good])
         flat += [_described(file, box) for box, fine in zip(boxes, good, strict=True) if not fine]

@@ -2,6 +2,7 @@
 
 from jaxnets.learners.adversarial import adversarial
 from jaxnets.learners.autoencoding import Autoencoded, reconstructing, variational
+from jaxnets.learners.detection import detection, flipped
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
 from jaxnets.learners.supervised import supervised
 
@@ -9,6 +10,8 @@ __all__ = [
     "Autoencoded",
     "adversarial",
     "autoregressive",
+    "detection",
+    "flipped",
     "reconstructing",
     "sequence_to_sequence",
     "supervised",

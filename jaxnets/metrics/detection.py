@@ -6,7 +6,6 @@ Detections are [B, K, 6]: left, top, right, bottom, score and class, which is -1
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -144,7 +143,7 @@ def mean_average_precision(classes: Sequence[str], sizes: tuple[float, float] = 
                     )
         return average_precisions(found, classes)
 
-    return Metric(measure, compute, "higher", in_training=False, check=partial(_check_shapes, num_classes))
+    return Metric(measure, compute, "higher", in_training=False, check=_check_shapes)
 
 
 def precision_at_recalls(
@@ -233,11 +232,9 @@ def _checked(classes: Sequence[str], sizes: tuple[float, float]) -> tuple[str, .
     return tuple(classes)
 
 
-def _check_shapes(num_classes: int, outputs: Any, labels: np.ndarray) -> None:
+def _check_shapes(outputs: Any, labels: np.ndarray) -> None:
     shape = getattr(outputs, "shape", ())
     if shape[2:] != (6,) or labels.shape[2:] != (5,):
         raise InputError(
             f"detections of shape {shape} and labels of shape {labels.shape}; give [B, K, 6] and [B, M, 5]"
         )
-    if labels[..., 4].max(initial=-1) >= num_classes:
-        raise InputError(f"labels have the class {labels[..., 4].max():g}, but there are {num_classes}, from 0 on")

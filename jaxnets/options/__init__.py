@@ -1,6 +1,6 @@
 """Dataclasses whose fields are flags of the command line, each written once; what they do is written beside them."""
 
-from jaxnets.options.augmentation import ImageAugmentation
+from jaxnets.options.augmentation import BoxAugmentation, ImageAugmentation
 from jaxnets.options.conditions import GIVEN, only
 from jaxnets.options.data import (
     BoxData,
@@ -29,6 +29,7 @@ from jaxnets.options.training import TrainingConfig
 __all__ = [
     "GIVEN",
     "Arithmetic",
+    "BoxAugmentation",
     "BoxData",
     "ClassMetrics",
     "DataConfig",

@@ -5,11 +5,11 @@ from typing import Any
 
 from jaxnets.data import Spec
 from jaxnets.learner import Learner
-from jaxnets.options.augmentation import ImageAugmentation
+from jaxnets.options.augmentation import BoxAugmentation, ImageAugmentation
 from jaxnets.options.optimizer import OptimizerConfig
 
 # Innermost first: what is trained on, then how its gradients and weights are used.
-_ORDER = (ImageAugmentation, OptimizerConfig)
+_ORDER = (ImageAugmentation, BoxAugmentation, OptimizerConfig)
 
 
 def around(learner: Learner, config: Any, spec: Spec) -> Learner:

@@ -127,7 +127,7 @@ def reading_files(spec: Spec) -> Callable[[Sequence[str], FileOptions], Examples
     def read(given: Sequence[str], options: FileOptions) -> Examples:
         if not given:
             raise InputError("nothing is given; give images, npy, npz or CSV files")
-        paths = [path for name in given for path in _files(Path(name))]
+        paths = [path for name in given for path in image_files(Path(name))]
         inputs = [read_inputs(path, spec["inputs"], invert=options.invert) for path in paths]
         names = [
             {"file": str(path), "row": row}
@@ -139,7 +139,7 @@ def reading_files(spec: Spec) -> Callable[[Sequence[str], FileOptions], Examples
     return read
 
 
-def _files(path: Path) -> list[Path]:
+def image_files(path: Path) -> list[Path]:
     """Return the images in a folder and the folders in it, in the order of their names, or the file itself."""
     if not path.is_dir():
         return [path]

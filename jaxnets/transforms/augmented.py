@@ -26,3 +26,19 @@ def augmented(learner: Learner, augment: Augment) -> Learner:
         return train
 
     return with_training(learner, wrap)
+
+
+def augmented_batches(learner: Learner, augment: Callable[[Key, Batch], Batch]) -> Learner:
+    """Return a learner whose training batches are ``augment(key, batch)``: labels that follow their inputs, too."""
+    check_learner(learner)
+    check_callable("augment", augment, "give one of augment(key, batch), such as jaxnets.data.augment_boxes.flip()")
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def train(state: TrainState, batch: Batch, key: Key) -> Any:
+            check_single(state, "augmented_batches")
+            augment_key, key = jax.random.split(key)
+            return function(state, augment(augment_key, batch), key)
+
+        return train
+
+    return with_training(learner, wrap)

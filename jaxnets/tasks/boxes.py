@@ -1,0 +1,180 @@
+"""Boxes: what is found where, drawn beside the truth, counted, and measured as COCO does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.data import Spec, Splits
+from jaxnets.data.boxes import CORNERS
+from jaxnets.data.decoding import decode_image, resized
+from jaxnets.errors import InputError, check_field
+from jaxnets.metrics import average_precisions, precision_at_recalls
+from jaxnets.runs import plots
+from jaxnets.tasks.task import Examples, Finished, Row, Task, Trained, image_files
+from jaxnets.training.evaluation import predict as predict_outputs
+
+_SHOWN = 6  # test images that are drawn
+_MOST_CURVES = 10  # classes whose precision and recall are drawn
+_SURE = 0.3  # score from which on a box is taken for found, in pictures and counts
+
+
+@dataclass(frozen=True)
+class BoxOptions:
+    """Which boxes are printed."""
+
+    threshold: float = _SURE
+    """the least score of a box"""
+    coco: bool = False
+    """print boxes as COCO's results have them: image_id, category_id, bbox (left, top, width, height) and score"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "threshold", 0 <= self.threshold <= 1, "in [0, 1], such as 0.3")
+
+
+def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
+    """Return the task of boxes [100, 6] that are found in images like those of ``spec``.
+
+    Args:
+        spec: of the training data.
+        sizes: sides of squares, in pixels, below and above which boxes are small and large.
+    """
+    column, classes = spec["inputs"], spec["labels"].classes
+
+    def read(given: Sequence[str], options: BoxOptions) -> Examples:
+        """Read images, and remember how large they are."""
+        if not given:
+            raise InputError("nothing is given; give images, or folders of them")
+        names, made = [], []
+        for path in [path for name in given for path in image_files(Path(name))]:
+            image = decode_image(str(path), path.read_bytes, channels=column.shape[-1])
+            names.append({"file": str(path), "size": image.shape[:2], "options": options})
+            made.append(resized(image, column.shape[:2]))
+        return Examples(names, np.stack(made))
+
+    def predict(trained: Trained, examples: Examples) -> np.ndarray:
+        """Return the boxes of each image, [N, 100, 6], by the first seed."""
+        return predict_outputs(trained.learner, trained.first, examples.inputs)
+
+    def rows(examples: Examples, made: np.ndarray) -> Sequence[Row]:
+        found = []
+        for number, (name, of_image) in enumerate(zip(examples.names, made, strict=True)):
+            options, (height, width) = name["options"], name["size"]
+            scale = np.tile([width / column.shape[1], height / column.shape[0]], 2)
+            sure = of_image[(of_image[:, 5] >= 0) & (of_image[:, 4] >= options.threshold)]
+            corners = (sure[:, :4] * scale).round(2)
+            if options.coco:
+                found += [_coco_row(number, name["file"], *pair) for pair in zip(corners, sure, strict=True)]
+            else:
+                found += [_row(name["file"], *pair, classes) for pair in zip(corners, sure, strict=True)]
+                found += (
+                    []
+                    if len(sure)
+                    else [{"file": name["file"], "class": None, "score": None, **dict.fromkeys(CORNERS[:4])}]
+                )
+        if not found:
+            raise InputError("nothing was found that COCO's results could hold; use a smaller --threshold")
+        return found
+
+    def finish(trained: Trained, splits: Splits, folder: Path) -> Finished:
+        """Draw boxes beside the truth and precision by recall, and measure and count as COCO does."""
+        held_out = splits.test or splits.validation
+        if held_out is None:
+            return Finished()
+        images, labels = held_out["inputs"], held_out["labels"]
+        metrics: dict[str, list[float]] = {}
+        for i, state in enumerate(trained.states):
+            found = predict_outputs(trained.learner, state, images)
+            precisions = precision_at_recalls(found, labels, len(classes), sizes)
+            values = average_precisions(precisions, classes) | count_errors(found, labels, classes)
+            for name, value in values.items():
+                if not np.isnan(value):
+                    metrics.setdefault(f"test/coco_{name}" if "ap" in name else f"test/{name}", []).append(value)
+            if i == 0:
+                pixels = images[:_SHOWN] / column.high
+                save_boxes(folder / "boxes.png", pixels, labels, found, classes)
+                save_precisions(folder / "precision-recall.png", precisions, classes)
+        usual = splits.train["labels"]
+        baselines = _counts_of_mean(usual, labels, classes)
+        about = {"test/coco_map": "as pycocotools", "test/coco_map50": "as pycocotools"}
+        about |= {name: f"boxes an image, of scores from {_SURE}" for name in metrics if "count" in name}
+        return Finished(metrics, baselines, about)
+
+    return Task(read=read, predict=predict, rows=rows, options=BoxOptions(), finish=finish)
+
+
+def _row(file: str, corners: np.ndarray, box: np.ndarray, classes: Sequence[str]) -> Row:
+    where = dict(zip(CORNERS, corners.tolist(), strict=False))
+    return {"file": file, "class": classes[int(box[5])], "score": float(box[4]), **where}
+
+
+def _coco_row(number: int, file: str, corners: np.ndarray, box: np.ndarray) -> Row:
+    left, top, right, bottom = corners.tolist()
+    sides = [left, top, round(right - left, 2), round(bottom - top, 2)]
+    return {"image_id": number, "category_id": int(box[5]), "bbox": sides, "score": float(box[4]), "file": file}
+
+
+def count_classes(rows: np.ndarray, num_classes: int, threshold: float | None = None) -> np.ndarray:
+    """Return how many boxes of each class an image has, [N, M, 5 or 6] -> [N, C]; with a threshold, those as sure."""
+    number = rows[..., -1] if threshold is None else np.where(rows[..., 4] >= threshold, rows[..., 5], -1)
+    return np.stack([(number == one).sum(-1) for one in range(num_classes)], -1)
+
+
+def count_errors(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Return by how much the counts of each image are wrong on average, over all classes and of each."""
+    away = np.abs(count_classes(found, len(classes), _SURE) - count_classes(labels, len(classes)))
+    return {"count_error": float(away.sum(-1).mean())}
+
+
+def _counts_of_mean(train: np.ndarray, test: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Return the error of always counting what a training image has on average, rounded."""
+    usual = count_classes(train, len(classes)).mean(0).round()
+    away = np.abs(count_classes(test, len(classes)) - usual)
+    return {"test/count_error_of_mean": float(away.sum(-1).mean())}
+
+
+def save_boxes(path: Path, images: np.ndarray, labels: np.ndarray, found: np.ndarray, classes: Sequence[str]) -> None:
+    """Save images [N, H, W, C], pixels 0 to 1, each with its true boxes, and below with those that are found."""
+    figure = plots.figure(figsize=(2.6 * len(images), 2.3 * 2 * images.shape[1] / images.shape[2] + 1.2))
+    panels = figure.subplots(2, len(images), squeeze=False)
+    sure = np.where(found[..., 4:5] >= _SURE, found, [0, 0, 0, 0, 0, -1])
+    for row, (title, rows) in enumerate((("labelled", labels), ("found", sure))):
+        for axes, image, of_image in zip(panels[row], images, rows, strict=False):
+            axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
+            for box in of_image[of_image[:, -1] >= 0]:
+                _draw(axes, box, classes)
+            counts = count_classes(of_image[None], len(classes), None)[0]
+            axes.set_title(f"{title}: {counts.sum()}", fontsize="small")
+            axes.set_axis_off()
+    for number, name in enumerate(classes[:_MOST_CURVES]):
+        panels[0][0].plot([], [], color=f"C{number}", label=name)
+    figure.legend(loc="outside lower center", ncols=10, fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def _draw(axes: Any, box: np.ndarray, classes: Sequence[str]) -> None:
+    from matplotlib.patches import Rectangle  # noqa: PLC0415  (slow to import)
+
+    left, top, right, bottom = box[:4]
+    colour = f"C{int(box[-1]) % 10}"
+    corner = (left - 0.5, top - 0.5)  # edges lie between pixels, whose centres have the whole numbers
+    axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
+    score = f" {box[4]:.2f}" if len(box) == 6 else ""
+    axes.text(left, top - 1, f"{classes[int(box[-1])][:4]}{score}", color=colour, fontsize=5, va="bottom")
+
+
+def save_precisions(path: Path, precisions: np.ndarray, classes: Sequence[str]) -> None:
+    """Save the precision by recall of each class, at IoUs of 0.5 and 0.75, of precisions [4, 10, C, 101]."""
+    figure = plots.figure(figsize=(9, 4))
+    for axes, (iou, at) in zip(figure.subplots(1, 2), ((0.5, 0), (0.75, 5)), strict=True):
+        for number, name in enumerate(classes[:_MOST_CURVES]):
+            values = precisions[0, at, number]
+            if not np.isnan(values).any():
+                axes.plot(np.linspace(0, 1, len(values)), values, label=f"{name}: {values.mean():.3f}")
+        axes.set(xlabel="recall", ylabel="precision", title=f"IoU {iou}", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(fontsize="small", loc="lower left")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
