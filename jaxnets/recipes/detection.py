@@ -1,11 +1,12 @@
 """Find things in images and draw boxes around them: blood cells, scattered digits, or a user's own."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import InputError, check_field
-from jaxnets.learner import Learner
+from jaxnets.learner import Initial, Learner
 from jaxnets.learners import detection, flipped
 from jaxnets.models import Detector
 from jaxnets.network import network, standardized
@@ -15,11 +16,15 @@ from jaxnets.options import (
     BoxData,
     OptimizerConfig,
     TrainingConfig,
+    only,
     optimizer_for,
 )
-from jaxnets.recipes.recipe import Preset
+from jaxnets.parameters import paths
+from jaxnets.recipes.recipe import Preset, Start
 from jaxnets.tasks.boxes import boxes
 from jaxnets.tasks.task import Task
+from jaxnets.weights.cards import card
+from jaxnets.weights.pretrained import pretrained
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,12 @@ class Config:
     """what is to be found in which images"""
     stride: Literal[4, 8, 16] = 8
     """pixels between two cells that each may find a box: small for small things"""
-    widths: tuple[int, ...] = (16, 32, 64, 128, 192)
-    """channels of the backbone's maps, each of half the sides of the one before it"""
+    model: Literal["small", "efficientnet-lite0"] = "small"
+    """what looks at the images: a small residual network, or EfficientNet-Lite0 with its weights of ImageNet"""
+    widths: tuple[int, ...] = only((16, 32, 64, 128, 192), model=("small",))
+    """channels of the small network's maps, each of half the sides of the one before it"""
+    weights: Path | None = only(None, model=("efficientnet-lite0",))
+    """a file of these weights; found in an installed package, the cache, or fetched, if absent"""
     features: int = 64
     """channels of the pyramid and the head"""
     radius: float = 1.5
@@ -58,7 +67,14 @@ class Config:
         check_field(self, "radius", 0 < self.radius < 1e3, "greater than 0, such as 1.5")
         check_field(self, "box_weight", 0 <= self.box_weight < 1e6, "0 or more")
         check_field(self, "overlap", 0 < self.overlap < 1, "in (0, 1), such as 0.5")
-        check_field(self, "sizes", 0 <= self.sizes[0] < self.sizes[1] < 1e6, "two rising sides in pixels")
+        check_field(
+            self,
+            "sizes",
+            len(self.sizes) == 2 and 0 <= self.sizes[0] < self.sizes[1] < 1e6,
+            "two rising sides in pixels",
+        )
+        if self.weights is not None:  # a run may go on from elsewhere
+            object.__setattr__(self, "weights", self.weights.absolute())
         if 2 ** len(self.widths) < self.stride or min((*self.widths, self.features)) < 1:
             raise InputError(
                 f"widths={self.widths}, features={self.features}: give 1 or more each, and a width for every halving "
@@ -96,9 +112,11 @@ def load(config: Config) -> Splits:
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner for images like those of ``spec``."""
     inputs, classes = spec["inputs"], spec["labels"].classes
-    sizes = {"stride": config.stride, "widths": config.widths, "features": config.features}
+    small = config.model == "small"
+    sizes = {"stride": config.stride, "widths": config.widths if small else (), "features": config.features}
     model = network(Detector, inputs.shape, len(classes), **sizes, dtype=config.arithmetic.dtype)
-    model = standardized(model, inputs.mean, inputs.std)
+    of = inputs if small else card(config.model)
+    model = standardized(model, of.mean, of.std)
     return detection(
         flipped(model) if config.mirrored else model,
         optimizer_for(config, spec),
@@ -110,6 +128,19 @@ def build(config: Config, spec: Spec) -> Learner:
         overlap=config.overlap,
         sizes=config.sizes,
     )
+
+
+def start(config: Config, spec: Spec) -> Start | None:
+    """Return the weights to begin from, if they are others'."""
+    if config.model == "small":
+        return None
+    found = pretrained(config.model, config.weights)
+    params, model_state = (
+        {f"backbone/{name}": leaf for name, leaf in paths(part).items() if name.startswith(("stem/", "blocks/"))}
+        for part in (found.params, found.model_state)
+    )
+    about = f"weights of {config.model}: {found.card.summary} ({found.card.licence})"
+    return Start(Initial(params, model_state), about)
 
 
 def task(config: Config, spec: Spec) -> Task:
