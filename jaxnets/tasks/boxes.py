@@ -97,6 +97,7 @@ def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
                 pixels = images[:_SHOWN] / column.high
                 save_boxes(folder / "boxes.png", pixels, labels, found, classes)
                 save_precisions(folder / "precision-recall.png", precisions, classes)
+                save_counts(folder / "counts.png", found, labels, classes)
         usual = splits.train["labels"]
         baselines = _counts_of_mean(usual, labels, classes)
         about = {"test/coco_map": "as pycocotools", "test/coco_map50": "as pycocotools"}
@@ -177,4 +178,21 @@ def save_precisions(path: Path, precisions: np.ndarray, classes: Sequence[str]) 
         axes.set(xlabel="recall", ylabel="precision", title=f"IoU {iou}", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(fontsize="small", loc="lower left")
         axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def save_counts(path: Path, found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Save how many boxes of each class are found in each image, by how many are labelled."""
+    shown = list(classes[:_MOST_CURVES])
+    true, counted = count_classes(labels, len(classes)), count_classes(found, len(classes), _SURE)
+    figure = plots.figure(figsize=(5.5, 5))
+    axes, random = figure.subplots(), np.random.default_rng(0)
+    for number, name in enumerate(shown):
+        apart = random.uniform(-0.2, 0.2, (2, len(true)))  # so that images with the same counts are seen
+        axes.scatter(true[:, number] + apart[0], counted[:, number] + apart[1], s=9, alpha=0.6, label=name)
+    most = max(true.max(), counted.max()) + 1
+    axes.plot([0, most], [0, most], color="grey", linewidth=0.8)
+    axes.set(xlabel="labelled in an image", ylabel=f"found, of scores from {_SURE}", title=f"{len(true)} test images")
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
