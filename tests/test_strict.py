@@ -13,14 +13,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STRICT = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_DEBUG_KEY_REUSE": "1"}
 PARTS = {
-    "losses and metrics": ["test_losses.py", "test_metrics.py", "test_metrics_against_others.py"],
+    "losses and metrics": [
+        "test_losses.py",
+        "test_metrics.py",
+        "test_metrics_against_others.py",
+        "test_boxes_metrics.py",
+    ],
     "models": ["test_models.py", "-k", "shapes_and_plain or (dtypes_are_kept and float32)"],
     "learners and transformations": [
         "test_learners_table.py",
         "-k",
         "rows_are_not or rows_do_not or (member and classification and not norm)",
     ],
-    "augmentations": ["test_augment.py"],
+    "augmentations": ["test_augment.py", "test_detection.py"],
     "optimizers": ["test_optimizers.py"],
 }
 # Tests of augmentations look at what one key does to several inputs. Optax raises floats to whole powers, and divides
