@@ -25,13 +25,15 @@ PARTS = {
         "-k",
         "rows_are_not or rows_do_not or (member and classification and not norm)",
     ],
-    "augmentations": ["test_augment.py", "test_detection.py"],
+    "augmentations": ["test_augment.py"],
+    "detection": ["test_detection.py", "-k", "plain or focal or chain or mirror or follow or little"],
     "optimizers": ["test_optimizers.py"],
 }
 # Tests of augmentations look at what one key does to several inputs. Optax raises floats to whole powers, and divides
 # whole steps by floats, in its own Adam and schedules.
 LAX = {
     "augmentations": {"JAX_DEBUG_KEY_REUSE": "0"},
+    "detection": {"JAX_DEBUG_KEY_REUSE": "0"},
     "optimizers": {"JAX_NUMPY_DTYPE_PROMOTION": "standard"},
 }
 pytestmark = pytest.mark.slow
