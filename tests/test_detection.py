@@ -20,7 +20,7 @@ from jaxnets.learners.detection import assigned, detection_loss, mirrored_cells,
 from jaxnets.models import EfficientNet
 from jaxnets.models.detector import EfficientNetBackbone
 from jaxnets.models.efficientnet import LITE
-from jaxnets.tasks.boxes import count_classes, count_errors
+from jaxnets.tasks.boxes import count_classes, count_error, surest_counts
 from jaxnets.transforms.features import features
 
 STRIDE = 4
@@ -260,9 +260,10 @@ def test_labels_that_a_learner_cannot_have():
 
 def test_counts():
     labels = np.array([[[0, 0, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 0, -1]]], np.float32)
-    found = np.array([[[0, 0, 1, 1, 0.9, 0], [0, 0, 1, 1, 0.8, 0], [0, 0, 1, 1, 0.1, 1], [0, 0, 0, 0, 0, -1]]])
+    found = np.array([[[0, 0, 1, 1, 0.9, 0], [0, 0, 1, 1, 0.8, 0], [0, 0, 1, 1, 0.04, 1], [0, 0, 0, 0, 0, -1]]])
     assert count_classes(labels, 2).tolist() == [[1, 1]] and count_classes(found, 2, 0.3).tolist() == [[2, 0]]
-    assert count_errors(found, labels, ("a", "b")) == {"count_error": 2.0}
+    assert count_error(found, labels, 2, 0.3) == 2 and count_error(found, labels, 2, 0.85) == 1
+    assert surest_counts(found, labels, 2) == 0.81  # the lowest score from which one box of two is found
 
 
 SMALL = [

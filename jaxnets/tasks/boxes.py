@@ -18,14 +18,14 @@ from jaxnets.training.evaluation import predict as predict_outputs
 
 _SHOWN = 6  # test images that are drawn
 _MOST_CURVES = 10  # classes whose precision and recall are drawn
-_SURE = 0.3  # score from which on a box is taken for found, in pictures and counts
+_CHOSEN_ON = 200  # training images on which a threshold is chosen where there are none for validation
 
 
 @dataclass(frozen=True)
 class BoxOptions:
     """Which boxes are printed."""
 
-    threshold: float = _SURE
+    threshold: float = 0.3
     """the least score of a box"""
     coco: bool = False
     """print boxes as COCO's results have them: image_id, category_id, bbox (left, top, width, height) and score"""
@@ -85,24 +85,29 @@ def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
         if held_out is None:
             return Finished()
         images, labels = held_out["inputs"], held_out["labels"]
+        chosen_on = splits.validation if splits.validation is not None else splits.train.take(slice(_CHOSEN_ON))
         metrics: dict[str, list[float]] = {}
         for i, state in enumerate(trained.states):
-            found = predict_outputs(trained.learner, state, images)
+            found, other = (predict_outputs(trained.learner, state, part["inputs"]) for part in (held_out, chosen_on))
+            least = surest_counts(other, chosen_on["labels"], len(classes))
             precisions = precision_at_recalls(found, labels, len(classes), sizes)
-            values = average_precisions(precisions, classes) | count_errors(found, labels, classes)
+            values = {f"coco_{name}": value for name, value in average_precisions(precisions, classes).items()}
+            values |= {"count_error": count_error(found, labels, len(classes), least), "count_threshold": least}
             for name, value in values.items():
                 if not np.isnan(value):
-                    metrics.setdefault(f"test/coco_{name}" if "ap" in name else f"test/{name}", []).append(value)
+                    metrics.setdefault(f"test/{name}", []).append(value)
             if i == 0:
                 pixels = images[:_SHOWN] / column.high
-                save_boxes(folder / "boxes.png", pixels, labels, found, classes)
+                save_boxes(folder / "boxes.png", pixels, labels, found, classes, least)
                 save_precisions(folder / "precision-recall.png", precisions, classes)
-                save_counts(folder / "counts.png", found, labels, classes)
-        usual = splits.train["labels"]
-        baselines = _counts_of_mean(usual, labels, classes)
-        about = {"test/coco_map": "as pycocotools", "test/coco_map50": "as pycocotools"}
-        about |= {name: f"boxes an image, of scores from {_SURE}" for name in metrics if "count" in name}
-        return Finished(metrics, baselines, about)
+                save_counts(folder / "counts.png", found, labels, classes, least)
+        usual = count_classes(splits.train["labels"], len(classes)).mean(0).round()
+        blind = float(np.abs(count_classes(labels, len(classes)) - usual).sum(-1).mean())
+        about = dict.fromkeys(("test/coco_map", "test/coco_map50"), "as pycocotools")
+        about |= {
+            "test/count_error": "boxes an image, of scores from the threshold, which is chosen on validation data"
+        }
+        return Finished(metrics, {"test/count_error_of_mean": blind}, about)
 
     return Task(read=read, predict=predict, rows=rows, options=BoxOptions(), finish=finish)
 
@@ -124,24 +129,25 @@ def count_classes(rows: np.ndarray, num_classes: int, threshold: float | None = 
     return np.stack([(number == one).sum(-1) for one in range(num_classes)], -1)
 
 
-def count_errors(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Return by how much the counts of each image are wrong on average, over all classes and of each."""
-    away = np.abs(count_classes(found, len(classes), _SURE) - count_classes(labels, len(classes)))
-    return {"count_error": float(away.sum(-1).mean())}
+def count_error(found: np.ndarray, labels: np.ndarray, num_classes: int, threshold: float) -> float:
+    """Return by how much an image's counts are wrong on average, summed over the classes."""
+    away = count_classes(found, num_classes, threshold) - count_classes(labels, num_classes)
+    return float(np.abs(away).sum(-1).mean())
 
 
-def _counts_of_mean(train: np.ndarray, test: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Return the error of always counting what a training image has on average, rounded."""
-    usual = count_classes(train, len(classes)).mean(0).round()
-    away = np.abs(count_classes(test, len(classes)) - usual)
-    return {"test/count_error_of_mean": float(away.sum(-1).mean())}
+def surest_counts(found: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
+    """Return the score, of 0.05, 0.06, ..., 0.95, from which on counts of boxes are least wrong."""
+    scores = np.linspace(0.05, 0.95, 91).round(2).tolist()
+    return min(scores, key=lambda score: count_error(found, labels, num_classes, score))
 
 
-def save_boxes(path: Path, images: np.ndarray, labels: np.ndarray, found: np.ndarray, classes: Sequence[str]) -> None:
+def save_boxes(
+    path: Path, images: np.ndarray, labels: np.ndarray, found: np.ndarray, classes: Sequence[str], threshold: float
+) -> None:
     """Save images [N, H, W, C], pixels 0 to 1, each with its true boxes, and below with those that are found."""
     figure = plots.figure(figsize=(2.6 * len(images), 2.3 * 2 * images.shape[1] / images.shape[2] + 1.2))
     panels = figure.subplots(2, len(images), squeeze=False)
-    sure = np.where(found[..., 4:5] >= _SURE, found, [0, 0, 0, 0, 0, -1])
+    sure = np.where(found[..., 4:5] >= threshold, found, [0, 0, 0, 0, 0, -1])
     for row, (title, rows) in enumerate((("labelled", labels), ("found", sure))):
         for axes, image, of_image in zip(panels[row], images, rows, strict=False):
             axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
@@ -181,10 +187,10 @@ def save_precisions(path: Path, precisions: np.ndarray, classes: Sequence[str]) 
     figure.savefig(path, dpi=120)
 
 
-def save_counts(path: Path, found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
+def save_counts(path: Path, found: np.ndarray, labels: np.ndarray, classes: Sequence[str], threshold: float) -> None:
     """Save how many boxes of each class are found in each image, by how many are labelled."""
     shown = list(classes[:_MOST_CURVES])
-    true, counted = count_classes(labels, len(classes)), count_classes(found, len(classes), _SURE)
+    true, counted = count_classes(labels, len(classes)), count_classes(found, len(classes), threshold)
     figure = plots.figure(figsize=(5.5, 5))
     axes, random = figure.subplots(), np.random.default_rng(0)
     for number, name in enumerate(shown):
@@ -192,7 +198,9 @@ def save_counts(path: Path, found: np.ndarray, labels: np.ndarray, classes: Sequ
         axes.scatter(true[:, number] + apart[0], counted[:, number] + apart[1], s=9, alpha=0.6, label=name)
     most = max(true.max(), counted.max()) + 1
     axes.plot([0, most], [0, most], color="grey", linewidth=0.8)
-    axes.set(xlabel="labelled in an image", ylabel=f"found, of scores from {_SURE}", title=f"{len(true)} test images")
+    axes.set(
+        xlabel="labelled in an image", ylabel=f"found, of scores from {threshold:.2f}", title=f"{len(true)} test images"
+    )
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
