@@ -315,6 +315,8 @@ def test_predictions_are_boxes_in_the_pixels_of_the_file(run, tmp_path, capsys):
     every = rows("--threshold", "0")
     assert {row["file"] for row in every} == {str(tmp_path / "a.png"), str(tmp_path / "wide.png")}
     assert 64 < max(row["right"] for row in every) <= 128 and max(row["bottom"] for row in every) <= 64
+    rows("--out", str(tmp_path / "drawn.pdf"))
+    assert (tmp_path / "drawn.pdf").stat().st_size > 5000
     middle = sorted(row["score"] for row in every)[len(every) // 2]
     some = rows("--threshold", str(middle))
     assert 0 < len(some) < len(every) and min(row["score"] for row in some) >= middle

@@ -1,13 +1,13 @@
 """Boxes: what is found where, drawn beside the truth, counted, and measured as COCO does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnets.data import Spec, Splits
+from jaxnets.data import Column, Spec, Splits
 from jaxnets.data.boxes import CORNERS
 from jaxnets.data.decoding import decode_image, resized
 from jaxnets.errors import InputError, check_field
@@ -17,8 +17,17 @@ from jaxnets.tasks.task import Examples, Finished, Row, Task, Trained, image_fil
 from jaxnets.training.evaluation import predict as predict_outputs
 
 _SHOWN = 6  # test images that are drawn
+_MOST_DRAWN = 8  # images that a prediction draws
 _MOST_CURVES = 10  # classes whose precision and recall are drawn
 _CHOSEN_ON = 200  # training images on which a threshold is chosen where there are none for validation
+
+
+class _Made(NamedTuple):
+    """Images [N, H, W, C], pixels 0 to 1, the boxes in them [N, 100, 6], and the least score of one that is shown."""
+
+    images: np.ndarray
+    boxes: np.ndarray
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,19 @@ def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
             made.append(resized(image, column.shape[:2]))
         return Examples(names, np.stack(made))
 
-    def predict(trained: Trained, examples: Examples) -> np.ndarray:
+    def predict(trained: Trained, examples: Examples) -> _Made:
         """Return the boxes of each image, [N, 100, 6], by the first seed."""
-        return predict_outputs(trained.learner, trained.first, examples.inputs)
+        found = predict_outputs(trained.learner, trained.first, examples.inputs)
+        return _Made(examples.inputs / column.high, found, examples.names[0]["options"].threshold)
 
-    def rows(examples: Examples, made: np.ndarray) -> Sequence[Row]:
+    def save(path: Path, made: _Made) -> None:
+        """Draw the images with their boxes, the first of many."""
+        some = slice(_MOST_DRAWN)
+        save_boxes(path, made.images[some], {"found": made.boxes[some]}, classes, made.threshold)
+
+    def rows(examples: Examples, made: _Made) -> Sequence[Row]:
         found = []
-        for number, (name, of_image) in enumerate(zip(examples.names, made, strict=True)):
+        for number, (name, of_image) in enumerate(zip(examples.names, made.boxes, strict=True)):
             options, (height, width) = name["options"], name["size"]
             scale = np.tile([width / column.shape[1], height / column.shape[0]], 2)
             sure = of_image[(of_image[:, 5] >= 0) & (of_image[:, 4] >= options.threshold)]
@@ -80,36 +95,49 @@ def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
         return found
 
     def finish(trained: Trained, splits: Splits, folder: Path) -> Finished:
-        """Draw boxes beside the truth and precision by recall, and measure and count as COCO does."""
-        held_out = splits.test or splits.validation
-        if held_out is None:
-            return Finished()
-        images, labels = held_out["inputs"], held_out["labels"]
-        chosen_on = splits.validation if splits.validation is not None else splits.train.take(slice(_CHOSEN_ON))
-        metrics: dict[str, list[float]] = {}
-        for i, state in enumerate(trained.states):
-            found, other = (predict_outputs(trained.learner, state, part["inputs"]) for part in (held_out, chosen_on))
-            least = surest_counts(other, chosen_on["labels"], len(classes))
-            precisions = precision_at_recalls(found, labels, len(classes), sizes)
-            values = {f"coco_{name}": value for name, value in average_precisions(precisions, classes).items()}
-            values |= {"count_error": count_error(found, labels, len(classes), least), "count_threshold": least}
-            for name, value in values.items():
-                if not np.isnan(value):
-                    metrics.setdefault(f"test/{name}", []).append(value)
-            if i == 0:
-                pixels = images[:_SHOWN] / column.high
-                save_boxes(folder / "boxes.png", pixels, labels, found, classes, least)
-                save_precisions(folder / "precision-recall.png", precisions, classes)
-                save_counts(folder / "counts.png", found, labels, classes, least)
-        usual = count_classes(splits.train["labels"], len(classes)).mean(0).round()
-        blind = float(np.abs(count_classes(labels, len(classes)) - usual).sum(-1).mean())
-        about = dict.fromkeys(("test/coco_map", "test/coco_map50"), "as pycocotools")
-        about |= {
-            "test/count_error": "boxes an image, of scores from the threshold, which is chosen on validation data"
-        }
-        return Finished(metrics, {"test/count_error_of_mean": blind}, about)
+        return _finished(column, classes, sizes, trained, splits, folder)
 
-    return Task(read=read, predict=predict, rows=rows, options=BoxOptions(), finish=finish)
+    return Task(
+        read=read,
+        predict=predict,
+        rows=rows,
+        options=BoxOptions(),
+        save=save,
+        check_save=plots.check_picture,
+        finish=finish,
+    )
+
+
+def _finished(
+    column: Column, classes: Sequence[str], sizes: tuple[float, float], trained: Trained, splits: Splits, folder: Path
+) -> Finished:
+    """Draw boxes beside the truth and precision by recall, and measure and count as COCO does."""
+    held_out = splits.test or splits.validation
+    if held_out is None:
+        return Finished()
+    images, labels = held_out["inputs"], held_out["labels"]
+    chosen_on = splits.validation if splits.validation is not None else splits.train.take(slice(_CHOSEN_ON))
+    metrics: dict[str, list[float]] = {}
+    for i, state in enumerate(trained.states):
+        found, other = (predict_outputs(trained.learner, state, part["inputs"]) for part in (held_out, chosen_on))
+        least = surest_counts(other, chosen_on["labels"], len(classes))
+        precisions = precision_at_recalls(found, labels, len(classes), sizes)
+        values = {f"coco_{name}": value for name, value in average_precisions(precisions, classes).items()}
+        values |= {"count_error": count_error(found, labels, len(classes), least), "count_threshold": least}
+        for name, value in values.items():
+            if not np.isnan(value):
+                metrics.setdefault(f"test/{name}", []).append(value)
+        if i == 0:
+            pixels = images[:_SHOWN] / column.high
+            beside = {"labelled": labels[:_SHOWN], "found": found[:_SHOWN]}
+            save_boxes(folder / "boxes.png", pixels, beside, classes, least)
+            save_precisions(folder / "precision-recall.png", precisions, classes)
+            save_counts(folder / "counts.png", found, labels, classes, least)
+    usual = count_classes(splits.train["labels"], len(classes)).mean(0).round()
+    blind = float(np.abs(count_classes(labels, len(classes)) - usual).sum(-1).mean())
+    about = dict.fromkeys(("test/coco_map", "test/coco_map50"), "as pycocotools")
+    about |= {"test/count_error": "boxes an image, of scores from the threshold, which is chosen on validation data"}
+    return Finished(metrics, {"test/count_error_of_mean": blind}, about)
 
 
 def _row(file: str, corners: np.ndarray, box: np.ndarray, classes: Sequence[str]) -> Row:
@@ -142,19 +170,27 @@ def surest_counts(found: np.ndarray, labels: np.ndarray, num_classes: int) -> fl
 
 
 def save_boxes(
-    path: Path, images: np.ndarray, labels: np.ndarray, found: np.ndarray, classes: Sequence[str], threshold: float
+    path: Path, images: np.ndarray, boxes: Mapping[str, np.ndarray], classes: Sequence[str], threshold: float
 ) -> None:
-    """Save images [N, H, W, C], pixels 0 to 1, each with its true boxes, and below with those that are found."""
-    figure = plots.figure(figsize=(2.6 * len(images), 2.3 * 2 * images.shape[1] / images.shape[2] + 1.2))
-    panels = figure.subplots(2, len(images), squeeze=False)
-    sure = np.where(found[..., 4:5] >= threshold, found, [0, 0, 0, 0, 0, -1])
-    for row, (title, rows) in enumerate((("labelled", labels), ("found", sure))):
-        for axes, image, of_image in zip(panels[row], images, rows, strict=False):
+    """Save images [N, H, W, C], pixels 0 to 1, with boxes that are drawn, a row of images for each kind of boxes.
+
+    Args:
+        path: of the picture.
+        images: that are drawn.
+        boxes: labels [N, M, 5] or what is found [N, K, 6], by a title.
+        classes: their names.
+        threshold: the least score of what is found.
+    """
+    figure = plots.figure(figsize=(2.6 * len(images), 2.3 * len(boxes) * images.shape[1] / images.shape[2] + 1.2))
+    panels = figure.subplots(len(boxes), len(images), squeeze=False)
+    for row, (title, of_all) in zip(panels, boxes.items(), strict=True):
+        for axes, image, of_image in zip(row, images, of_all, strict=True):
+            shown = of_image[of_image[:, -1] >= 0]
+            shown = shown[shown[:, 4] >= threshold] if shown.shape[-1] == 6 else shown
             axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
-            for box in of_image[of_image[:, -1] >= 0]:
+            for box in shown:
                 _draw(axes, box, classes)
-            counts = count_classes(of_image[None], len(classes), None)[0]
-            axes.set_title(f"{title}: {counts.sum()}", fontsize="small")
+            axes.set_title(f"{title}: {len(shown)}", fontsize="small")
             axes.set_axis_off()
     for number, name in enumerate(classes[:_MOST_CURVES]):
         panels[0][0].plot([], [], color=f"C{number}", label=name)
