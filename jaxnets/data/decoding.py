@@ -1,7 +1,7 @@
 """One image file, decoded: the same way for training and for predicting."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def decode_image(
         raise InputError(f"{name}: cannot be read as an image: {error}") from error
 
 
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Return a decoded image, [H, W, 1 or 3] uint8, in another size (H, W), whatever its proportions."""
     from PIL import Image  # noqa: PLC0415  (slow to import)
 

@@ -1,5 +1,7 @@
 """Boxes of a detector's cells, and which of them are kept; all shapes are static, so that it compiles."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -52,7 +54,7 @@ def suppressed(boxes: jax.Array, classes: jax.Array, overlap: float) -> jax.Arra
     return keep
 
 
-def detections(outputs: jax.Array, stride: int, size: tuple[int, int], overlap: float) -> jax.Array:
+def detections(outputs: jax.Array, stride: int, size: Sequence[int], overlap: float) -> jax.Array:
     """Return the boxes that a ``Detector``'s outputs say, [B, h, w, C + 4] -> [B, 100, 6], the surest first.
 
     They are left, top, right, bottom (pixels, inside the image), score and class; of nothing, score 0 and class -1.

@@ -25,7 +25,7 @@ def detection(
     network: Network,
     tx: optax.GradientTransformation,
     classes: Sequence[str],
-    size: tuple[int, int],
+    size: Sequence[int],
     *,
     stride: int = 8,
     radius: float = 1.5,
@@ -64,8 +64,9 @@ def detection(
         return decode(learner.predict(state, inputs))
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
-        if (shape := np.shape(arrays.get("labels")))[2:] != (5,) and "labels" in arrays:
-            raise InputError(f"labels of shape {shape}; give boxes and their classes, [N, M, 5]")
+        labels = arrays.get("labels")
+        if labels is not None and labels.shape[2:] != (5,):
+            raise InputError(f"labels of shape {labels.shape}; give boxes and their classes, [N, M, 5]")
         learner.check(arrays)
         most = counted(gathered(arrays))[..., 4].max(initial=-1)
         if most >= len(classes):
@@ -99,7 +100,8 @@ def detection_loss(
         box_weight: of the boxes' part.
     """
     logits, boxes = cell_boxes(outputs, stride)  # [B, A, C], [B, A, 4]
-    centres = cell_centres(*outputs.shape[1:3], stride)
+    _, height, width, _ = outputs.shape
+    centres = cell_centres(height, width, stride)
     target, sees = jax.vmap(partial(assigned, centres, stride=stride, radius=radius))(labels)
     quality = jax.lax.stop_gradient(jnp.clip(box_iou(boxes, target[..., :4]), 0, 1))
     right = jnp.arange(logits.shape[-1])[None, None] == target[..., 4:].astype(jnp.int32)

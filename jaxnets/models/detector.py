@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,24 +17,11 @@ from jaxnets.nn import Conv, upsample
 PRIOR = 0.01  # probability that a cell sees a class at first (Lin et al., 2017)
 
 
-class Backbone(Protocol):
-    """What makes maps of images, each of half the sides of the one before it.
-
-    Attributes:
-        widths: channels of the maps of strides 2, 4, 8, ...
-    """
-
-    widths: Sequence[int]
-
-    def __call__(self, x: jax.Array) -> list[jax.Array]:
-        """Return the maps."""
-        ...
-
-
 class ResidualBackbone(nnx.Module):
     """A small residual network, [B, H, W, C] -> its maps of strides 2, 4, 8, ...
 
-    The first two are made by one strided convolution each, every other by a strided residual block.
+    The first two are made by one strided convolution each, every other by a strided residual block. ``widths`` are the
+    channels of the maps, as of every backbone.
 
     Args:
         channels: of the images.
@@ -78,8 +65,8 @@ class EfficientNetBackbone(EfficientNet):
         self.ends = [*self.ends, len(self.blocks) - 1]  # the last block of each stride
         self.widths = tuple(self.blocks[end].project.layer.out_features for end in self.ends)
 
-    def __call__(self, inputs: jax.Array) -> list[jax.Array]:
-        """Return the maps."""
+    def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> Any:
+        """Return the maps; nothing is drawn."""
         x, maps = self.stem(inputs), []
         for i, block in enumerate(self.blocks):
             x = block(x)
@@ -125,7 +112,7 @@ class Detector(nnx.Module):
         check_sizes(num_classes=num_classes, features=features, depth=depth)
         options = {"dtype": dtype, "rngs": rngs}
         self.input_shape, self.num_classes = tuple(input_shape), num_classes
-        self.backbone: Backbone = (
+        self.backbone: Any = (
             ResidualBackbone(input_shape[-1], widths, **options)
             if widths
             else EfficientNetBackbone(input_shape, **options)
