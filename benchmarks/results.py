@@ -76,6 +76,12 @@ ROWS = {
     "cifar10-resnet-18": Row("ResNet-18 on the same, as it stands", ACCURACY, "cifar10-resnet --data cifar10-jpeg.zip"),
     "cells-detect": Row("an anchor-free detector of 1,011,671 parameters on BCCD", BOXES, "cells-detect --seeds 3"),
     "digits-detect": Row("a smaller one on MNIST's digits, scattered over canvases", BOXES, "digits-detect --seeds 3"),
+    "membranes": Row(
+        "a U-Net on electron micrographs, 21 slices to train on, 3 to choose by, 6 to test",
+        "pixel accuracy {test/tiled_pixel_accuracy}, membrane Dice {test/tiled_dice_of_membrane} (as it stands "
+        "{test/pixel_accuracy}, {test/dice_of_membrane}; all cell: {test/pixel_accuracy_of_one_class})",
+        "membranes --seeds 3",
+    ),
     "shakespeare-lstm": Row("two LSTM layers of 256 on Shakespeare, by characters", LOSS, "shakespeare-lstm --seeds 5"),
     "shakespeare-gpt": Row(
         "a transformer on the same, 4 layers of 128, windows of 64, nanoGPT's budget for CPUs", LOSS, "shakespeare-gpt"

@@ -1,31 +1,11 @@
-"""Find the ink in noisy pictures: an encoder, and a decoder that up-samples back to one logit a pixel."""
+"""Find the ink in noisy pictures: a U-Net, a loss of pixels and one of regions, pictures turned with their masks."""
 
-import jax
 import numpy as np
 import optax
-from flax import nnx
 
 import jaxnets as jn
-from jaxnets.models.blocks import Block
-from jaxnets.models.resnet import ResidualBlock
-from jaxnets.nn import Conv, ConvTranspose
-
-
-class Segmenter(nnx.Module):
-    """Halve the picture, look at it with a residual block, double it again; the fine details skip ahead."""
-
-    def __init__(self, features: int, *, rngs: nnx.Rngs):
-        options = {"norm": "batch", "activation": nnx.relu, "rngs": rngs}
-        self.fine = Block(Conv(1, features, (3, 3), rngs=rngs), **options)
-        self.coarse = ResidualBlock(features, 2 * features, strides=2, rngs=rngs)
-        self.larger = Block(ConvTranspose(2 * features, features, (4, 4), 2, rngs=rngs), **options)
-        self.out = Conv(features, 1, (3, 3), rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return a logit for each pixel, [B, H, W, 1] -> [B, H, W, 1]."""
-        fine = self.fine(x)
-        return self.out(fine + self.larger(self.coarse(fine)))
-
+from jaxnets.data import paired
+from jaxnets.learners import segmentation
 
 rest, held_out = jn.data.digits().train.split(0.2)
 random = np.random.default_rng(0)
@@ -33,21 +13,23 @@ random = np.random.default_rng(0)
 
 def noisy(images: np.ndarray) -> jn.Data:
     """Return the pictures under noise, and where their ink is."""
-    return jn.Data(inputs=images / 16 + random.normal(0, 0.5, images.shape), labels=(images > 6).astype(np.int32))
+    ink = (images[..., 0] > 6).astype(np.int32)
+    return jn.Data(inputs=images / 16 + random.normal(0, 0.5, images.shape), labels=ink, classes=["paper", "ink"])
 
 
 train, test = noisy(rest["inputs"]), noisy(held_out["inputs"])
-learner = jn.supervised(
-    jn.network(Segmenter, 16), jn.losses.sigmoid_cross_entropy, optax.adam(3e-3), {"accuracy": jn.losses.accuracy}
-)
+loss = segmentation.total([segmentation.cross_entropy, segmentation.dice_loss])
+metrics = {"pixel_accuracy": jn.metrics.pixel_accuracy(), "dice": jn.metrics.dice(2)}
+learner = jn.segmenting(jn.network(jn.models.UNet, 1, (16, 32), 2), loss, optax.adam(3e-3), metrics)
+learner = jn.augmented_pairs(learner, paired.flips())
 result = jn.fit(learner, train, validation=test, duration="5ep", batch_size=64)
-by_threshold = ((test["inputs"] > 0.4) == test["labels"]).mean()
-print(
-    f"a threshold finds {by_threshold:.1%} of the pixels, the network {result.history[-1]['validation/accuracy']:.1%}"
-)
+by_threshold = ((test["inputs"][..., 0] > 0.4) == test["labels"]).mean()
+found = result.history[-1]["validation/pixel_accuracy"]
+print(f"a threshold finds {by_threshold:.1%} of the pixels, the network {found:.1%}")
 
-found = jn.predict(learner, result.state, test["inputs"][:6]) > 0
-for title, pictures in {"noisy": test["inputs"][:6] > 0.4, "found": found, "true": test["labels"][:6] > 0}.items():
+some, true = test["inputs"][:6], test["labels"][:6] > 0
+masks = jn.predict(learner, result.state, some).argmax(-1) > 0
+for title, pictures in {"noisy": some[..., 0] > 0.4, "found": masks, "true": true}.items():
     print(title)
     for row in range(8):
-        print("   ".join("".join(".#"[int(pixel)] for pixel in picture[row, :, 0]) for picture in pictures))
+        print("   ".join("".join(".#"[int(pixel)] for pixel in picture[row]) for picture in pictures))

@@ -21,6 +21,7 @@ from .learners.adversarial import adversarial as adversarial
 from .learners.autoencoding import Autoencoded as Autoencoded
 from .learners.autoencoding import reconstructing as reconstructing
 from .learners.autoencoding import variational as variational
+from .learners.segmentation import segmenting as segmenting
 from .learners.sequences import autoregressive as autoregressive
 from .learners.sequences import sequence_to_sequence as sequence_to_sequence
 from .learners.supervised import supervised as supervised
@@ -56,6 +57,7 @@ from .training.selection import PopulationBased as PopulationBased
 from .training.stopping import EarlyStopping as EarlyStopping
 from .transforms.accumulated import accumulated as accumulated
 from .transforms.augmented import augmented as augmented
+from .transforms.augmented import augmented_pairs as augmented_pairs
 from .transforms.averaged import averaged as averaged
 from .transforms.features import features as features
 from .transforms.features import with_head as with_head

@@ -166,6 +166,17 @@ def test_fully_sharded_weights_are_gathered_one_by_one_and_nothing_else_is():
     assert found <= whole | halves | {shape[::-1] for shape in halves}
 
 
+@pytest.mark.parametrize(
+    ("learner", "mesh", "seed"),
+    [(mlp(), "data=4,model=2", 0), (jn.population(mlp(), 8, "vmap"), "members=4,data=2", range(8))],
+    ids=["one", "many"],
+)
+def test_rows_that_are_sent_in_parts_are_those_that_are_kept_whole(learner, mesh, seed):
+    spread = jn.sharded(learner, jn.make_mesh(mesh))
+    kept, sent = (jn.fit(spread, VECTORS, seed=seed, on_device=place, **OPTIONS).state for place in (True, False))
+    jax.tree.map(np.testing.assert_array_equal, kept, sent)
+
+
 def end_of(learner, **options):
     *_, last = jn.events(learner, VECTORS, batch_size=32, evaluate_every=3, duration=6, validation=HELD_OUT, **options)
     return last.run_state

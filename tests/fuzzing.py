@@ -165,6 +165,8 @@ ROWS = data.Column((2,), "float32", 0, 9)
 BODY = {"schema": 1, "step": 1, "state": "a.safetensors", "sha256": "0", "facts": {}}
 METRICS = b'{"step": 1, "train/loss": 0.5, "seconds": [1, null]}\n{"step": 2, "train/loss": 0.25}\n'
 ZIPPED = {"train/a/1.png": picture("png"), "train/b/2.png": picture("png"), "test/a/3.png": picture("png", "L")}
+MASKED = {"images/1.png": picture("png"), "images/2.png": picture("png")}
+MASKED |= {"masks/1.png": picture("png", "L"), "masks/2.png": picture("png", "P")}
 
 CORNERS = b"<xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>4</ymax>"
 VOC = b"<annotation><object><name>a</name><bndbox>" + CORNERS + b"</bndbox></object></annotation>"
@@ -205,6 +207,13 @@ def readers() -> list[Reader]:
         Reader("o.zip", data.box_splits, [COCO], lambda found: boxed({"a.json": found})),
         Reader("y.zip", data.box_splits, BOX_LINES[:1], lambda text: boxed({"a.txt": text, "b.txt": BOX_LINES[0]})),
         Reader("k.zip", data.box_splits, BOX_LINES[1:], lambda text: boxed({"a.txt": text, "b.txt": BOX_LINES[1]})),
+        Reader("m.zip", data.masks.masked_images, [zip_of(MASKED)]),
+        Reader(
+            "n.zip",
+            data.masks.masked_images,
+            [picture("png", mode) for mode in "1LP"],
+            lambda png: zip_of({**MASKED, "masks/2.png": png}),
+        ),
         Reader("a.tar.gz", cifar._unpacked, [tar_of({f"{cifar.FOLDER}/{cifar.TEST}": bytes(99), "x": b"y"})]),
         *(
             Reader(f"a.{kind}", lambda path: data.read_inputs(path, column), [picture(kind), picture(kind, "L")])

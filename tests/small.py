@@ -41,6 +41,15 @@ def boxed(side: int, channels: int, num_classes: int) -> Splits:
         return Data(inputs=pixels, labels=labels, known=known)
 
     return Splits(part(100), part(40), part(40))
+def masked(side: int) -> Splits:
+    def part(number: int) -> Data:
+        labels = RANDOM.integers(0, 2, (number, side, side)).astype(np.int32)
+        pixels = RANDOM.integers(0, 255, (number, side, side, 1)).astype(np.uint8)
+        return Data(
+            inputs=pixels, labels=labels, classes=("membrane", "cell"), known={"inputs": {"low": 0, "high": 255}}
+        )
+
+    return Splits(part(60), test=part(4))
 
 
 WORDS = [f"w{i}" for i in range(40)]
@@ -55,6 +64,7 @@ FAKES: dict[str, Any] = {
     "cifar10": images(16, 3),
     "bccd": boxed(32, 3, 3),
     "scattered-digits": boxed(32, 1, 10),
+    "membranes": masked(24),
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "multi30k": {
@@ -71,6 +81,19 @@ FAKES: dict[str, Any] = {
 SMALL = {"depth": 10, "width": 4, "num_layers": 1, "model_dim": 16, "embedding": 8, "vocabulary": 300, "max_tokens": 16}
 SMALL |= {"sizes": (11.0, 24.0)}
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each
+SMALL = {
+    "crop": 16,
+    "tile": 24,
+    "overlap": 8,
+    "depth": 10,
+    "width": 4,
+    "num_layers": 1,
+    "model_dim": 16,
+    "embedding": 8,
+    "vocabulary": 300,
+    "max_tokens": 16,
+}
+NARROW = {"hidden", "features"}  # widths of layers: as many, but of 8 each
 
 
 def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:

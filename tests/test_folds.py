@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import fails
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
 import jaxnets as jn
 from jaxnets import cli
@@ -106,6 +106,49 @@ def test_the_command_is_resumed_and_evaluated(tmp_path, capsys):
     assert cli.main(["resume", str(out), "--duration", "3ep"]) == 0
     assert "leave --seeds out" in fails(capsys, "train", "digits-cnn", "--folds", 3, "--seeds", 2)
     assert "folds=1 must be a whole number of 2 or more" in fails(capsys, "train", "digits-cnn", "--folds", 1)
+
+
+PATIENTS = np.random.default_rng(0).integers(0, 60, 400)
+GROUPED = jn.Data(
+    inputs=np.random.default_rng(1).normal(size=(400, 4)).astype(np.float32),
+    labels=np.random.default_rng(2).integers(0, 3, 60)[PATIENTS],
+    group=PATIENTS,
+)
+
+
+def spread(labels, part):
+    """Return how far the shares of the classes in the parts are from those of all."""
+    counts = np.array([np.bincount(labels[part == i], minlength=3) for i in np.unique(part)])
+    return np.abs(counts / counts.sum(0) - 1 / len(counts)).max()
+
+
+def test_folds_hold_each_group_whole_and_classes_as_evenly_as_scikit_learns(splits):
+    split = in_folds(Splits(GROUPED), 5, 3)
+    fold = split.train["fold"]
+    assert all(len(np.unique(fold[patient == PATIENTS])) == 1 for patient in np.unique(PATIENTS))
+    assert set(fold) == set(range(5)) and not np.array_equal(fold, in_folds(Splits(GROUPED), 5, 4).train["fold"])
+    theirs = np.empty(400, int)
+    method = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    for i, (_, held_out) in enumerate(method.split(GROUPED["inputs"], GROUPED["labels"], PATIENTS)):
+        theirs[held_out] = i
+    assert spread(GROUPED["labels"], fold) <= spread(GROUPED["labels"], theirs) + 0.02
+    given = {"validation": split.validation, "order": split.order, "seed": range(3, 8), **OPTIONS, "duration": 4}
+    assert np.isfinite(jn.fit(jn.folded(LEARNER, 5), split.train, **given).history[-1]["validation/loss"]).all()
+
+
+def test_a_split_holds_each_group_whole():
+    rest, held_out = GROUPED.split(0.25)
+    assert not set(rest["group"]) & set(held_out["group"])
+    assert held_out.num_examples == pytest.approx(100, abs=10)
+    few = jn.Data(inputs=np.zeros((30, 1)), labels=np.arange(30) % 2, group=np.repeat([5, 7, 9], 10))
+    rest, held_out = few.split(0.1)  # one group at least
+    assert (rest.num_examples, held_out.num_examples) == (20, 10)
+    result = jn.fit(LEARNER, GROUPED.split(0.25)[0], validation=GROUPED.split(0.25)[1].take(slice(50)), **OPTIONS)
+    assert result.history
+    with pytest.raises(InputError, match="of 3 groups, too few for 4 parts"):
+        in_folds(Splits(few), 4)
+    with pytest.raises(InputError, match="group is float32"):
+        few.replaced(group=np.ones(30, np.float32)).split(0.5)
 
 
 @pytest.mark.slow

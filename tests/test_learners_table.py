@@ -20,9 +20,12 @@ from jaxnets.data import augment
 from jaxnets.learners import detection, reconstructing, sequence_to_sequence, variational
 from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer
 from jaxnets.network import reshaped
+from jaxnets.data import augment, paired
+from jaxnets.learners import reconstructing, segmentation, sequence_to_sequence, variational
+from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer, UNet
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
-from jaxnets.transforms import trimmed, windowed
+from jaxnets.transforms import augmented_pairs, trimmed, windowed
 
 SIZE = 8  # examples of a batch
 PADDING = 0
@@ -109,6 +112,14 @@ def gan(tx: Any, **options: Any) -> jn.Learner:
 
 def detecting(tx: Any, **options: Any) -> jn.Learner:
     return detection(reshaped(jn.network(MLP, 16, (6,), 24, **options), (2, 2, 6)), tx, ("a", "b"), (4, 4), stride=2)
+def segmenting(tx: Any, **options: Any) -> jn.Learner:
+    network = jn.network(UNet, 1, (3, 4), 2, norm=None, **options)
+    loss = segmentation.total([segmentation.cross_entropy, segmentation.dice_loss])
+    return segmentation.segmenting(network, loss, tx, {"pixel_accuracy": jn.metrics.pixel_accuracy()})
+
+
+def cut_out(tx: Any, **options: Any) -> jn.Learner:
+    return augmented_pairs(segmenting(tx, **options), paired.chain(paired.crop(4), paired.flips()))
 
 
 def points(random: np.random.Generator, size: int) -> Arrays:
@@ -147,6 +158,11 @@ def pairs(random: np.random.Generator, size: int, most: int = 6) -> Arrays:
     kept = np.arange(6) < random.integers(3, most + 1, (2, size, 1))
     source, target = np.where(kept, random.integers(1, 6, (2, size, 6)), PADDING).astype(np.int32)
     return {"inputs": source, "targets": target}
+
+
+def pictures(random: np.random.Generator, size: int) -> Arrays:
+    labels = random.integers(0, 2, (size, 6, 6)).astype(np.int32)
+    return {"inputs": (labels[..., None] + random.normal(size=(size, 6, 6, 1))).astype(np.float32), "labels": labels}
 
 
 def pairs_of_two(random: np.random.Generator, size: int) -> Arrays:
@@ -189,6 +205,8 @@ LEARNERS = {
         draws=True,
         lacks=NOISE,
     ),
+    "segmenting": Case(segmenting, pictures),
+    "segmenting, of crops": Case(cut_out, pictures, draws=True, lacks=NOISE),
     "windowed, of crops": Case(
         lambda tx, **options: jn.augmented(windowed(gpt(tx, **options), 5), augment.crop(5)),
         partial(tokens, length=9),

@@ -32,6 +32,9 @@ HYPOTHESES[:2], REFERENCES[1:3] = 0, 0
 TRANSLATED, TRANSLATIONS = random.integers(1, 4, (N, 12)), random.integers(1, 4, (N, 10))
 TRANSLATED[np.arange(12) >= random.integers(5, 13, N)[:, None]] = 0
 TRANSLATIONS[random.random((N, 10)) < 0.1] = 0
+MASKS = np.sort(random.integers(0, 3, (N, 5, 4)))
+MASK_LOGITS = random.normal(size=(N, 5, 4, 3)).astype(np.float32)
+np.put_along_axis(MASK_LOGITS, MASKS[..., None], 1.0, -1)
 
 
 def log_odds(logits):
@@ -110,6 +113,28 @@ def itself(tokens):
     return tokens
 
 
+def of_pixels(score, **kwargs):
+    def scored(logits, labels, weights):
+        flat = labels.ravel(), logits.argmax(-1).ravel()
+        return score(*flat, sample_weight=np.repeat(weights, labels[0].size), **kwargs)
+
+    return scored
+
+
+def of_images(score):
+    """Return the mean over classes of the mean over the images that have the class."""
+
+    def scored(logits, labels, weights):
+        found = logits.argmax(-1)
+        of_classes = []
+        for c in range(3):
+            pairs = [(t.ravel() == c, g.ravel() == c) for t, g in zip(labels, found, strict=True)]
+            of_classes.append(np.mean([score(t, g) for t, g in pairs if t.any() or g.any()]))
+        return np.mean(of_classes)
+
+    return scored
+
+
 class Case(NamedTuple):
     metric: metrics.Metric
     outputs: np.ndarray
@@ -185,6 +210,9 @@ CASES = {
         REFERENCES,
         lambda x, y, w: error_rate(x.argmax(-1), y, w),
     ),
+    "pixel_accuracy": Case(metrics.pixel_accuracy(), MASK_LOGITS, MASKS, of_pixels(sk.accuracy_score)),
+    "dice": Case(metrics.dice(3), MASK_LOGITS, MASKS, of_pixels(sk.f1_score, average="macro")),
+    "iou": Case(metrics.iou(3), MASK_LOGITS, MASKS, of_pixels(sk.jaccard_score, average="macro")),
     "bleu": Case(metrics.bleu(), TRANSLATED, TRANSLATIONS, sacrebleu),
 }
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -274,9 +302,38 @@ def test_nothing_measured_is_not_a_number(case):
     assert np.ndim(value) == 2 or np.isnan(value)
 
 
+@pytest.mark.parametrize(("name", "score"), [("dice", sk.f1_score), ("iou", sk.jaccard_score)])
+def test_overlaps_of_each_image_and_of_named_classes(name, score):
+    measure = getattr(metrics, name)
+    of_each = measure(3, per_image=True)
+    got = of_each.compute(jax.device_get(of_each.measure(MASK_LOGITS, MASKS, None)))
+    assert_near(got, of_images(score)(MASK_LOGITS, MASKS, None), 1e-6)
+    named = measure(3, ["a", "b", "c"])
+    found = named.compute(jax.device_get(named.measure(MASK_LOGITS, MASKS, None)))
+    wanted = score(MASKS.ravel(), MASK_LOGITS.argmax(-1).ravel(), average=None)
+    assert_near([found[f"{name}_of_{one}"] for one in "abc"], wanted, 1e-6)
+    assert found[name] == pytest.approx(wanted.mean())
+    with pytest.raises(InputError, match="2 names for 3 classes"):
+        measure(3, ["a", "b"])
+    with pytest.raises(InputError, match="for 2 classes"):
+        measure(2).measure(MASK_LOGITS, MASKS, None)
+
+
+def test_pixels_labelled_below_0_do_not_count():
+    out = np.random.default_rng(1).random(MASKS.shape) < 0.3
+    labels = np.where(out, -1, MASKS)
+    kept = MASKS[~out], MASK_LOGITS.argmax(-1)[~out]
+    for metric, wanted in (
+        (metrics.pixel_accuracy(), sk.accuracy_score(*kept)),
+        (metrics.dice(3), sk.f1_score(*kept, average="macro")),
+        (metrics.iou(3), sk.jaccard_score(*kept, average="macro")),
+    ):
+        assert_near(metric.compute(jax.device_get(metric.measure(MASK_LOGITS, labels, None))), wanted, 1e-6)
+
+
 def test_which_is_better():
     lower = {"log_loss", "calibration_error", "mse", "mae", "perplexity", "token_error_rate"}
-    cheap = {"accuracy", "log_loss", "mse", "mae", "perplexity"}
+    cheap = {"accuracy", "log_loss", "mse", "mae", "perplexity", "pixel_accuracy"}
     for name, case in CASES.items():
         short = name.split()[0]
         better = None if short == "confusion_matrix" else "lower" if short in lower else "higher"

@@ -28,6 +28,7 @@ from jaxnets.models import (
     StridedDecoder,
     StridedEncoder,
     Transformer,
+    UNet,
     ViT,
 )
 from jaxnets.models import bert as make_bert
@@ -112,6 +113,8 @@ MODELS = {
         (17, 24, 1),
         (5, 6, 7),
     ),
+    "unet": Case(UNet, (2, (3, 4, 5), 3), {"dropout": 0.2}, (8, 12, 2), (8, 12, 3)),
+    "unet, layer norm, odd sides": Case(UNet, (1, (3, 4), 3), {"norm": "layer"}, (7, 9, 1), (7, 9, 3)),
     "strided encoder": Case(
         StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch", "hidden": (5,)}, (8, 12, 2), (3,)
     ),
@@ -149,6 +152,8 @@ SLOW = {
     "lstm, every step",
     "strided encoder",
     "strided, there and back",
+    "unet",
+    "unet, layer norm, odd sides",
     "forecaster, linear",
     "resnet-10",
     "resnet-10, imagenet, dropout",

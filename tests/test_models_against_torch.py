@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnets as jn
-from jaxnets.models import CNN, MLP, RNN, Forecaster, StridedDecoder, StridedEncoder
+from jaxnets.models import CNN, MLP, RNN, Forecaster, StridedDecoder, StridedEncoder, UNet
 from jaxnets.nn import GRU
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
@@ -216,3 +216,55 @@ def test_strided_encoder_and_decoder():
         axes = (2, 3, 1, 0) if network is down else (2, 3, 0, 1)
         grad = weight.grad.permute(axes).numpy()
         np.testing.assert_allclose(got, grad if network is down else grad[::-1, ::-1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_unet():
+    """Values, and gradients of every parameter; sides that the poolings do not divide."""
+    network = jn.network(UNet, 2, (4, 6, 8), 3)
+    params, model_state = numpy(network.init(jax.random.key(0)))
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(3, 10, 12, 2)).astype(np.float32), random.integers(0, 3, (3, 10, 12))
+    pairs, leaves = {}, []
+    for name in ("down", "up"):
+        for i, pair in params[name].items():
+            layers = []
+            for half in ("first", "second"):
+                kernel = pair[half]["layer"]["kernel"]
+                conv = torch.nn.Conv2d(kernel.shape[2], kernel.shape[3], 3, padding=1, bias=False)
+                norm = torch.nn.BatchNorm2d(kernel.shape[3])
+                set_conv(conv, pair[half]["layer"])
+                set_norm(norm, pair[half]["norm"])
+                layers += [conv, norm, torch.nn.ReLU()]
+                leaves.append(((name, i, half, "layer", "kernel"), conv.weight))
+            pairs[name, i] = torch.nn.Sequential(*layers)
+    larger = []
+    for i, layer in params["larger"].items():
+        coarse, fine = layer["kernel"].shape[2:]
+        larger.append(torch.nn.ConvTranspose2d(coarse, fine, 2, 2))
+        set_conv(larger[-1], layer, transposed=True)
+        leaves.append((("larger", i, "bias"), larger[-1].bias))
+    out = torch.nn.Conv2d(4, 3, 1)
+    set_conv(out, params["out"])
+
+    def model(x):
+        x = torch.nn.functional.pad(x, (0, 0, 0, 2), "replicate")  # to 12 x 12
+        seen = [pairs["down", 0](x)]
+        for i in (1, 2):
+            seen.append(pairs["down", i](torch.nn.functional.max_pool2d(seen[-1], 2)))
+        x = seen[2]
+        for i in (1, 0):
+            x = pairs["up", i](torch.cat([seen[i], larger[i](x)], 1))
+        return out(x)[:, :, :10]
+
+    outputs = model(torch.tensor(x.transpose(0, 3, 1, 2).copy()))
+    got, _ = network.apply(params, model_state, x, train=True)
+    np.testing.assert_allclose(got, outputs.detach().permute(0, 2, 3, 1), atol=1e-4)
+    torch.nn.functional.cross_entropy(outputs, torch.tensor(y)).backward()
+    grads = gradient(network, params, model_state, x, y)
+    for path, weight in leaves:
+        grad = grads
+        for name in path:
+            grad = grad[name]
+        wanted = weight.grad.numpy()
+        np.testing.assert_allclose(grad, wanted.transpose(2, 3, 1, 0) if wanted.ndim == 4 else wanted, atol=1e-4)

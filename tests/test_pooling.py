@@ -8,6 +8,7 @@ import pytest
 from helpers import quick
 from jax.test_util import check_grads
 
+import jaxnets as jn
 from jaxnets.nn import avg_pool, max_pool
 
 WINDOWS = [((2, 2), None), ((3, 3), (2, 2)), ((2, 3), (1, 2)), ((3, 3), (1, 1)), ((6, 6), (2, 2))]
@@ -76,3 +77,21 @@ def test_gradients_against_finite_differences():
 def test_a_window_of_the_wrong_rank_is_an_error():
     with pytest.raises(ValueError, match="one number for each of the 2 spatial axes"):
         max_pool(jnp.zeros((1, 4, 4, 1)), (2,))
+
+
+@pytest.mark.slow
+def test_gradients_of_a_u_net_survive_what_xla_computes_anew():
+    """Where a pooling's inputs are computed twice, they are rounded twice: no cell may then be "not the maximum"."""
+    network = jn.network(jn.models.UNet, 1, (3, 4), 2, norm="layer")
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, (8, 6, 6))
+    images = (labels[..., None] + random.normal(size=(8, 6, 6, 1))).astype(np.float32)[:1]
+    params, model_state = network.init(jax.random.key(0))
+
+    def loss(params):
+        logits, _ = network.apply(params, model_state, images, train=True)
+        return jax.nn.logsumexp(logits, -1).mean() - logits[..., 0].mean()
+
+    one_by_one = jax.grad(loss)(params)  # each operation by itself
+    for got, wanted in zip(jax.tree.leaves(jax.jit(jax.grad(loss))(params)), jax.tree.leaves(one_by_one), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)

@@ -33,7 +33,7 @@ if find_spec("libtpu") is None:  # test_accelerators.py says so
 WEIGHTS = re.compile("finetune|pretrained|embed|search|runs/(reviews|photos|more)")
 WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) == weighed] for weighed in (True, False))
 # What is not in a dependency.
-DATA = re.compile("mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate")
+DATA = re.compile("membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate")
 
 
 def run_python(*arguments: str, cwd: Path) -> str:
@@ -186,6 +186,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 LONG = (
     "own_loop.py",
     "own_module.py",
+    "diagnosis.py",
     "wine.py",
     "differentiate_a_run.py",
     "gan_on_a_ring.py",
@@ -210,7 +211,7 @@ LONGEST = ("sort_numbers.py", "gan_on_a_ring.py")
 def test_examples(example, tmp_path):
     path = ROOT / "examples" / example
     assert len(path.read_text().splitlines()) <= 80
-    if example == "wine.py":  # a recipe
+    if example in ("wine.py", "diagnosis.py"):  # recipes
         arguments = ["-m", "jaxnets", "train", str(path), "--duration", "2ep", "--out", str(tmp_path / "run")]
         assert "test accuracy" in run_python(*arguments, cwd=tmp_path)
     else:

@@ -25,6 +25,7 @@ from jaxnets.commands.predict import PredictOptions, predict
 from jaxnets.commands.resume import resume
 from jaxnets.commands.train import TrainOptions, train
 from jaxnets.options import BoxData, ImageData, PieceData, SentenceData, SeriesData, TextData, TranslationData
+from jaxnets.options import ImageData, MaskData, PieceData, SentenceData, SeriesData, TextData, TranslationData
 from jaxnets.tasks import generated_images, music, texts
 from jaxnets.training.fit import Fit
 
@@ -117,7 +118,7 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
     config, folder = trial.recipe.config, trial.folder
     groups = (getattr(config, field.name) for field in dataclasses.fields(config))
     for group in groups:
-        if isinstance(group, ImageData):
+        if isinstance(group, ImageData | MaskData):
             np.save(folder / "images.npy", FAKES[group.data].test["inputs"][:2])
             return [str(folder / "images.npy")]
         if isinstance(group, BoxData):

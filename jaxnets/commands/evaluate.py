@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from jaxnets.commands.clinical import ClinicalOptions
+from jaxnets.commands.clinical import report as report_clinical
 from jaxnets.commands.opening import Opened, RecipeFile, RunFolder, data_again, open_run, print_json
 from jaxnets.data import Data
 from jaxnets.errors import InputError
@@ -31,6 +33,7 @@ def evaluate(
     json: bool = False,
     ensemble: bool = False,
     out: Path | None = None,
+    clinical: ClinicalOptions = ClinicalOptions(),
 ) -> int:
     """Evaluate a run's weights (once it has ended, those that were kept) on held-out data.
 
@@ -40,12 +43,13 @@ def evaluate(
         data: where the run's data are now, if they have moved; other data are refused.
         json: print JSON.
         ensemble: what the seeds of a classifier say together, beside each alone: accuracy, log loss, calibration.
-        out: with --ensemble: a picture of how often they are right, by how sure they are.
+        out: with --ensemble: a picture of how often they are right, by how sure they are; with --clinical: the curves.
+        clinical: what a clinician reads.
     """
     opened = open_run(run, recipe)
     if out is not None:
-        if not ensemble:
-            raise InputError(f"out={out} is where --ensemble draws; give it, too")
+        if ensemble == clinical.clinical:
+            raise InputError(f"out={out} is where --ensemble or --clinical draws; give one of them, too")
         plots.check_picture(out)
     if ensemble:
         _check_ensemble(run, opened)
@@ -53,6 +57,8 @@ def evaluate(
     learner = opened.members
     state = opened.run.train_state(learner)
     use_compile_cache()
+    if clinical.clinical:
+        return report_clinical(opened, state, splits, clinical, out, json=json)
     if ensemble:
         left = ("train",) if opened.config.folds is None else ("train", "validation")
         parts = {name: part for name, part in splits.parts.items() if name not in left}

@@ -1,6 +1,7 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
 from jaxnets.data import augment, augment_boxes, music, subwords, tokens
+from jaxnets.data import augment, masks, music, paired, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
 from jaxnets.data.boxes import box_splits
@@ -16,6 +17,7 @@ from jaxnets.data.formats import (
     read_text,
     write_table,
 )
+from jaxnets.data.groups import GROUP
 from jaxnets.data.images import image_splits
 from jaxnets.data.inputs import read_inputs
 from jaxnets.data.named import NAMED, digits, find, load, mnist
@@ -39,6 +41,7 @@ from jaxnets.data.tables import Table, read_columns
 
 __all__ = [
     "FOLD",
+    "GROUP",
     "NAMED",
     "Column",
     "Data",
@@ -71,10 +74,12 @@ __all__ = [
     "in_folds",
     "labelled_images",
     "load",
+    "masks",
     "mnist",
     "music",
     "npz_splits",
     "padded_batches",
+    "paired",
     "read_columns",
     "read_csv",
     "read_idx",

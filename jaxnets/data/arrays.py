@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxnets.data.given import as_array, as_known, as_names, as_rows, check_split
+from jaxnets.data.groups import GROUP, dealt
 from jaxnets.data.names import are_numbers, class_numbers, column_order, numbered, spelled, text_of
 from jaxnets.data.numbers import checked, moments
 from jaxnets.errors import InputError, check_number, check_whole
@@ -85,7 +86,8 @@ class Data(Mapping[str, np.ndarray]):
     float64 becomes float32 and int64 int32, as JAX would have it; text labels become class numbers, those of one data
     set: ``like`` gives another its. Columns of a table of pandas keep their names. Inputs of several parts are a dict,
     ``Data(inputs={"a": a, "b": b})``, kept as "inputs/a" and "inputs/b". By an array named "lengths", [N], rows of like
-    length make up the batches of training; "weights", [N], say how much each counts, and a "mask", [N], which do.
+    length make up the batches of training; "weights", [N], say how much each counts, a "mask", [N], which do, and
+    "group", [N], whose each is: ``split`` and ``in_folds`` keep a group whole.
     Memory-mapped arrays of up to 32 bits a number, in the machine's byte order, stay in their files, though not in
     ``take`` and ``split``.
 
@@ -222,6 +224,8 @@ class Data(Mapping[str, np.ndarray]):
     def split(self, fraction: float, seed: int = 0) -> tuple["Data", "Data"]:
         """Return the rest and a random ``fraction`` held out, stratified by integer labels (scikit-learn's split).
 
+        Rows of one "group", if there is such an array, stay together.
+
         Raises:
             InputError: if one side would be empty, or hold fewer examples than there are classes.
         """
@@ -231,6 +235,9 @@ class Data(Mapping[str, np.ndarray]):
         stratify = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
         check_number("fraction", fraction, 0, 1, "in (0, 1), such as 0.2", low_too=False)
         check_whole("seed", seed, 0)
+        if GROUP in self:
+            held = dealt(self[GROUP], stratify, (1 - fraction, fraction), [seed]) == 1
+            return self.take(~held), self.take(held)
         check_split(fraction, self.num_examples, stratify, self.classes)
         rest, held_out = train_test_split(
             np.arange(self.num_examples), test_size=fraction, random_state=seed, stratify=stratify
@@ -288,14 +295,14 @@ def features_of(data: Data | Spec, name: str) -> tuple[str, ...]:
 def check_alike(train: Data, other: Data, name: str) -> None:
     """Check that other data hold what the training data hold: each array in the same shape, and of the same kind.
 
-    A mask, weights and folds are each data set's own affair.
+    A mask, weights, folds and groups are each data set's own affair.
 
     Raises:
         InputError: if an array is missing, of another shape, or of whole numbers where the other is not.
     """
     for column, array in train.items():
         found = other.get(column)
-        if found is None and column in ("mask", "weights", FOLD):
+        if found is None and column in ("mask", "weights", FOLD, GROUP):
             continue  # all rows count, and alike
         if (
             found is None

@@ -40,12 +40,12 @@ def shift(pixels: int) -> Augment:
             raise InputError(f"shift={pixels} moves images of {sides[0]} x {sides[1]} pixels out of sight; use less")
         offsets = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
         padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-        return _cut(padded, {1: offsets[:, 0], 2: offsets[:, 1]}, {1: images.shape[1], 2: images.shape[2]})
+        return cut(padded, {1: offsets[:, 0], 2: offsets[:, 1]}, {1: images.shape[1], 2: images.shape[2]})
 
     return apply
 
 
-def _cut(arrays: jax.Array, starts: dict[int, jax.Array], sizes: dict[int, int]) -> jax.Array:
+def cut(arrays: jax.Array, starts: dict[int, jax.Array], sizes: dict[int, int]) -> jax.Array:
     """Return of each array [B, ...] so many elements of some axes, each from its own start on.
 
     Args:
@@ -59,10 +59,10 @@ def _cut(arrays: jax.Array, starts: dict[int, jax.Array], sizes: dict[int, int])
         return arrays
     lengths = [sizes.get(axis, length) for axis, length in enumerate(arrays.shape)][1:]
 
-    def cut(array: jax.Array, at: dict[int, jax.Array]) -> jax.Array:
+    def one(array: jax.Array, at: dict[int, jax.Array]) -> jax.Array:
         return lax.dynamic_slice(array, [at.get(axis, 0) for axis in range(1, arrays.ndim)], lengths)
 
-    return jax.vmap(cut)(arrays, starts)
+    return jax.vmap(one)(arrays, starts)
 
 
 def _halved(arrays: jax.Array, starts: jax.Array, size: int, axis: int) -> jax.Array:
@@ -186,7 +186,7 @@ def crop(length: int) -> Augment:
         if spare < 0:
             raise InputError(f"crop(length={length}) of sequences of {sequences.shape[1]}; use a shorter one")
         starts = jax.random.randint(key, sequences.shape[:1], 0, spare + 1)
-        return _cut(sequences, {1: starts}, {1: length})
+        return cut(sequences, {1: starts}, {1: length})
 
     return apply
 
@@ -218,6 +218,6 @@ def transpose(semitones: int) -> Augment:
         offsets = jax.random.randint(key, frames.shape[:1], 0, 2 * semitones + 1)
         wider = jnp.pad(frames, ((0, 0), (0, 0), (semitones, semitones)))
         keys = frames.shape[-1]
-        return _cut(wider, {2: offsets}, {2: keys})
+        return cut(wider, {2: offsets}, {2: keys})
 
     return apply

@@ -2,6 +2,9 @@
 
 import io
 from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +36,41 @@ def decode_image(
     """
     from PIL import Image, ImageOps  # noqa: PLC0415  (slow to import)
 
+    with _opened(name, read) as image:
+        mode = image.mode
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise InputError(f"{name}: has transparent pixels (mode {mode}); flatten it onto a background")
+        grey = mode in ("1", "L", "LA") if channels is None else channels == 1
+        pixels = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
+        if size is not None and pixels.size != (size[1], size[0]):
+            pixels = pixels.resize((size[1], size[0]), Image.Resampling.BOX)
+        return np.asarray(pixels).reshape(pixels.height, pixels.width, 1 if grey else 3)
+
+
+def decode_mask(name: str, read: Callable[[], bytes]) -> np.ndarray:
+    """Return a mask, [H, W] uint8: the grey value of each pixel or, where it has a palette, its number there.
+
+    Args:
+        name: of the file, for errors.
+        read: returns its bytes.
+
+    Raises:
+        InputError: if it is missing, broken, in colours, of more than 8 bits a pixel, or too large.
+    """
+    with _opened(name, read) as image:
+        if image.mode not in ("1", "L", "P"):
+            raise InputError(
+                f"{name}: a mask of mode {image.mode}; give the number of each pixel's class in grey (mode L) or by a "
+                "palette (mode P)"
+            )
+        return np.asarray(image).astype(np.uint8)
+
+
+@contextmanager
+def _opened(name: str, read: Callable[[], bytes]) -> Iterator[Any]:
+    """Open an image of 8 bits a channel; whatever Pillow raises there, or as it is read, becomes an ``InputError``."""
+    from PIL import Image  # noqa: PLC0415  (slow to import)
+
     try:
         content = read()
         if content.startswith(_PNG) and content[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10":  # Pillow keeps the high bytes
@@ -40,16 +78,11 @@ def decode_image(
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise InputError(f"{name}: {image.width} x {image.height} pixels; at most {_MOST_PIXELS:,} are read")
-            mode = image.mode
-            if mode.startswith(("I", "F")):
-                raise InputError(f"{name}: its mode, {mode}, has more than 8 bits a channel; convert it to grey or RGB")
-            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                raise InputError(f"{name}: has transparent pixels (mode {mode}); flatten it onto a background")
-            grey = mode in ("1", "L", "LA") if channels is None else channels == 1
-            pixels = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
-        if size is not None and pixels.size != (size[1], size[0]):
-            pixels = pixels.resize((size[1], size[0]), Image.Resampling.BOX)
-        return np.asarray(pixels).reshape(pixels.height, pixels.width, 1 if grey else 3)
+            if image.mode.startswith(("I", "F")):
+                raise InputError(
+                    f"{name}: its mode, {image.mode}, has more than 8 bits a channel; convert it to grey or RGB"
+                )
+            yield image
     except InputError:
         raise
     except FileNotFoundError:

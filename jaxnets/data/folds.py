@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from jaxnets.data.arrays import FOLD, Data
+from jaxnets.data.groups import GROUP, dealt
 from jaxnets.data.orders import MakeOrder, Order
 from jaxnets.data.splits import Splits
 from jaxnets.errors import InputError, check_whole
@@ -14,9 +15,10 @@ from jaxnets.errors import InputError, check_whole
 def in_folds(splits: Splits, folds: int, first_seed: int = 0) -> Splits:
     """Return splits for cross-validation: training and validation rows in one, each in a fold, to train on and measure.
 
-    Folds are drawn, of equal size to a row, with as many rows of each class in each. Which are in which depends on
-    ``first_seed`` alone. The run of seed ``first_seed + i`` leaves fold i out. The test rows stay apart. An epoch is
-    one of all rows; and what a spec says of inputs, such as their mean, is that of all of them.
+    Folds are drawn, of equal size to a row, with as many rows of each class in each; or, of rows with a "group" (whose
+    each is), such that a group is in one fold, as evenly as that allows. Which are in which depends on ``first_seed``
+    alone. The run of seed ``first_seed + i`` leaves fold i out. The test rows stay apart. An epoch is one of all rows;
+    and what a spec says of inputs, such as their mean, is that of all of them.
 
     Args:
         splits: what is there.
@@ -24,19 +26,21 @@ def in_folds(splits: Splits, folds: int, first_seed: int = 0) -> Splits:
         first_seed: of the folds' runs.
 
     Raises:
-        InputError: if there are fewer rows than folds.
+        InputError: if there are fewer rows, or groups, than folds.
     """
     whole = splits.train if splits.validation is None else _joined(splits.train, splits.validation)
     check_whole("folds", folds, 2, remedy="such as 10")
     if folds > whole.num_examples:
         raise InputError(f"folds={folds} of {whole.num_examples} examples; use {whole.num_examples} or fewer")
-    random = np.random.default_rng([first_seed, folds])
-    rows = random.permutation(whole.num_examples)
     labels = whole.get("labels")
-    if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
-        rows = rows[np.argsort(labels[rows], kind="stable")]
-    number = np.empty(whole.num_examples, np.int32)
-    number[rows] = np.arange(whole.num_examples) % folds
+    labels = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
+    if GROUP in whole:
+        number = dealt(whole[GROUP], labels, [1 / folds] * folds, [first_seed])
+    else:
+        rows = np.random.default_rng([first_seed, folds]).permutation(whole.num_examples)
+        rows = rows if labels is None else rows[np.argsort(labels[rows], kind="stable")]
+        number = np.empty(whole.num_examples, np.int32)
+        number[rows] = np.arange(whole.num_examples) % folds
     whole = whole.replaced(**{FOLD: number})
     return replace(splits, train=whole, validation=whole, order=leaving_out(splits.order, first_seed))
 

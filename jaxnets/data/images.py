@@ -41,6 +41,7 @@ class _OtherSizeError(InputError):
 
 class Tree(NamedTuple):
     """What is below a folder or in a zip file: how each image and each other file is read, their bytes, and folders."""
+    """What is below a folder or in a zip file: how each image is read, its bytes, folders, and files that are none."""
 
     images: dict[Parts, Callable[[], bytes]]
     sizes: dict[Parts, int]
@@ -69,12 +70,26 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
     """
     if size is not None and min(size) < 1:
         raise InputError(f"image_size={size} must be a height and a width of 1 or more")
+    return with_tree(path, lambda tree: _read(path, tree, size))
+
+
+def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
+    """Return ``use(tree)`` of what is below a folder or in a zip file, which is open meanwhile.
+
+    Raises:
+        InputError: if a zip file is broken, encrypted, holds links or names that lead out of it, or is too large.
+    """
     if path.is_dir():
         return _read(path, folder_tree(path), size)
 
     def parse(path: Path) -> Splits:
         with zipfile.ZipFile(path) as archive:
             return _read(path, zip_tree(path, archive), size)
+        return use(_folder_tree(path))
+
+    def parse(path: Path) -> Splits:
+        with zipfile.ZipFile(path) as archive:
+            return use(_zip_tree(path, archive))
 
     return reading(path, "a zip file", parse)
 
@@ -82,6 +97,8 @@ def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
 def folder_tree(root: Path) -> Tree:
     """Return what is below a folder; hidden files are passed over."""
     tree = Tree({}, {}, set(), {})
+def _folder_tree(root: Path) -> Tree:
+    tree = Tree({}, {}, set(), [])
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.is_dir():
@@ -100,6 +117,8 @@ def zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
         InputError: if a member is encrypted, a link, too large or there twice, or its name leads out of the archive.
     """
     tree = Tree({}, {}, set(), {})
+def _zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
+    tree = Tree({}, {}, set(), [])
     total = 0
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")  # as some programs of Windows write them
@@ -225,7 +244,7 @@ def _decoded(path: Path, files: Sequence[_File], packed: int, size: tuple[int, i
     good = ((file, image) for file in files if isinstance(image := decode(file), np.ndarray))
     (first, _), sample = next(good, (files[0], np.empty((1, 1, 1), np.uint8)))
     height, width = sample.shape[:2]
-    _check_total(path, len(files), sample, packed)
+    check_total(path, len(files), sample, packed)
 
     def checked(file: _File) -> np.ndarray | InputError | _OtherSizeError:
         image = decode(file)
@@ -253,7 +272,7 @@ def _decoded(path: Path, files: Sequence[_File], packed: int, size: tuple[int, i
     return pixels
 
 
-def _check_total(path: Path, number: int, image: np.ndarray, packed: int) -> None:
+def check_total(path: Path, number: int, image: np.ndarray, packed: int) -> None:
     """Check, before the others are decoded, what so many images like this one take in memory.
 
     Raises:

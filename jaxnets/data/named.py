@@ -14,6 +14,7 @@ from jaxnets.data.boxes import box_splits
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.fetching import Remote, find_path, located, places
 from jaxnets.data.formats import read_text
+from jaxnets.data.membranes import membranes
 from jaxnets.data.music import read_pieces
 from jaxnets.data.scenes import scattered
 from jaxnets.data.series import Series, read_series
@@ -205,6 +206,7 @@ class Named(NamedTuple):
 
     Attributes:
         kind: what it holds: "images", "boxes", "text", "sentences", "translations", "pieces", "series" or "tables".
+        kind: what it holds: "images", "masks", "text", "sentences", "translations", "pieces", "series" or "tables".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -229,6 +231,7 @@ NAMED = {
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),
     "chorales": Named("pieces", chorales, "Bach's chorales"),
     "etth1": Named("series", etth1, "hourly temperatures of a transformer"),
+    "membranes": Named("masks", membranes, "electron micrographs of nerve cells, and their membranes"),
     "credit": Named("tables", credit, "applicants for credit, good and bad, with missing values"),
 }
 

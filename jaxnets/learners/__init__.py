@@ -3,6 +3,7 @@
 from jaxnets.learners.adversarial import adversarial
 from jaxnets.learners.autoencoding import Autoencoded, reconstructing, variational
 from jaxnets.learners.detection import detection, flipped
+from jaxnets.learners.segmentation import segmenting
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
 from jaxnets.learners.supervised import supervised
 
@@ -13,6 +14,7 @@ __all__ = [
     "detection",
     "flipped",
     "reconstructing",
+    "segmenting",
     "sequence_to_sequence",
     "supervised",
     "variational",

@@ -7,7 +7,7 @@ import numpy as np
 from jaxnets.errors import InputError, nearest
 
 COUNTING = ("mask", "weights")  # how much rows count
-_ORDER = ("lengths",)  # read by the order of rows
+_ORDER = ("lengths", "group")  # read by the order of rows, and by what parts them
 
 
 def check_names(arrays: Mapping[str, np.ndarray], needed: Collection[str], optional: Collection[str] = ()) -> None:

@@ -36,7 +36,9 @@ from jaxnets.metrics.metric import (
     values_of,
     zeros,
 )
+from jaxnets.metrics.regions import RandError, hausdorff95, instances, rand_error
 from jaxnets.metrics.regression import mae, mse, r2
+from jaxnets.metrics.segmentation import dice, iou, pixel_accuracy
 from jaxnets.metrics.sequences import (
     bleu,
     character_error_rate,
@@ -49,6 +51,7 @@ __all__ = [
     "Better",
     "Mean",
     "Metric",
+    "RandError",
     "Total",
     "accuracy",
     "add",
@@ -65,10 +68,14 @@ __all__ = [
     "character_error_rate",
     "compute",
     "confusion_matrix",
+    "dice",
     "directions",
     "divide",
     "f1",
     "frechet_distance",
+    "hausdorff95",
+    "instances",
+    "iou",
     "log_loss",
     "mae",
     "match_boxes",
@@ -77,9 +84,11 @@ __all__ = [
     "mse",
     "per_example",
     "perplexity",
+    "pixel_accuracy",
     "precision",
     "precision_at_recalls",
     "r2",
+    "rand_error",
     "recall",
     "token_error_rate",
     "top_k_accuracy",

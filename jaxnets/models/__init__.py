@@ -16,6 +16,7 @@ from jaxnets.models.rnn import RNN
 from jaxnets.models.sequences import Continued, Segmented, SourceTarget
 from jaxnets.models.strided import StridedDecoder, StridedEncoder
 from jaxnets.models.transformer import Transformer
+from jaxnets.models.unet import UNet
 from jaxnets.models.vit import ViT
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "StridedDecoder",
     "StridedEncoder",
     "Transformer",
+    "UNet",
     "ViT",
     "bert",
     "gpt2",

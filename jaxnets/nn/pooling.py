@@ -84,10 +84,27 @@ def _total(x: jax.Array, window: Sequence[int], strides: Sequence[int]) -> jax.A
 
 
 def _maximum(x: jax.Array, window: Sequence[int], strides: Sequence[int]) -> jax.Array:
-    if window != strides:
-        return _in_pairs(jnp.maximum, _cells(x, window, strides))
+    if window != strides or math.prod(window) == 1:
+        return _in_pairs(_larger, _cells(x, window, strides))
     sizes = [size - size % k for size, k in zip(x.shape[1:-1], window, strict=True)]
     return _block_maximum(x[(slice(None), *map(slice, sizes))], window)
+
+
+# Derivatives never ask whether a cell equals the maximum, as those of ``jnp.maximum`` do, but compare cells: XLA may
+# compute a cell anew where it is compared, and round it otherwise, and the gradient would be lost.
+
+
+@jax.custom_jvp
+def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.maximum(a, b)
+
+
+@_larger.defjvp
+def _larger_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (a, b), (a_dot, b_dot) = primals, tangents
+    half = jnp.asarray(0.5, a.dtype)
+    share = jnp.where(a > b, jnp.ones_like(half), jnp.where(a < b, jnp.zeros_like(half), half))
+    return _larger(a, b), share * a_dot + (1 - share) * b_dot
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -98,17 +115,16 @@ def _block_maximum(x: jax.Array, window: Sequence[int]) -> jax.Array:
 @_block_maximum.defjvp
 def _block_maximum_jvp(window: Sequence[int], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (x_dot,) = primals, tangents
-    y = _block_maximum(x, window)
-    highest = _total((x == _blocks(y, window)).astype(x.dtype), window, window)  # how many cells share the maximum
-    return y, _total(x_dot * jnp.where(x == _blocks(y, window), _blocks(1 / highest, window), 0), window, window)
-
-
-def _blocks(y: jax.Array, window: Sequence[int]) -> jax.Array:
-    """Return each number in all cells of its window, [B, *pooled, C] -> [B, *spatial, C]."""
-    for axis, k in enumerate(window, start=1):
-        repeated = jnp.broadcast_to(jnp.expand_dims(y, axis + 1), (*y.shape[: axis + 1], k, *y.shape[axis + 1 :]))
-        y = repeated.reshape(*y.shape[:axis], k * y.shape[axis], *y.shape[axis + 1 :])
-    return y
+    cells, tangents = _cells(x, window, window), _cells(x_dot, window, window)
+    before, after = cells[:-1], cells[:0:-1]
+    for maxima in (before, after):  # of the first cells, and of the last
+        for i in range(1, len(maxima)):
+            maxima[i] = jnp.maximum(maxima[i - 1], maxima[i])
+    others = [*after[-1:], *map(jnp.maximum, before, after[-2::-1]), *before[-1:]]
+    highest = [cell >= other for cell, other in zip(cells, others, strict=True)]
+    shares = _in_pairs(jnp.add, [high.astype(x.dtype) for high in highest])  # how many cells share the maximum
+    moved = [jnp.where(high, tangent, 0) for high, tangent in zip(highest, tangents, strict=True)]
+    return _block_maximum(x, window), _in_pairs(jnp.add, moved) / jnp.maximum(shares, 1)
 
 
 def _cells(x: jax.Array, window: Sequence[int], strides: Sequence[int]) -> list[jax.Array]:

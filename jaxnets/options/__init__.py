@@ -14,6 +14,7 @@ from jaxnets.options.data import (
     with_data,
 )
 from jaxnets.options.generation import GenerateOptions
+from jaxnets.options.masks import MaskAugmentation, MaskData
 from jaxnets.options.metrics import ClassMetrics
 from jaxnets.options.networks import (
     Arithmetic,
@@ -37,6 +38,8 @@ __all__ = [
     "ImageAugmentation",
     "ImageData",
     "LayerConfig",
+    "MaskAugmentation",
+    "MaskData",
     "OptimizerConfig",
     "PieceData",
     "PretrainedConfig",

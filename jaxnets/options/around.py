@@ -10,6 +10,12 @@ from jaxnets.options.optimizer import OptimizerConfig
 
 # Innermost first: what is trained on, then how its gradients and weights are used.
 _ORDER = (ImageAugmentation, BoxAugmentation, OptimizerConfig)
+from jaxnets.options.augmentation import ImageAugmentation
+from jaxnets.options.masks import MaskAugmentation
+from jaxnets.options.optimizer import OptimizerConfig
+
+# Innermost first: what is trained on, then how its gradients and weights are used.
+_ORDER = (ImageAugmentation, MaskAugmentation, OptimizerConfig)
 
 
 def around(learner: Learner, config: Any, spec: Spec) -> Learner:

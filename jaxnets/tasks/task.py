@@ -128,6 +128,7 @@ def reading_files(spec: Spec) -> Callable[[Sequence[str], FileOptions], Examples
         if not given:
             raise InputError("nothing is given; give images, npy, npz or CSV files")
         paths = [path for name in given for path in image_files(Path(name))]
+        paths = [path for name in given for path in given_files(Path(name))]
         inputs = [read_inputs(path, spec["inputs"], invert=options.invert) for path in paths]
         names = [
             {"file": str(path), "row": row}
@@ -140,6 +141,7 @@ def reading_files(spec: Spec) -> Callable[[Sequence[str], FileOptions], Examples
 
 
 def image_files(path: Path) -> list[Path]:
+def given_files(path: Path) -> list[Path]:
     """Return the images in a folder and the folders in it, in the order of their names, or the file itself."""
     if not path.is_dir():
         return [path]

@@ -2,6 +2,7 @@
 
 from jaxnets.transforms.accumulated import accumulated
 from jaxnets.transforms.augmented import augmented, augmented_batches
+from jaxnets.transforms.augmented import augmented, augmented_pairs
 from jaxnets.transforms.averaged import averaged
 from jaxnets.transforms.features import features, on_features, part, with_head
 from jaxnets.transforms.folded import folded
@@ -19,6 +20,7 @@ __all__ = [
     "accumulated",
     "augmented",
     "augmented_batches",
+    "augmented_pairs",
     "averaged",
     "features",
     "folded",

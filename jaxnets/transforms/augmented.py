@@ -1,4 +1,4 @@
-"""Augmentation of what a learner is trained on."""
+"""Augmentation of what a learner is trained on: its inputs, or images and masks alike."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +38,26 @@ def augmented_batches(learner: Learner, augment: Callable[[Key, Batch], Batch]) 
             check_single(state, "augmented_batches")
             augment_key, key = jax.random.split(key)
             return function(state, augment(augment_key, batch), key)
+PAIRED = ("labels", "mask", "weights")  # what may hold a number for each pixel of the inputs
+
+
+def augmented_pairs(learner: Learner, augment: Callable[..., Any]) -> Learner:
+    """Return a learner whose training batches have images and masks changed alike; ``population`` comes after.
+
+    Args:
+        learner: of images [B, H, W, C]; of "labels", "mask" and "weights" those that are [B, H, W] change with them.
+        augment: ``augment(key, images, masks) -> images, masks``, such as one of ``jaxnets.data.paired``.
+    """
+    check_learner(learner)
+    check_callable("augment", augment, "give one of augment(key, images, masks), such as jaxnets.data.paired.flips()")
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def train(state: TrainState, batch: Batch, key: Key) -> Any:
+            check_single(state, "augmented_pairs")
+            augment_key, key = jax.random.split(key)
+            masks = {name: batch[name] for name in PAIRED if name in batch and batch[name].ndim == 3}
+            images, masks = augment(augment_key, inputs_of(batch), masks)
+            return function(state, {**batch, "inputs": images, **masks}, key)
 
         return train
 
