@@ -41,6 +41,8 @@ def boxed(side: int, channels: int, num_classes: int) -> Splits:
         return Data(inputs=pixels, labels=labels, known=known)
 
     return Splits(part(100), part(40), part(40))
+
+
 def masked(side: int) -> Splits:
     def part(number: int) -> Data:
         labels = RANDOM.integers(0, 2, (number, side, side)).astype(np.int32)
@@ -78,10 +80,8 @@ FAKES: dict[str, Any] = {
     "etth1": Series(np.arange(900.0), RANDOM.normal(size=(900, 2)), ("a", "b"), "hour", (500.0, 200.0, 200.0)),
 }
 # A config as small as possible, so that tracing and compiling are quick.
-SMALL = {"depth": 10, "width": 4, "num_layers": 1, "model_dim": 16, "embedding": 8, "vocabulary": 300, "max_tokens": 16}
-SMALL |= {"sizes": (11.0, 24.0)}
-NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each
 SMALL = {
+    "sizes": (11.0, 24.0),
     "crop": 16,
     "tile": 24,
     "overlap": 8,
@@ -93,7 +93,7 @@ SMALL = {
     "vocabulary": 300,
     "max_tokens": 16,
 }
-NARROW = {"hidden", "features"}  # widths of layers: as many, but of 8 each
+NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each
 
 
 def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:

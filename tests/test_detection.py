@@ -21,6 +21,7 @@ from jaxnets.models import EfficientNet
 from jaxnets.models.detector import EfficientNetBackbone
 from jaxnets.models.efficientnet import LITE
 from jaxnets.tasks.boxes import count_classes, count_error, surest_counts
+from jaxnets.transforms import augmented_batches
 from jaxnets.transforms.features import features
 
 STRIDE = 4
@@ -217,6 +218,15 @@ def test_boxes_follow_their_images(name):
     np.testing.assert_allclose(again["labels"], got["labels"], atol=1e-3)
 
 
+def test_a_learner_trains_on_batches_that_are_changed():
+    seen = lambda state, batch, key: (state, batch)
+    learner = jn.supervised(jn.network(jn.models.MLP, 1, (), 1), jn.losses.mse, optax.sgd(1.0))._replace(step=seen)
+    batch = {name: jnp.asarray(array) for name, array in painted(np.random.default_rng(0)).items()}
+    state = learner.init(jax.random.key(0))
+    _, got = augmented_batches(learner, augment_boxes.flip()).step(state, batch, jax.random.key(1))
+    assert (got["labels"] != batch["labels"]).any() and (got["inputs"] != batch["inputs"]).any()
+
+
 def test_too_little_of_a_box_is_none():
     batch = {
         "inputs": np.zeros((1, 8, 8, 1), np.uint8),
@@ -332,7 +342,7 @@ def test_predictions_are_boxes_in_the_pixels_of_the_file(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--overlap", "1"), "overlap=1.0 must be in (0, 1)"),
+        (("--nms-iou", "1"), "nms_iou=1.0 must be in (0, 1)"),
         (("--sizes", "9", "3"), "sizes=(9.0, 3.0) must be two rising sides"),
         (("--widths", "8"), "a width for every halving of the image up to the stride of 4"),
         (("--mosaic", "2"), "mosaic=2.0 must be a share"),

@@ -16,13 +16,10 @@ import pytest
 from helpers import adam, assert_same_bits, keys, member
 
 import jaxnets as jn
-from jaxnets.data import augment
-from jaxnets.learners import detection, reconstructing, sequence_to_sequence, variational
-from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer
-from jaxnets.network import reshaped
 from jaxnets.data import augment, paired
-from jaxnets.learners import reconstructing, segmentation, sequence_to_sequence, variational
+from jaxnets.learners import detection, reconstructing, segmentation, sequence_to_sequence, variational
 from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer, UNet
+from jaxnets.network import reshaped
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
 from jaxnets.transforms import augmented_pairs, trimmed, windowed
@@ -112,6 +109,8 @@ def gan(tx: Any, **options: Any) -> jn.Learner:
 
 def detecting(tx: Any, **options: Any) -> jn.Learner:
     return detection(reshaped(jn.network(MLP, 16, (6,), 24, **options), (2, 2, 6)), tx, ("a", "b"), (4, 4), stride=2)
+
+
 def segmenting(tx: Any, **options: Any) -> jn.Learner:
     network = jn.network(UNet, 1, (3, 4), 2, norm=None, **options)
     loss = segmentation.total([segmentation.cross_entropy, segmentation.dice_loss])

@@ -24,8 +24,7 @@ from jaxnets.commands.opening import open_run
 from jaxnets.commands.predict import PredictOptions, predict
 from jaxnets.commands.resume import resume
 from jaxnets.commands.train import TrainOptions, train
-from jaxnets.options import BoxData, ImageData, PieceData, SentenceData, SeriesData, TextData, TranslationData
-from jaxnets.options import ImageData, MaskData, PieceData, SentenceData, SeriesData, TextData, TranslationData
+from jaxnets.options import BoxData, ImageData, MaskData, PieceData, SentenceData, SeriesData, TextData, TranslationData
 from jaxnets.tasks import generated_images, music, texts
 from jaxnets.training.fit import Fit
 

@@ -1,7 +1,6 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, augment_boxes, music, subwords, tokens
-from jaxnets.data import augment, masks, music, paired, subwords, tokens
+from jaxnets.data import augment, augment_boxes, masks, music, paired, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
 from jaxnets.data.boxes import box_splits

@@ -2,7 +2,6 @@
 
 import os
 import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -13,9 +12,9 @@ import numpy as np
 from jaxnets.data.arrays import Data
 from jaxnets.data.box_formats import Box, is_coco, is_names, read_coco, read_lines, read_names, read_voc
 from jaxnets.data.decoding import decode_image, resized
-from jaxnets.data.images import SPLITS, Parts, Tree, folder_tree, with_progress, zip_tree
+from jaxnets.data.images import SPLITS, Parts, Tree, with_progress, with_tree
 from jaxnets.data.splits import Splits
-from jaxnets.data.unpacking import decoded, reading
+from jaxnets.data.unpacking import decoded
 from jaxnets.errors import InputError
 
 CORNERS = ("left", "top", "right", "bottom", "class")  # what the numbers of a box are
@@ -64,14 +63,7 @@ def box_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
     """
     if size is not None and min(size) < 1:
         raise InputError(f"image_size={size} must be a height and a width of 1 or more")
-    if path.is_dir():
-        return _read(path, folder_tree(path), size)
-
-    def parse(path: Path) -> Splits:
-        with zipfile.ZipFile(path) as archive:
-            return _read(path, zip_tree(path, archive), size)
-
-    return reading(path, "a zip file", parse)
+    return with_tree(path, lambda tree: _read(path, tree, size))
 
 
 def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> Splits:

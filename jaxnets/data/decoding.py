@@ -1,8 +1,7 @@
 """One image file, decoded: the same way for training and for predicting."""
 
 import io
-from collections.abc import Callable, Sequence
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 

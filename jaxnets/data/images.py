@@ -40,7 +40,6 @@ class _OtherSizeError(InputError):
 
 
 class Tree(NamedTuple):
-    """What is below a folder or in a zip file: how each image and each other file is read, their bytes, and folders."""
     """What is below a folder or in a zip file: how each image is read, its bytes, folders, and files that are none."""
 
     images: dict[Parts, Callable[[], bytes]]
@@ -80,11 +79,6 @@ def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
         InputError: if a zip file is broken, encrypted, holds links or names that lead out of it, or is too large.
     """
     if path.is_dir():
-        return _read(path, folder_tree(path), size)
-
-    def parse(path: Path) -> Splits:
-        with zipfile.ZipFile(path) as archive:
-            return _read(path, zip_tree(path, archive), size)
         return use(_folder_tree(path))
 
     def parse(path: Path) -> Splits:
@@ -94,11 +88,8 @@ def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
     return reading(path, "a zip file", parse)
 
 
-def folder_tree(root: Path) -> Tree:
-    """Return what is below a folder; hidden files are passed over."""
-    tree = Tree({}, {}, set(), {})
 def _folder_tree(root: Path) -> Tree:
-    tree = Tree({}, {}, set(), [])
+    tree = Tree({}, {}, set(), {})
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.is_dir():
@@ -110,15 +101,8 @@ def _folder_tree(root: Path) -> Tree:
     return tree
 
 
-def zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
-    """Return what is in a zip file, to be read while it is open.
-
-    Raises:
-        InputError: if a member is encrypted, a link, too large or there twice, or its name leads out of the archive.
-    """
-    tree = Tree({}, {}, set(), {})
 def _zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
-    tree = Tree({}, {}, set(), [])
+    tree = Tree({}, {}, set(), {})
     total = 0
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")  # as some programs of Windows write them

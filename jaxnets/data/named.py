@@ -205,8 +205,8 @@ class Named(NamedTuple):
     """A named data set.
 
     Attributes:
-        kind: what it holds: "images", "boxes", "text", "sentences", "translations", "pieces", "series" or "tables".
-        kind: what it holds: "images", "masks", "text", "sentences", "translations", "pieces", "series" or "tables".
+        kind: what it holds: "images", "boxes", "masks", "text", "sentences", "translations", "pieces", "series" or
+            "tables".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.

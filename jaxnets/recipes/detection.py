@@ -47,7 +47,7 @@ class Config:
     """cells so many strides around a box's centre learn to find it"""
     box_weight: float = 2.0
     """how much the boxes' part of the loss counts, beside the classes'"""
-    overlap: float = 0.5
+    nms_iou: float = 0.5
     """the IoU above which two boxes of a class are taken for the same thing, and the surer one is kept"""
     mirrored: bool = False
     """find boxes in an image and its three mirror images, and take the mean: better, and four times slower"""
@@ -66,7 +66,7 @@ class Config:
         """Check the ranges."""
         check_field(self, "radius", 0 < self.radius < 1e3, "greater than 0, such as 1.5")
         check_field(self, "box_weight", 0 <= self.box_weight < 1e6, "0 or more")
-        check_field(self, "overlap", 0 < self.overlap < 1, "in (0, 1), such as 0.5")
+        check_field(self, "nms_iou", 0 < self.nms_iou < 1, "in (0, 1), such as 0.5")
         check_field(
             self,
             "sizes",
@@ -125,7 +125,7 @@ def build(config: Config, spec: Spec) -> Learner:
         stride=config.stride,
         radius=config.radius,
         box_weight=config.box_weight,
-        overlap=config.overlap,
+        overlap=config.nms_iou,
         sizes=config.sizes,
     )
 

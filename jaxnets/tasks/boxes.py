@@ -13,7 +13,7 @@ from jaxnets.data.decoding import decode_image, resized
 from jaxnets.errors import InputError, check_field
 from jaxnets.metrics import average_precisions, precision_at_recalls
 from jaxnets.runs import plots
-from jaxnets.tasks.task import Examples, Finished, Row, Task, Trained, image_files
+from jaxnets.tasks.task import Examples, Finished, Row, Task, Trained, given_files
 from jaxnets.training.evaluation import predict as predict_outputs
 
 _SHOWN = 6  # test images that are drawn
@@ -58,7 +58,7 @@ def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
         if not given:
             raise InputError("nothing is given; give images, or folders of them")
         names, made = [], []
-        for path in [path for name in given for path in image_files(Path(name))]:
+        for path in [path for name in given for path in given_files(Path(name))]:
             image = decode_image(str(path), path.read_bytes, channels=column.shape[-1])
             names.append({"file": str(path), "size": image.shape[:2], "options": options})
             made.append(resized(image, column.shape[:2]))

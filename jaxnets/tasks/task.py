@@ -127,7 +127,6 @@ def reading_files(spec: Spec) -> Callable[[Sequence[str], FileOptions], Examples
     def read(given: Sequence[str], options: FileOptions) -> Examples:
         if not given:
             raise InputError("nothing is given; give images, npy, npz or CSV files")
-        paths = [path for name in given for path in image_files(Path(name))]
         paths = [path for name in given for path in given_files(Path(name))]
         inputs = [read_inputs(path, spec["inputs"], invert=options.invert) for path in paths]
         names = [
@@ -140,7 +139,6 @@ def reading_files(spec: Spec) -> Callable[[Sequence[str], FileOptions], Examples
     return read
 
 
-def image_files(path: Path) -> list[Path]:
 def given_files(path: Path) -> list[Path]:
     """Return the images in a folder and the folders in it, in the order of their names, or the file itself."""
     if not path.is_dir():

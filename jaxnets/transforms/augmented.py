@@ -38,6 +38,12 @@ def augmented_batches(learner: Learner, augment: Callable[[Key, Batch], Batch]) 
             check_single(state, "augmented_batches")
             augment_key, key = jax.random.split(key)
             return function(state, augment(augment_key, batch), key)
+
+        return train
+
+    return with_training(learner, wrap)
+
+
 PAIRED = ("labels", "mask", "weights")  # what may hold a number for each pixel of the inputs
 
 
