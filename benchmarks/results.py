@@ -61,6 +61,7 @@ class Measured:
 ACCURACY, LOSS = "accuracy {test/accuracy}", "validation loss {validation/loss} nats"
 AUTOENCODER = "mean squared error {test/mse}, {test/mse_over_pca} of PCA's with 32 components"
 BOUND = "test bound {test/loss} nats, negative log-likelihood at most {test/nll}"
+BOXES = "mAP at an IoU of 0.5 {test/coco_map50}, over 0.5 to 0.95 {test/coco_map}"
 CIFAR = (
     "--data cifar10-jpeg.zip --depth 10 --width 16 --precision float32 --batch-size 128 --learning-rate 0.1 "
     "--validation 0.02 --duration 4ep"
@@ -73,6 +74,8 @@ ROWS = {
     "mnist-vit": Row("a vision transformer of 204,938 parameters on MNIST", ACCURACY, "mnist-vit"),
     "cifar10-resnet": Row("a ResNet-10 on CIFAR-10 (JPEG), a short schedule", ACCURACY, f"cifar10-resnet {CIFAR}"),
     "cifar10-resnet-18": Row("ResNet-18 on the same, as it stands", ACCURACY, "cifar10-resnet --data cifar10-jpeg.zip"),
+    "cells-detect": Row("an anchor-free detector of 1,011,671 parameters on BCCD", BOXES, "cells-detect --seeds 3"),
+    "digits-detect": Row("a smaller one on MNIST's digits, scattered over canvases", BOXES, "digits-detect --seeds 3"),
     "membranes": Row(
         "a U-Net on electron micrographs, 21 slices to train on, 3 to choose by, 6 to test",
         "pixel accuracy {test/tiled_pixel_accuracy}, membrane Dice {test/tiled_dice_of_membrane} (as it stands "

@@ -168,6 +168,19 @@ ZIPPED = {"train/a/1.png": picture("png"), "train/b/2.png": picture("png"), "tes
 MASKED = {"images/1.png": picture("png"), "images/2.png": picture("png")}
 MASKED |= {"masks/1.png": picture("png", "L"), "masks/2.png": picture("png", "P")}
 
+CORNERS = b"<xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>4</ymax>"
+VOC = b"<annotation><object><name>a</name><bndbox>" + CORNERS + b"</bndbox></object></annotation>"
+COCO = (
+    b'{"images": [{"id": 1, "file_name": "a.png"}, {"id": 3, "file_name": "b.png"}], '
+    b'"categories": [{"id": 2, "name": "a"}], '
+    b'"annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 1, 2, 2]}]}'
+)
+BOX_LINES = [b"0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.2\n", b"Car 0 0 0 1 1 3 4 1 1 1 1 1 1 0\n"]
+
+
+def boxed(annotations: dict[str, bytes]) -> bytes:
+    return zip_of({"a.png": picture("png"), "b.png": picture("png"), **annotations})
+
 
 def readers() -> list[Reader]:
     """Return every reader of files from elsewhere."""
@@ -190,6 +203,10 @@ def readers() -> list[Reader]:
         Reader(
             "b.zip", data.image_splits, [ZIPPED["test/a/3.png"]], lambda png: zip_of({**ZIPPED, "test/a/3.png": png})
         ),
+        Reader("v.zip", data.box_splits, [VOC], lambda xml: boxed({"a.xml": xml, "b.xml": VOC})),
+        Reader("o.zip", data.box_splits, [COCO], lambda found: boxed({"a.json": found})),
+        Reader("y.zip", data.box_splits, BOX_LINES[:1], lambda text: boxed({"a.txt": text, "b.txt": BOX_LINES[0]})),
+        Reader("k.zip", data.box_splits, BOX_LINES[1:], lambda text: boxed({"a.txt": text, "b.txt": BOX_LINES[1]})),
         Reader("m.zip", data.masks.masked_images, [zip_of(MASKED)]),
         Reader(
             "n.zip",

@@ -31,6 +31,20 @@ def images(side: int, channels: int = 1) -> Splits:
     return Splits(part(1100), test=part(200))
 
 
+def boxed(side: int, channels: int, num_classes: int) -> Splits:
+    """Return images with a box of each class, and of each size that ``SMALL`` tells apart."""
+
+    def part(number: int) -> Data:
+        pixels = RANDOM.integers(0, 255, (number, side, side, channels)).astype(np.uint8)
+        labels = np.full((number, num_classes, 5), -1, np.float32)
+        labels[..., :2], labels[..., 2:4] = 0, np.arange(1, num_classes + 1)[:, None] * side / num_classes
+        labels[..., 4] = np.arange(num_classes)
+        known = {"labels": {"classes": tuple(f"c{i}" for i in range(num_classes))}}
+        return Data(inputs=pixels, labels=labels, known=known)
+
+    return Splits(part(100), part(40), part(40))
+
+
 def masked(side: int) -> Splits:
     def part(number: int) -> Data:
         labels = RANDOM.integers(0, 2, (number, side, side)).astype(np.int32)
@@ -66,6 +80,8 @@ FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
     "cifar10": images(16, 3),
+    "bccd": boxed(32, 3, 3),
+    "scattered-digits": boxed(32, 1, 10),
     "membranes": masked(24),
     "orl-faces": people(24),
     "omniglot-small": characters(30),
@@ -83,6 +99,7 @@ FAKES: dict[str, Any] = {
 }
 # A config as small as possible, so that tracing and compiling are quick.
 SMALL = {
+    "sizes": (11.0, 24.0),
     "crop": 16,
     "tile": 24,
     "overlap": 8,
@@ -95,7 +112,7 @@ SMALL = {
     "max_tokens": 16,
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
-NARROW = {"hidden", "features"}  # widths of layers: as many, but of 8 each
+NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each
 
 
 def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +135,8 @@ def load_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
                 return replace(parts, validation=parts.validation.take(held_out) if len(kept) else None)
             if name == "multi30k" and "fr" in options["languages"]:
                 return {part: [sides[1], sides[0]] for part, sides in found.items()}
+            if name == "bccd" and options["image_size"] == (9, 9):
+                return boxed(9, 3, 3)
             if name == "etth1":
                 if options["time"]:
                     raise InputError("no column 'minute'")
@@ -176,6 +195,6 @@ def _smaller(config: Any) -> Any:
             small[field.name] = _smaller(value)
         elif field.name in SMALL:
             small[field.name] = SMALL[field.name]
-        elif field.name in NARROW:
+        elif field.name in NARROW and isinstance(value, tuple):
             small[field.name] = tuple(8 if isinstance(width, int) else width for width in value)
     return dataclasses.replace(config, **small)

@@ -15,6 +15,7 @@ from small import leaves, load_small_data, presets, smaller
 
 from jaxnets import cli, recipes
 from jaxnets.errors import InputError
+from jaxnets.learner import inputs_of
 from jaxnets.options.conditions import check_used
 from jaxnets.recipes.recipe import find
 from jaxnets.runs.json_files import from_dict, plain
@@ -125,6 +126,8 @@ def signature(recipe):
     batch = {name: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype) for name, a in splits.train.items()}
     step = jax.make_jaxpr(learner.step)(plan.state.train, batch, jax.random.key(0))
     text = re.sub(r"0x[0-9a-f]+|/\S+\.py:\d+", "", str(step))
+    predicted = jax.make_jaxpr(learner.predict)(plan.state.train, inputs_of(batch))
+    text += re.sub(r"0x[0-9a-f]+|/\S+\.py:\d+", "", str(predicted))
     constants = [np.asarray(constant).tobytes() for constant in step.consts if hasattr(constant, "dtype")]
     planned = (plan.num_steps, plan.limit, plan.every, plan.early_stopping, sorted(plan.better))
     return {

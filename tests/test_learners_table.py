@@ -19,6 +19,7 @@ import jaxnets as jn
 from jaxnets.data import augment, paired
 from jaxnets.learners import (
     Shape,
+    detection,
     embedding,
     maml,
     matching,
@@ -31,6 +32,7 @@ from jaxnets.learners import (
     variational,
 )
 from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer, UNet
+from jaxnets.network import reshaped
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
 from jaxnets.transforms import augmented_pairs, trimmed, windowed
@@ -118,6 +120,10 @@ def gan(tx: Any, **options: Any) -> jn.Learner:
     return jn.adversarial(generator, discriminator, 2, tx, tx)
 
 
+def detecting(tx: Any, **options: Any) -> jn.Learner:
+    return detection(reshaped(jn.network(MLP, 16, (6,), 24, **options), (2, 2, 6)), tx, ("a", "b"), (4, 4), stride=2)
+
+
 def segmenting(tx: Any, **options: Any) -> jn.Learner:
     network = jn.network(UNet, 1, (3, 4), 2, norm=None, **options)
     loss = segmentation.total([segmentation.cross_entropy, segmentation.dice_loss])
@@ -152,6 +158,13 @@ def values(random: np.random.Generator, size: int) -> Arrays:
 
 def answers(random: np.random.Generator, size: int) -> Arrays:
     return points(random, size) | {"labels": random.integers(0, 2, (size, 1)).astype(np.int32)}
+
+
+def boxes(random: np.random.Generator, size: int) -> Arrays:
+    corner = random.uniform(0, 3, (size, 3, 2))
+    labels = np.concatenate([corner, corner + 1, random.integers(-1, 2, (size, 3, 1))], -1)
+    labels[..., :4] *= labels[..., 4:] >= 0
+    return {"inputs": random.normal(size=(size, 4, 4, 1)).astype(np.float32), "labels": labels.astype(np.float32)}
 
 
 def bits(random: np.random.Generator, size: int) -> Arrays:
@@ -203,6 +216,7 @@ LEARNERS = {
     ),
     "regression": Case(regression, values),
     "binary": Case(binary, answers),
+    "detection": Case(detecting, boxes),
     "autoregressive, gru": Case(recurrent, tokens),
     "autoregressive, transformer": Case(gpt, tokens),
     "sequence to sequence": Case(translating, pairs),

@@ -20,6 +20,7 @@ from jaxnets.models import (
     CNN,
     MLP,
     RNN,
+    Detector,
     EfficientNet,
     Forecaster,
     MobileNetV2,
@@ -105,6 +106,13 @@ MODELS = {
     ),
     "mobilenet": Case(MobileNetV2, ((33, 64, 3), 3), {"width": 0.1, "depth": 0.1}, (33, 64, 3), (3,)),
     "cnn, layer norm, no dense": Case(CNN, ((9, 7, 2), (4, "pool"), (), 3), {"norm": "layer"}, (9, 7, 2), (3,)),
+    "detector": Case(
+        Detector,
+        ((17, 24, 1), 3),
+        {"stride": 4, "widths": (4, 6, 8), "features": 8, "depth": 1},
+        (17, 24, 1),
+        (5, 6, 7),
+    ),
     "unet": Case(UNet, (2, (3, 4, 5), 3), {"dropout": 0.2}, (8, 12, 2), (8, 12, 3)),
     "unet, layer norm, odd sides": Case(UNet, (1, (3, 4), 3), {"norm": "layer"}, (7, 9, 1), (7, 9, 3)),
     "strided encoder": Case(

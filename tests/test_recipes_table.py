@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_same_bits
+from PIL import Image
 from small import FAKES, LINES, PAIRS, TEXT, leaves, load_small_data, presets, smaller
 
 import jaxnets as jn
@@ -24,6 +25,7 @@ from jaxnets.commands.predict import PredictOptions, predict
 from jaxnets.commands.resume import resume
 from jaxnets.commands.train import TrainOptions, train
 from jaxnets.options import (
+    BoxData,
     EpisodeData,
     ImageData,
     MaskData,
@@ -113,7 +115,16 @@ def test_three_steps_and_what_evaluate_says_of_them(trial, capsys):
     assert all(name.startswith("test/") for name in result["metrics"].keys() - got.keys())
 
 
-def given(trial: Trial) -> list[str]:
+def boxed_files(group: BoxData, folder: Path) -> list[str]:
+    """Return two images of the data's size."""
+    shape = FAKES[group.data].test["inputs"].shape[1:]
+    for i in range(2):
+        pixels = np.full(shape, 100 * i, np.uint8)
+        Image.fromarray(pixels if shape[-1] == 3 else pixels[..., 0]).save(folder / f"{i}.png")
+    return [str(folder / "0.png"), str(folder / "1.png")]
+
+
+def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
     """Return two things to predict, of the kind that the preset's data are, as a user gives them."""
     config, folder = trial.recipe.config, trial.folder
     groups = (getattr(config, field.name) for field in dataclasses.fields(config))
@@ -122,6 +133,8 @@ def given(trial: Trial) -> list[str]:
             found = FAKES[group.data]
             np.save(folder / "images.npy", (found if isinstance(group, PeopleData) else found.test)["inputs"][:2])
             return [str(folder / "images.npy")]
+        if isinstance(group, BoxData):
+            return boxed_files(group, folder)
         if isinstance(group, SeriesData):
             series = FAKES[group.data]
             lines = [f"{hour:g},{a},{b}" for hour, (a, b) in zip(series.times, series.values, strict=True)]

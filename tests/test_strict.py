@@ -13,7 +13,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STRICT = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_DEBUG_KEY_REUSE": "1"}
 PARTS = {
-    "losses and metrics": ["test_losses.py", "test_metrics.py", "test_metrics_against_others.py"],
+    "losses and metrics": [
+        "test_losses.py",
+        "test_metrics.py",
+        "test_metrics_against_others.py",
+        "test_boxes_metrics.py",
+    ],
     "models": ["test_models.py", "-k", "shapes_and_plain or (dtypes_are_kept and float32)"],
     "learners and transformations": [
         "test_learners_table.py",
@@ -21,12 +26,14 @@ PARTS = {
         "rows_are_not or rows_do_not or (member and classification and not norm)",
     ],
     "augmentations": ["test_augment.py"],
+    "detection": ["test_detection.py", "-k", "plain or focal or chain or mirror or follow or little"],
     "optimizers": ["test_optimizers.py"],
 }
 # Tests of augmentations look at what one key does to several inputs. Optax raises floats to whole powers, and divides
 # whole steps by floats, in its own Adam and schedules.
 LAX = {
     "augmentations": {"JAX_DEBUG_KEY_REUSE": "0"},
+    "detection": {"JAX_DEBUG_KEY_REUSE": "0"},
     "optimizers": {"JAX_NUMPY_DTYPE_PROMOTION": "standard"},
 }
 pytestmark = pytest.mark.slow

@@ -25,7 +25,8 @@ class PredictOptions:
     recipe: RecipeFile = None
     """the recipe's file, if the run is of one's own recipe"""
     out: Path | None = None
-    """where to keep the images that an autoencoder makes of those given: a picture of all, or an .npy file"""
+    """where to keep the images that are made of those given: an autoencoder's, as a picture of all or an .npy file, or
+    those given with the boxes that are found, as a picture"""
     ensemble: bool = False
     """with several seeds: how far they agree on each example, beside the mean"""
     json: bool = False

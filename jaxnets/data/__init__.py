@@ -1,9 +1,10 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, masks, music, paired, subwords, tokens
+from jaxnets.data import augment, augment_boxes, masks, music, paired, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
-from jaxnets.data.catalogue import check_pixels, labelled_images
+from jaxnets.data.boxes import box_splits
+from jaxnets.data.catalogue import boxed_images, check_pixels, labelled_images
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.fetching import fetch, find_path
 from jaxnets.data.folds import in_folds
@@ -51,7 +52,10 @@ __all__ = [
     "Splits",
     "Table",
     "augment",
+    "augment_boxes",
     "balanced",
+    "box_splits",
+    "boxed_images",
     "by_length",
     "check_alike",
     "check_pixels",

@@ -1,15 +1,19 @@
-"""Images with classes, whatever they come from: a named data set, or files of one's own."""
+"""Images with classes or boxes, whatever they come from: a named data set, or files of one's own."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from jaxnets.data.arrays import Data, Spec
+from jaxnets.data.boxes import box_splits
 from jaxnets.data.images import image_splits
 from jaxnets.data.named import NAMED, find, load
 from jaxnets.data.splits import Splits, idx_folder, npz_splits
 from jaxnets.errors import InputError
 
 _FILES = "a folder or zip file of images, an npz file or a folder of IDX files"
+_BOXED = "a folder or zip file of images with their annotations"
 _VALIDATION = 0.1  # held out of files of one's own
 
 
@@ -54,6 +58,40 @@ def labelled_images(
     if limits["low"] == limits["high"]:
         raise InputError(f"{data}: all pixels of all images are {limits['low']:g}: nothing is to be seen")
     parts = {name: _with_range(part, limits) for name, part in parts.items()}
+    return Splits(parts["train"], parts.get("validation"), parts.get("test"))
+
+
+def boxed_images(
+    data: str,
+    data_dir: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    validation: float | None = None,
+) -> Splits:
+    """Return images [N, H, W, C] uint8 with boxes, as ``box_splits`` has them.
+
+    Args:
+        data: bccd or scattered-digits, or the path of a folder or zip file.
+        data_dir: where a named data set's files are.
+        image_size: height and width to which images are resized.
+        validation: fraction of the training data held out, where there is no validation part; 0 for none: then one that
+            there is, is trained on.
+
+    Raises:
+        InputError: if there are no such data, or a fraction is given although they have a validation part.
+    """
+    path = find("boxes", data, data_dir, _BOXED)
+    if path is not None:
+        splits = box_splits(path, image_size)
+    elif image_size is None:
+        splits = load(data, data_dir)
+    elif data == "bccd":
+        splits = load(data, data_dir, image_size=image_size)
+    else:
+        raise InputError(f"image_size={image_size} is for files of images, not for {data}")
+    if validation == 0 and splits.validation is not None:
+        whole = {name: np.concatenate([array, splits.validation[name]]) for name, array in splits.train.items()}
+        return Splits(splits.train.replaced(**whole), test=splits.test)
+    parts = _held_out(data, splits.parts, validation)
     return Splits(parts["train"], parts.get("validation"), parts.get("test"))
 
 

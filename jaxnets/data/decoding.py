@@ -1,7 +1,7 @@
 """One image file, decoded: the same way for training and for predicting."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,3 +89,13 @@ def _opened(name: str, read: Callable[[], bytes]) -> Iterator[Any]:
         raise InputError(f"{name}: there is no such file") from None
     except (*BROKEN, AssertionError, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: cannot be read as an image: {error}") from error
+
+
+def resized(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return a decoded image, [H, W, 1 or 3] uint8, in another size (H, W), whatever its proportions."""
+    from PIL import Image  # noqa: PLC0415  (slow to import)
+
+    if image.shape[:2] == tuple(size):
+        return image
+    pixels = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return np.asarray(pixels.resize((size[1], size[0]), Image.Resampling.BOX)).reshape(*size, image.shape[-1])

@@ -45,7 +45,7 @@ class Tree(NamedTuple):
     images: dict[Parts, Callable[[], bytes]]
     sizes: dict[Parts, int]
     folders: set[Parts]
-    others: list[Parts]
+    others: dict[Parts, Callable[[], bytes]]
 
 
 def image_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
@@ -100,7 +100,7 @@ def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
 
 
 def _folder_tree(root: Path) -> Tree:
-    tree = Tree({}, {}, set(), [])
+    tree = Tree({}, {}, set(), {})
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if path.is_dir():
@@ -108,12 +108,12 @@ def _folder_tree(root: Path) -> Tree:
         elif is_image(parts):
             tree.images[parts], tree.sizes[parts] = path.read_bytes, path.stat().st_size
         elif not _is_hidden(parts):
-            tree.others.append(parts)
+            tree.others[parts], tree.sizes[parts] = path.read_bytes, path.stat().st_size
     return tree
 
 
 def _zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
-    tree = Tree({}, {}, set(), [])
+    tree = Tree({}, {}, set(), {})
     total = 0
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")  # as some programs of Windows write them
@@ -127,7 +127,7 @@ def _zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
             problem = "encrypted; decrypt it first"
         elif member.compress_type not in _PACKINGS:
             problem = "packed in another way than zip files usually are; pack it anew"
-        elif parts in tree.images:
+        elif parts in tree.images or parts in tree.others:
             problem = "it is there twice"
         elif member.file_size > _MOST_BYTES_A_FILE:
             problem = f"{member.file_size:,} bytes unpacked; at most {_MOST_BYTES_A_FILE:,} are read"
@@ -141,7 +141,8 @@ def _zip_tree(path: Path, archive: zipfile.ZipFile) -> Tree:
             tree.images[parts] = lambda member=member: archive.read(member)
             tree.sizes[parts] = member.compress_size
         elif not _is_hidden(parts):
-            tree.others.append(parts)
+            tree.others[parts] = lambda member=member: archive.read(member)
+            tree.sizes[parts] = member.file_size
     if total > _MOST_BYTES:
         raise InputError(f"{path}: its images are {total:,} bytes unpacked; at most {_MOST_BYTES:,} are read")
     return tree

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.data.arrays import Data
+from jaxnets.data.boxes import box_splits
 from jaxnets.data.cifar import cifar10
-from jaxnets.data.fetching import Remote, find_path, located
+from jaxnets.data.fetching import Remote, find_path, located, places
 from jaxnets.data.formats import read_text
 from jaxnets.data.membranes import membranes
 from jaxnets.data.music import read_pieces
+from jaxnets.data.scenes import scattered
 from jaxnets.data.series import Series, read_series
 from jaxnets.data.splits import Splits, idx_folder
 from jaxnets.data.tables import Table, read_columns
@@ -65,6 +67,7 @@ CREDIT = {
         "acd2b41f7923a4b7e2264e6b9ae2eff8f3e8f9ba3080fb6967df1cfec9568cac",
     )
 }
+BCCD = "https://github.com/Shenggan/BCCD_Dataset"
 _MULTI30K_PARTS = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
 _MULTI30K = {
     "train.en": "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
@@ -162,12 +165,49 @@ def credit(data_dir: Path | None = None) -> Table:
     return read_columns(*located("tabular", CREDIT, data_dir).values(), label="Status", without=["rownames"])
 
 
+def bccd(data_dir: Path | None = None, image_size: tuple[int, int] | None = None) -> Splits:
+    """Return 364 photographs of blood smears with boxes of red cells, white cells and platelets, as ``box_splits``.
+
+    They are of 480 x 640 pixels, unless ``image_size`` says otherwise; 205, 87 and 72 are for training, validation and
+    testing. Its home has no archive whose bytes stay the same, so it is not fetched.
+
+    Args:
+        data_dir: where its folder BCCD, or a zip file of that (bccd.zip), is. If absent, ``JAXNETS_DATA`` is taken for
+            it, then the cache folder.
+        image_size: (H, W) to resize every image to.
+
+    Raises:
+        InputError: if it is not there; it says what to put where.
+    """
+    looked_in = places("bccd", data_dir)
+    for place in looked_in:
+        for path in (place / "bccd.zip", place / "BCCD"):
+            if path.exists():
+                return box_splits(path, image_size)
+    raise InputError(
+        f"data='bccd': no bccd.zip and no folder BCCD in {', '.join(map(str, looked_in))}; put the folder BCCD of "
+        f"{BCCD} there, or a zip file of it"
+    )
+
+
+def scattered_digits(data_dir: Path | None = None) -> Splits:
+    """Return MNIST's digits scattered over canvases of 64 x 64 pixels, with their boxes: 2,000 images, 300 and 500.
+
+    Those for testing are of MNIST's test digits; the same numbers are drawn every time. Labels are as ``box_splits``
+    has them.
+    """
+    digits = mnist(data_dir)
+    assert digits.test is not None
+    train, validation = digits.train.split(0.1)
+    return Splits(scattered(train, 2000, 0), scattered(validation, 300, 1), scattered(digits.test, 500, 2))
+
+
 class Named(NamedTuple):
     """A named data set.
 
     Attributes:
-        kind: what it holds: "images", "masks", "people", "characters", "text", "sentences", "translations", "pieces",
-            "series" or "tables".
+        kind: what it holds: "images", "boxes", "masks", "people", "characters", "text", "sentences", "translations",
+            "pieces", "series" or "tables".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -187,6 +227,8 @@ NAMED = {
     "cifar10": Named("images", cifar10, "photographs of ten classes, 32 x 32 pixels", validation=0.02),
     "orl-faces": Named("people", orl_faces, "ten grey pictures of each of 40 people"),
     "omniglot-small": Named("characters", omniglot, "20 drawings of each of 242 characters of eight alphabets"),
+    "bccd": Named("boxes", bccd, "blood smears with boxes of their cells, 480 x 640 pixels"),
+    "scattered-digits": Named("boxes", scattered_digits, "MNIST's digits on canvases of 64 x 64 pixels, with boxes"),
     "shakespeare": Named("text", shakespeare, "Shakespeare's plays"),
     "sst2": Named("sentences", sst2, "film reviews, negative and positive"),
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),

@@ -11,6 +11,7 @@ from jaxnets.learners.contrastive import (
     supervised_contrastive,
     triplet,
 )
+from jaxnets.learners.detection import detection, flipped
 from jaxnets.learners.few_shot import Episode, Shape, matching, prototypical
 from jaxnets.learners.segmentation import segmenting
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
@@ -25,7 +26,9 @@ __all__ = [
     "arcface",
     "autoregressive",
     "contrastive",
+    "detection",
     "embedding",
+    "flipped",
     "maml",
     "matching",
     "prototypical",

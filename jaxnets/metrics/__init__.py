@@ -1,5 +1,6 @@
 """Metrics: sums over examples, and the numbers computed of them."""
 
+from jaxnets.metrics.boxes import box_areas, box_giou, box_iou
 from jaxnets.metrics.classification import (
     accuracy,
     auroc,
@@ -12,6 +13,12 @@ from jaxnets.metrics.classification import (
     precision,
     recall,
     top_k_accuracy,
+)
+from jaxnets.metrics.detection import (
+    average_precisions,
+    match_boxes,
+    mean_average_precision,
+    precision_at_recalls,
 )
 from jaxnets.metrics.distributions import frechet_distance
 from jaxnets.metrics.metric import (
@@ -52,8 +59,12 @@ __all__ = [
     "add_up",
     "auroc",
     "average_precision",
+    "average_precisions",
     "binary_accuracy",
     "bleu",
+    "box_areas",
+    "box_giou",
+    "box_iou",
     "calibration_error",
     "character_error_rate",
     "compute",
@@ -69,6 +80,8 @@ __all__ = [
     "iou",
     "log_loss",
     "mae",
+    "match_boxes",
+    "mean_average_precision",
     "mean_of",
     "mse",
     "pair_auc",
@@ -76,6 +89,7 @@ __all__ = [
     "perplexity",
     "pixel_accuracy",
     "precision",
+    "precision_at_recalls",
     "r2",
     "rand_error",
     "recall",

@@ -3,6 +3,7 @@
 from jaxnets.models.bert import bert
 from jaxnets.models.cnn import CNN
 from jaxnets.models.continuing import Seen
+from jaxnets.models.detector import Detector
 from jaxnets.models.efficientnet import EfficientNet
 from jaxnets.models.encoder_decoder import EncoderDecoder
 from jaxnets.models.forecaster import Forecaster
@@ -23,6 +24,7 @@ __all__ = [
     "MLP",
     "RNN",
     "Continued",
+    "Detector",
     "EfficientNet",
     "EncoderDecoder",
     "Forecaster",

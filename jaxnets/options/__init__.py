@@ -1,8 +1,9 @@
 """Dataclasses whose fields are flags of the command line, each written once; what they do is written beside them."""
 
-from jaxnets.options.augmentation import ImageAugmentation
+from jaxnets.options.augmentation import BoxAugmentation, ImageAugmentation
 from jaxnets.options.conditions import GIVEN, only
 from jaxnets.options.data import (
+    BoxData,
     DataConfig,
     ImageData,
     PieceData,
@@ -30,6 +31,8 @@ from jaxnets.options.unseen import EpisodeData, PeopleData
 __all__ = [
     "GIVEN",
     "Arithmetic",
+    "BoxAugmentation",
+    "BoxData",
     "ClassMetrics",
     "DataConfig",
     "EpisodeData",

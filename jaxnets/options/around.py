@@ -5,12 +5,12 @@ from typing import Any
 
 from jaxnets.data import Spec
 from jaxnets.learner import Learner
-from jaxnets.options.augmentation import ImageAugmentation
+from jaxnets.options.augmentation import BoxAugmentation, ImageAugmentation
 from jaxnets.options.masks import MaskAugmentation
 from jaxnets.options.optimizer import OptimizerConfig
 
 # Innermost first: what is trained on, then how its gradients and weights are used.
-_ORDER = (ImageAugmentation, MaskAugmentation, OptimizerConfig)
+_ORDER = (ImageAugmentation, BoxAugmentation, MaskAugmentation, OptimizerConfig)
 
 
 def around(learner: Learner, config: Any, spec: Spec) -> Learner:

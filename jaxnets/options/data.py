@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from jaxnets import data as named
-from jaxnets.data import Data, Series, Splits, labelled_images, music, read_series, read_text, tokens
+from jaxnets.data import Data, Series, Splits, boxed_images, labelled_images, music, read_series, read_text, tokens
 from jaxnets.data.series import Fill
 from jaxnets.data.tokens import Sentences
 from jaxnets.errors import InputError, check_field
@@ -55,6 +55,28 @@ class ImageData(DataConfig):
     def load(self, usual_size: tuple[int, int] | None = None) -> Splits:
         """Return the images and their classes, a folder's in their ``usual_size`` if there is one and none is told."""
         return labelled_images(self.data, self.data_dir, self.image_size, self.validation, usual_size)
+
+
+@dataclass(frozen=True)
+class BoxData(DataConfig):
+    """Images with boxes around what is in them."""
+
+    data: str = "bccd"
+    """bccd, scattered-digits, or a folder or zip of images with VOC's XML, COCO's JSON, YOLO's or KITTI's text files"""
+    image_size: tuple[int, int] | None = None
+    """height and width to resize images to, with their boxes; they must all have one size without it"""
+    validation: float | None = None
+    """fraction of the training data held out to choose by, where there is no validation part, 0.1 if absent; 0 for
+    none: a validation part that there is, is then trained on"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
+        check_field(self, "image_size", self.image_size is None or min(self.image_size, default=0) >= 1, "1 or more")
+
+    def load(self) -> Splits:
+        """Return the images and their boxes, as ``box_splits`` has them."""
+        return boxed_images(self.data, self.data_dir, self.image_size, self.validation)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Transformations that take a learner and return a learner, as Optax chains, or a network and return a network."""
 
 from jaxnets.transforms.accumulated import accumulated
-from jaxnets.transforms.augmented import augmented, augmented_pairs
+from jaxnets.transforms.augmented import augmented, augmented_batches, augmented_pairs
 from jaxnets.transforms.averaged import averaged
 from jaxnets.transforms.features import features, on_features, part, with_head
 from jaxnets.transforms.folded import folded
@@ -18,6 +18,7 @@ from jaxnets.transforms.varied import varied
 __all__ = [
     "accumulated",
     "augmented",
+    "augmented_batches",
     "augmented_pairs",
     "averaged",
     "features",
