@@ -58,6 +58,8 @@ class Case(NamedTuple):
         draws: a step draws numbers for a batch as a whole, such as noise: those of a part of it are others.
         members: of a group; 0 for none.
         lacks: properties that it has not.
+        rounds: a member rounds as its run alone does but for the last bit of some weights: XLA fuses what it is cut
+            from otherwise.
     """
 
     make: Callable[..., jn.Learner]
@@ -65,6 +67,7 @@ class Case(NamedTuple):
     draws: bool = False
     members: int = 0
     lacks: Mapping[str, Lack] = {}
+    rounds: bool = False
 
 
 def classification(tx: Any, **options: Any) -> jn.Learner:
@@ -253,7 +256,7 @@ LEARNERS = {
         lacks=NOISE,
     ),
     "segmenting": Case(segmenting, pictures),
-    "segmenting, of crops": Case(cut_out, pictures, draws=True, lacks=NOISE),
+    "segmenting, of crops": Case(cut_out, pictures, draws=True, lacks=NOISE, rounds=True),
     "windowed, of crops": Case(
         lambda tx, **options: jn.augmented(windowed(gpt(tx, **options), 5), augment.crop(5)),
         partial(tokens, length=9),
@@ -437,7 +440,11 @@ def test_one_trace(trial):
 def test_a_member_has_the_bits_of_its_run_alone(trial):
     many = jn.population(trial.random, 2, "map")
     fitted = jn.fit(many, trial.data, **RUN, seed=(0, 1), progress=False)
-    assert_same_bits(jax.device_get(member(fitted.state, 1)), trial.run[6].train)
+    found, wanted = jax.device_get(member(fitted.state, 1)), trial.run[6].train
+    if trial.case.rounds:
+        assert_close(found, jax.device_get(wanted), 1e-6)
+    else:
+        assert_same_bits(found, wanted)
 
 
 @pytest.mark.release

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ _LISTED = 20  # broken images that are told
 _BLOCK = 256  # images that a thread decodes in one go
 _LARGE = 1 << 13  # bytes of a file above which threads gain: decoding then takes longer than Python around it
 
+T = TypeVar("T")
 Parts = tuple[str, ...]  # of a path: ("train", "frog", "1463.jpg")
 _File = tuple[Parts, Callable[[], bytes]]
 
@@ -83,7 +84,7 @@ def image_parts(path: Path, size: tuple[int, int] | None = None) -> dict[str, Da
     return with_tree(path, lambda tree: _read(path, tree, size))
 
 
-def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
+def with_tree(path: Path, use: Callable[[Tree], T]) -> T:
     """Return ``use(tree)`` of what is below a folder or in a zip file, which is open meanwhile.
 
     Raises:
@@ -92,7 +93,7 @@ def with_tree(path: Path, use: Callable[[Tree], Splits]) -> Splits:
     if path.is_dir():
         return use(_folder_tree(path))
 
-    def parse(path: Path) -> dict[str, Data]:
+    def parse(path: Path) -> T:
         with zipfile.ZipFile(path) as archive:
             return use(_zip_tree(path, archive))
 

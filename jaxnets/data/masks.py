@@ -167,7 +167,7 @@ def _splits(
     parts = {part: _part(images[of], values[of], known, names, ignore) for part, of in rows.items()}
     if "test" not in parts:
         parts["train"], parts["test"] = last(parts["train"], TEST, path)
-    return Splits(**parts)
+    return Splits(parts["train"], parts.get("validation"), parts["test"])
 
 
 def _check_values(path: Path, known: np.ndarray, classes: Sequence[str], ignore: Sequence[int]) -> None:
