@@ -131,4 +131,4 @@ def test_one_seed_is_no_ensemble(tmp_path, capsys):
     assert "one seed, which makes no ensemble" in fails(capsys, "evaluate", tmp_path / "one", "--ensemble")
     np.save(tmp_path / "x.npy", np.zeros((2, 8, 8, 1), np.uint8))
     assert "has one seed" in fails(capsys, "predict", tmp_path / "one", tmp_path / "x.npy", "--ensemble")
-    assert "give it, too" in fails(capsys, "evaluate", tmp_path / "one", "--out", tmp_path / "a.png")
+    assert "give one of them, too" in fails(capsys, "evaluate", tmp_path / "one", "--out", tmp_path / "a.png")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import fails
 
 import jaxnets as jn
 from jaxnets.commands.joining import Hosts, join
@@ -178,10 +177,12 @@ def test_a_coordinator_that_does_not_answer_is_told():
         join(Hosts(coordinator=f"localhost:{port}", process=1, processes=2, join_timeout=1))
 
 
-def test_no_cluster_is_told(monkeypatch, capsys):
+@pytest.mark.slow
+def test_no_cluster_is_told(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith(("SLURM", "OMPI", "KUBERNETES", "JAX_COORD"))]:
         monkeypatch.delenv(name)
-    said = fails(capsys, "train", "digits-mlp", "--distributed", "--duration", "1")
+    statuses, (said,) = command(1, ["train", "digits-mlp", "--distributed", "--duration", "1"], tmp_path).ended()
+    assert statuses == [2]
     assert "neither SLURM, Open MPI, Kubernetes nor a TPU pod has started this process" in said
 
 

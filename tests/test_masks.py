@@ -149,6 +149,7 @@ def test_what_is_refused(tmp_path, what, message):
         masked_images(tmp_path)
 
 
+@pytest.mark.slow
 def test_names_and_sizes_that_do_not_fit(tmp_path, capsys):
     write(tmp_path)
     with pytest.raises(InputError, match="for the 3 values 0, 7, 9; name each"):
