@@ -19,7 +19,7 @@ from jaxnets.recipes.recipe import Recipe, Start, find
 from jaxnets.weights.cards import CARDS
 from jaxnets.weights.pretrained import HEAD
 
-_HEADS = (*HEAD, "transformer/out/**")
+_HEADS = (*HEAD, "head/out/**", "transformer/out/**")
 _PRESETS = {"sentences": "sentiment-minilm", "images": "cifar10-lite0"}
 
 
@@ -56,7 +56,10 @@ def _from_run(path: Path) -> Recipe:
     opened = open_run(path, None)
     if opened.run.result is None:
         raise InputError(f"{path}: has not ended; jaxnets resume {path} first")
-    recipe, known = opened.recipe, opened.spec["inputs"]
+    recipe, known, part = opened.recipe, opened.spec["inputs"], None
+    if recipe.own_onward is not None:
+        preset, config, part = recipe.own_onward(recipe.config)
+        recipe = find(preset)._replace(config=config)
     if isinstance(group := getattr(recipe.config, "pretrained", None), PretrainedConfig):
         group = replace(group, lora=None, frozen_features=False)
         recipe = recipe._replace(config=replace(recipe.config, pretrained=group))
@@ -81,7 +84,10 @@ def _from_run(path: Path) -> Recipe:
     def start(config: Any, spec: Spec) -> Start:
         """Return the run's weights; without the head's, where the classes are others."""
         params, model_state = plain_weights(next(each_member(opened.run.train_state(opened.members))))
+        if part is not None:
+            params, model_state = params[part], model_state[part]
         same = opened.spec["labels"].classes == spec["labels"].classes if "labels" in spec.columns else True
+        same = same and part is None
         kept = {name: leaf for name, leaf in paths(params).items() if same or not _of_head(name)}
         adapted = config.pretrained.adapted if isinstance(group, PretrainedConfig) else Initial
         initial = adapted(kept, model_state)

@@ -13,7 +13,9 @@ from jaxnets.learners.contrastive import (
 )
 from jaxnets.learners.detection import detection, flipped
 from jaxnets.learners.few_shot import Episode, Shape, matching, prototypical
+from jaxnets.learners.masked import filled_in, masked_autoencoding
 from jaxnets.learners.segmentation import segmenting
+from jaxnets.learners.self_supervised import byol, vicreg
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
 from jaxnets.learners.supervised import supervised
 
@@ -25,11 +27,14 @@ __all__ = [
     "adversarial",
     "arcface",
     "autoregressive",
+    "byol",
     "contrastive",
     "detection",
     "embedding",
+    "filled_in",
     "flipped",
     "maml",
+    "masked_autoencoding",
     "matching",
     "prototypical",
     "reconstructing",
@@ -40,4 +45,5 @@ __all__ = [
     "supervised_contrastive",
     "triplet",
     "variational",
+    "vicreg",
 ]

@@ -9,6 +9,7 @@ from jaxnets.models.encoder_decoder import EncoderDecoder
 from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.llama import llama
+from jaxnets.models.masked import MaskedDecoder
 from jaxnets.models.mlp import MLP
 from jaxnets.models.mobilenet import MobileNetV2
 from jaxnets.models.resnet import ResNet
@@ -17,7 +18,7 @@ from jaxnets.models.sequences import Continued, Segmented, SourceTarget
 from jaxnets.models.strided import StridedDecoder, StridedEncoder
 from jaxnets.models.transformer import Transformer
 from jaxnets.models.unet import UNet
-from jaxnets.models.vit import ViT
+from jaxnets.models.vit import Visible, ViT
 
 __all__ = [
     "CNN",
@@ -28,6 +29,7 @@ __all__ = [
     "EfficientNet",
     "EncoderDecoder",
     "Forecaster",
+    "MaskedDecoder",
     "MobileNetV2",
     "ResNet",
     "Seen",
@@ -38,6 +40,7 @@ __all__ = [
     "Transformer",
     "UNet",
     "ViT",
+    "Visible",
     "bert",
     "gpt2",
     "llama",

@@ -1,6 +1,6 @@
-"""The vision transformer."""
+"""The vision transformer, of whole images or of some of their patches."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -10,8 +10,22 @@ from jaxnets.models.blocks import check_image_shape, check_sizes
 from jaxnets.models.transformer import Transformer
 
 
+class Visible(NamedTuple):
+    """Images of which only some patches are seen.
+
+    Attributes:
+        images: [B, H, W, C].
+        chosen: which of the N patches each of the K that are seen is, one-hot, [B, K, N].
+    """
+
+    images: jax.Array
+    chosen: jax.Array
+
+
 class ViT(nnx.Module):
     """A vision transformer (Dosovitskiy et al., 2021) over an image's patches, [B, H, W, C] -> [B, out_features].
+
+    Given ``Visible(images, chosen)``, it returns what the blocks make of the patches that are seen, [B, K, D].
 
     Args:
         shape: H, W, C of the images.
@@ -50,11 +64,26 @@ class ViT(nnx.Module):
         sizes = patch**2 * channels, features, num_layers, num_heads, out_features
         self.transformer = Transformer(*sizes, **options, rngs=rngs)
 
-    def __call__(self, inputs: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, inputs: jax.Array | Visible, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Return the outputs; ``rngs`` is what dropout draws from."""
-        if inputs.shape[1:] != self.shape:
-            raise InputError(f"ViT(shape={self.shape}) got inputs of shape {inputs.shape}, the first axis the batch")
-        return self.transformer(patches(inputs, self.patch), rngs=rngs)
+        images = inputs.images if isinstance(inputs, Visible) else inputs
+        if images.shape[1:] != self.shape:
+            raise InputError(f"ViT(shape={self.shape}) got inputs of shape {images.shape}, the first axis the batch")
+        if isinstance(inputs, Visible):
+            return self._seen(patches(images, self.patch), inputs.chosen, rngs)
+        return self.transformer(patches(images, self.patch), rngs=rngs)
+
+    def _seen(self, every: jax.Array, chosen: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """Return what the blocks make of some patches, which know where they are in the image."""
+        transformer = self.transformer
+        if transformer.position_embedding is None or transformer.class_embedding is not None:
+            raise InputError("patches that are seen need positions='learned', and no class token")
+        places = transformer.position_embedding[...]
+        x = transformer.embed(chosen @ every.astype(chosen.dtype))
+        x = transformer.dropout(x + (chosen @ places).astype(x.dtype), rngs=rngs)  # [B, K, D]
+        for block in transformer.blocks:
+            x, _ = block(x, rngs=rngs)
+        return x if transformer.norm is None else transformer.norm(x)
 
 
 def patches(images: jax.Array, size: int) -> jax.Array:
@@ -62,3 +91,10 @@ def patches(images: jax.Array, size: int) -> jax.Array:
     batch, height, width, channels = images.shape
     x = images.reshape(batch, height // size, size, width // size, size, channels)
     return x.swapaxes(2, 3).reshape(batch, -1, size * size * channels)
+
+
+def unpatched(values: jax.Array, shape: tuple[int, ...], size: int) -> jax.Array:
+    """Return the images [B, *shape] whose patches these are, [B, N, size * size * C]: the inverse of ``patches``."""
+    height, width, channels = shape
+    x = values.reshape(len(values), height // size, width // size, size, size, channels)
+    return x.swapaxes(2, 3).reshape(-1, *shape)

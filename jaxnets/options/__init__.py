@@ -27,6 +27,7 @@ from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer
 from jaxnets.options.pretrained import PretrainedConfig
 from jaxnets.options.training import TrainingConfig
 from jaxnets.options.unseen import EpisodeData, PeopleData
+from jaxnets.options.views import ViewsConfig
 
 __all__ = [
     "GIVEN",
@@ -54,6 +55,7 @@ __all__ = [
     "TrainingConfig",
     "TransformerConfig",
     "TranslationData",
+    "ViewsConfig",
     "make_optimizer",
     "only",
     "optimizer_for",

@@ -15,6 +15,7 @@ and, optionally,
   classes where the labels are classes and the learner predicts a number for each, else values.
 - ``start(config, spec) -> Start | None``: weights to begin from, where the config names some; a run that is resumed
   does not need them again.
+- ``onward(config) -> Onward``: the recipe that fine-tuning a run goes on with, where it is another than the run's.
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
 """
 
@@ -54,6 +55,20 @@ class Start(NamedTuple):
     about: str
 
 
+class Onward(NamedTuple):
+    """What fine-tuning goes on with, where a run's recipe does not learn what is wanted in the end.
+
+    Attributes:
+        preset: a preset of the recipe that does.
+        config: of that recipe.
+        part: of the run's params and model state, the part that it begins from, by its names; its head is new.
+    """
+
+    preset: str
+    config: Any
+    part: str
+
+
 class Recipe(NamedTuple):
     """A recipe's parts, and the name under which it was asked for."""
 
@@ -65,6 +80,7 @@ class Recipe(NamedTuple):
     own_task: Callable[[Any, Spec], Task] | None
     own_start: Callable[[Any, Spec], Start | None] | None = None
     own_layout: Callable[[Any, Spec], Layout | None] | None = None
+    own_onward: Callable[[Any], Onward] | None = None
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
@@ -108,7 +124,7 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    own = (getattr(module, part, None) for part in ("task", "start", "layout"))
+    own = (getattr(module, part, None) for part in ("task", "start", "layout", "onward"))
     return Recipe(name, file, config, module.load, module.build, *own)
 
 

@@ -10,6 +10,7 @@ from jaxnets.transforms.grouped import grouped
 from jaxnets.transforms.lora import lora, merged
 from jaxnets.transforms.meshes import make_mesh
 from jaxnets.transforms.population import population
+from jaxnets.transforms.probed import probed
 from jaxnets.transforms.sharded import sharded
 from jaxnets.transforms.trimmed import trimmed, windowed
 from jaxnets.transforms.unfrozen import unfrozen
@@ -31,6 +32,7 @@ __all__ = [
     "on_features",
     "part",
     "population",
+    "probed",
     "sharded",
     "trimmed",
     "unfrozen",
