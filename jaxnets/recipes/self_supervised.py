@@ -47,7 +47,7 @@ class Config:
     to fill in hidden patches"""
     model: Literal["cnn", "vit"] = "cnn"
     """the family of the encoder; mae takes a vision transformer, vit"""
-    features: tuple[int | Literal["pool"], ...] = only((32, "pool", 64, "pool", 128, "pool"), model=("cnn",))
+    features: tuple[int | Literal["pool"], ...] = only((16, "pool", 32, "pool", 64, "pool"), model=("cnn",))
     """channels of each convolution, and pool for a 2x2 max-pooling (cnn)"""
     hidden: tuple[int, ...] = only((256,), model=("cnn",))
     """widths of the dense hidden layers, the last of which are the features (cnn)"""
@@ -105,7 +105,7 @@ class Config:
 _VIEWS = ViewsConfig(shift=2, rotate=20, stretch=0.25, shear=0.25, bend=1.0, cutout=8)
 _BYOL = Config(
     views=_VIEWS,
-    training=TrainingConfig(duration="20ep", batch_size=256),
+    training=TrainingConfig(duration="10ep", batch_size=256),
     optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2, warmup=200),
 )
 _VICREG = replace(_BYOL, kind="vicreg", projector=(256, 256))

@@ -16,7 +16,9 @@ from jaxnets.network import Key, PyTree
 _NAME = "probe"  # in ``TrainState.extra``
 
 
-def probed(learner: Learner, features: int, num_classes: int, learning_rate: float = 3e-3) -> Learner:
+def probed(
+    learner: Learner, features: int, num_classes: int, learning_rate: float = 3e-3, *, rows: int = 64
+) -> Learner:
     """Return a learner that also reports "probe_accuracy": that of a linear classifier of what ``predict`` returns.
 
     The classifier follows the features by Adam as they change, with the labels of each training batch; it and its
@@ -28,11 +30,13 @@ def probed(learner: Learner, features: int, num_classes: int, learning_rate: flo
         features: D.
         num_classes: of the whole "labels", [B].
         learning_rate: of the classifier.
+        rows: it learns from the first so many of each batch: their features are one more pass through the network.
     """
     check_learner(learner)
     check_whole("features", features)
     check_whole("num_classes", num_classes, 2)
     check_number("learning_rate", learning_rate, 0, 1, "in (0, 1), such as 3e-3", low_too=False)
+    check_whole("rows", rows)
     tx = optax.adam(learning_rate)
 
     def init(key: Key, initial: Initial | None = None) -> TrainState:
@@ -47,18 +51,19 @@ def probed(learner: Learner, features: int, num_classes: int, learning_rate: flo
         check_single(state, "probed")
         new, sums = learner.step(state, batch, key)
         probe = state.extra[_NAME]
-        codes = learner.predict(state, inputs_of(batch))
+        first = {name: array[:rows] for name, array in batch.items()}
+        codes = learner.predict(state, inputs_of(first))
 
         def loss(weights: PyTree) -> tuple[jax.Array, jax.Array]:
             outputs = _logits(weights, codes)
-            values = optax.softmax_cross_entropy_with_integer_labels(outputs, batch["labels"])
-            found = mean_of(values, row_weights(batch))
+            values = optax.softmax_cross_entropy_with_integer_labels(outputs, first["labels"])
+            found = mean_of(values, row_weights(first))
             return found.total / jnp.maximum(found.count, 1).astype(jnp.float32), outputs
 
         grads, outputs = jax.grad(loss, has_aux=True)(probe["weights"])
         updates, opt_state = tx.update(grads, probe["opt_state"])
         probe = {"weights": optax.apply_updates(probe["weights"], updates), "opt_state": opt_state}
-        return new.replace(extra={**new.extra, _NAME: probe}), sums | measured(outputs, batch)
+        return new.replace(extra={**new.extra, _NAME: probe}), sums | measured(outputs, first)
 
     def evaluate(state: TrainState, batch: Batch) -> Sums:
         found = probe_logits(state, learner.predict(state, inputs_of(batch)))
