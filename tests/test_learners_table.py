@@ -36,6 +36,13 @@ from jaxnets.network import reshaped
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
 from jaxnets.transforms import augmented_pairs, trimmed, windowed
+from jaxnets import learners
+from jaxnets.data import augment
+from jaxnets.learners import reconstructing, sequence_to_sequence, variational
+from jaxnets.models import MLP, RNN, EncoderDecoder, MaskedDecoder, Transformer, ViT
+from jaxnets.nn import GRU
+from jaxnets.runs import checkpoint
+from jaxnets.transforms import probed, trimmed, windowed
 
 SIZE = 8  # examples of a batch
 PADDING = 0
@@ -145,6 +152,23 @@ def embedded(tx: Any, **options: Any) -> jn.Learner:
 def episodic(make: Callable[..., jn.Learner], tx: Any, **options: Any) -> jn.Learner:
     shape = Shape(ways=2, shots=1, queries=1)
     return make(jn.network(MLP, 4, (6,), 2, **options), tx, shape, shape)
+def noisy(tx: Any, *parts: jn.Network, make: Callable[..., jn.Learner]) -> jn.Learner:
+    return make(*parts, tx, augment.noise(0.3, low=-9))
+
+
+def byol(tx: Any, **options: Any) -> jn.Learner:
+    sizes = (4, (6,), 5), (5, (6,), 3), (3, (6,), 3)
+    return noisy(tx, *(jn.network(MLP, *size, **options) for size in sizes), make=learners.byol)
+
+
+def vicreg(tx: Any, **options: Any) -> jn.Learner:
+    sizes = (4, (6,), 5), (5, (6,), 3)
+    return noisy(tx, *(jn.network(MLP, *size, **options) for size in sizes), make=learners.vicreg)
+
+
+def masked_autoencoder(tx: Any, **options: Any) -> jn.Learner:
+    encoder = jn.network(ViT, (4, 4, 1), 2, 8, 1, 2, None, **options)
+    return learners.masked_autoencoding(encoder, jn.network(MaskedDecoder, 4, 8, 8, 1, 2, 4), 2, tx, masked=0.5)
 
 
 def points(random: np.random.Generator, size: int) -> Arrays:
@@ -168,6 +192,8 @@ def boxes(random: np.random.Generator, size: int) -> Arrays:
     labels = np.concatenate([corner, corner + 1, random.integers(-1, 2, (size, 3, 1))], -1)
     labels[..., :4] *= labels[..., 4:] >= 0
     return {"inputs": random.normal(size=(size, 4, 4, 1)).astype(np.float32), "labels": labels.astype(np.float32)}
+def images(random: np.random.Generator, size: int) -> Arrays:
+    return {"inputs": random.normal(size=(size, 4, 4, 1)).astype(np.float32)}
 
 
 def bits(random: np.random.Generator, size: int) -> Arrays:
@@ -249,6 +275,19 @@ LEARNERS = {
     "matching": Case(partial(episodic, matching), two_classes, lacks=WHOLE),
     "maml": Case(partial(episodic, maml), two_classes, lacks=WHOLE),
     "reptile": Case(partial(episodic, reptile), two_classes, lacks=WHOLE),
+    "byol": Case(byol, points, draws=True, lacks=NOISE),
+    "vicreg": Case(
+        vicreg,
+        points,
+        draws=True,
+        lacks=NOISE | {"weights": Lack("the loss is of a batch", "VICReg's loss is of a whole batch; leave them out")},
+    ),
+    "masked autoencoder": Case(masked_autoencoder, images, draws=True, lacks=NOISE),
+    "probed": Case(
+        lambda tx, **options: probed(classification(tx, **options), 3, 3),
+        classes,
+        lacks={"accumulation": Lack("it comes after", ONE_GRADIENT)},
+    ),
     "augmented": Case(
         lambda tx, **options: jn.augmented(classification(tx, **options), augment.noise(0.3, low=-9)),
         classes,
