@@ -23,12 +23,14 @@ from jaxnets.models import (
     Detector,
     EfficientNet,
     Forecaster,
+    MaskedDecoder,
     MobileNetV2,
     ResNet,
     StridedDecoder,
     StridedEncoder,
     Transformer,
     UNet,
+    Visible,
     ViT,
 )
 from jaxnets.models import bert as make_bert
@@ -72,6 +74,18 @@ def there_and_back(shape: tuple[int, ...], code: int, out_features: int, **optio
         StridedEncoder(shape, (4, 6), out_features, **kind, rngs=rngs),
     ]
     return nnx.Sequential(*parts)
+
+
+class FirstPatches(nnx.Module):
+    """Three of an image's four patches through a vision transformer, then all of them by a decoder."""
+
+    def __init__(self, *, dtype: Any = None, rngs: nnx.Rngs):
+        self.encoder = ViT(IMAGE, 4, 8, 1, 2, None, dropout=0.2, dtype=dtype, rngs=rngs)
+        self.decoder = MaskedDecoder(4, 8, 6, 1, 2, 3, dtype=dtype, rngs=rngs)
+
+    def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        chosen = jnp.broadcast_to(jnp.eye(4)[:3], (len(images), 3, 4))
+        return self.decoder(self.encoder(Visible(images, chosen), rngs=rngs), chosen)
 
 
 TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
@@ -133,6 +147,7 @@ MODELS = {
     ),
     "vision transformer": Case(ViT, (IMAGE, 4, 8, 1, 2, 3), {"dropout": 0.2}, IMAGE, (3,)),
     "vision transformer, class token": Case(ViT, (IMAGE, 4, 8, 1, 2, 3), {"class_token": True}, IMAGE, (3,)),
+    "masked autoencoder": Case(FirstPatches, (), {}, IMAGE, (4, 3)),
     "bert, classifier": Case(make_bert, (6, 8, 1, 2, 3), {"max_length": 9, "kernel_init": LARGE}, (7,), (3,), 6),
     "llama, shared keys": Case(make_llama, (6, 8, 1, 4), LLAMA, (7,), (7, 6), 6),
     "forecaster, linear": Case(Forecaster, (12, 4, dense), {}, (12, 3), (4, 3)),

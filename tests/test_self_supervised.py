@@ -313,7 +313,7 @@ def test_a_run_and_a_classifier_that_goes_on_from_it(kind, tmp_path, monkeypatch
     result = json.loads((run / "result.json").read_text())
     wanted = {f"test/{name}_accuracy" for name in ("knn", "few_labels", "linear_probe", "probe")}
     assert wanted <= set(result["metrics"]) and "test/knn_of_pixels_accuracy" in result["baselines"]
-    assert result["metrics"]["test/knn_accuracy"]["mean"] > 0.5
+    assert result["metrics"]["test/knn_accuracy"]["mean"] > 0.3
     pictures = ["neighbours.png"] + ["reconstructions.png"] * (kind == "mae")
     assert all((run / name).stat().st_size > 10_000 for name in pictures)
 

@@ -29,6 +29,8 @@ def warp(
     for name, value in limits.items():
         check_number(name, value, 0, FINITE, "0 or more")
 
+    degrees, stretch, shear, pixels, bend = (float(value) for value in limits.values())
+
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
         if images.ndim != 4:
             raise InputError(f"warp() got inputs of shape {images.shape}; it is of images, [B, H, W, C]")

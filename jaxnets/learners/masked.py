@@ -58,7 +58,7 @@ def masked_autoencoding(
         chosen = parts(jax.random.split(key, len(images)), images)
         made = run("decoder", (run("encoder", Visible(images, chosen)), chosen))
         found = mean_of(values(made, images, chosen), row_weights(batch))
-        count = mean_of(jnp.zeros(len(images)), batch.get("mask")).count
+        count = mean_of(jnp.zeros(len(images), jnp.float32), batch.get("mask")).count
         return Lost(found.total / jnp.maximum(count, 1).astype(jnp.float32), {"loss": found}, count)
 
     def measure(state: TrainState, batch: Batch) -> Sums:
@@ -113,7 +113,7 @@ def check_masking(patch: int, masked: float, target: Target) -> Callable[[Key, j
         seen = number - round(masked * number)
         if not 0 < seen < number:
             raise InputError(f"{masked=} of {number} patches leaves {seen} to see; leave some, and hide some")
-        drawn = jax.vmap(lambda key: jax.random.uniform(key, (number,)))(keys)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (number,), jnp.float32))(keys)
         # By comparing, not sorting, which is slow on CPU.
         smaller = (drawn[:, None] < drawn[:, :, None]) | ((drawn[:, None] == drawn[:, :, None]) & _before(number))
         ranks = smaller.sum(-1)  # [B, N]

@@ -71,7 +71,7 @@ def byol(
         views = _two_views(augment, own, inputs_of(batch))
         predicted = run("predictor", run("projector", run("encoder", views)))
         found = mean_of(values(predicted, taught(state, views, key_of_teacher)), row_weights(batch))
-        count = mean_of(jnp.zeros(len(predicted) // 2), batch.get("mask")).count
+        count = mean_of(jnp.zeros(len(predicted) // 2, jnp.float32), batch.get("mask")).count
         return Lost(found.total / jnp.maximum(count, 1).astype(jnp.float32), {"loss": found}, count)
 
     def measure(state: TrainState, batch: Batch) -> Sums:
@@ -153,13 +153,13 @@ def vicreg(
         views = _two_views(augment, key, inputs_of(batch))
         first, second = jnp.split(run("projector", run("encoder", views)), 2)
         mask = batch.get("mask")
-        counts = jnp.ones(len(first)) if mask is None else (jnp.asarray(mask) != 0).astype(jnp.float32)
+        counts = jnp.ones(len(first), jnp.float32) if mask is None else (jnp.asarray(mask) != 0).astype(jnp.float32)
         count = counts.sum()
         terms = vicreg_terms(
             mean_of(jnp.square(first - second).mean(-1), counts).total / jnp.maximum(count, 1),
             [_covariance(first, counts), _covariance(second, counts)],
         )
-        loss = sum((factors[name] * term for name, term in terms.items()), start=jnp.zeros(()))
+        loss = sum((factors[name] * term for name, term in terms.items()), start=jnp.zeros((), jnp.float32))
         return Lost(loss, {"loss": Mean(loss * count, count)}, count.astype(jnp.int32))
 
     def measure(state: TrainState, batch: Batch) -> Sums:

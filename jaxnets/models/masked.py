@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxnets.errors import InputError
 from jaxnets.models.blocks import Activation, check_sizes
-from jaxnets.models.transformer_block import TransformerBlock
+from jaxnets.models.transformer_block import TransformerBlock, norm_layer
 from jaxnets.nn import Linear
 
 
@@ -54,7 +54,7 @@ class MaskedDecoder(nnx.Module):
         self.blocks = nnx.List(
             TransformerBlock(features, num_heads, activation=activation, **options) for _ in range(num_layers)
         )
-        self.norm = nnx.LayerNorm(features, **options)
+        self.norm = norm_layer("layer", features, use_bias=True, **options)
         self.out = Linear(features, out_features, **options)
 
     def __call__(self, seen: jax.Array, chosen: jax.Array) -> jax.Array:

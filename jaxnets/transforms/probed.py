@@ -41,7 +41,10 @@ def probed(
 
     def init(key: Key, initial: Initial | None = None) -> TrainState:
         state = started(learner, key, initial)
-        weights = {"kernel": jnp.zeros((features, num_classes)), "bias": jnp.zeros(num_classes)}
+        weights = {
+            "kernel": jnp.zeros((features, num_classes), jnp.float32),
+            "bias": jnp.zeros(num_classes, jnp.float32),
+        }
         return state.replace(extra={**state.extra, _NAME: {"weights": weights, "opt_state": tx.init(weights)}})
 
     def measured(outputs: jax.Array, batch: Batch) -> Sums:
