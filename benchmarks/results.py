@@ -62,6 +62,10 @@ ACCURACY, LOSS = "accuracy {test/accuracy}", "validation loss {validation/loss} 
 AUTOENCODER = "mean squared error {test/mse}, {test/mse_over_pca} of PCA's with 32 components"
 BOUND = "test bound {test/loss} nats, negative log-likelihood at most {test/nll}"
 BOXES = "mAP at an IoU of 0.5 {test/coco_map50}, over 0.5 to 0.95 {test/coco_map}"
+FEATURES = (
+    "linear probe {test/linear_probe_accuracy}, 10 neighbours {test/knn_accuracy}, a linear classifier of 100 labels "
+    "{test/few_labels_accuracy}; of pixels {test/few_labels_of_pixels_accuracy}"
+)
 CIFAR = (
     "--data cifar10-jpeg.zip --depth 10 --width 16 --precision float32 --batch-size 128 --learning-rate 0.1 "
     "--validation 0.02 --duration 4ep"
@@ -134,6 +138,9 @@ ROWS = {
         "omniglot-few-shot --ways 20 --validation-classes 20",
     ),
     "omniglot-maml": Row("MAML on the same, 5 new characters", "accuracy {test/accuracy}", "omniglot-maml --seeds 5"),
+    "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol"),
+    "mnist-vicreg": Row("the same, VICReg", FEATURES, "mnist-vicreg"),
+    "mnist-mae": Row("a masked autoencoder of MNIST, a vision transformer", FEATURES, "mnist-mae"),
     "mnist-gan": Row(
         "a GAN of MNIST",
         "Fréchet distance {test/fid} (real images {test/fid_of_real_images}, untrained {test/fid_of_untrained}), by a "

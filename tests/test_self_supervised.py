@@ -65,7 +65,7 @@ def test_byol_equals_pytorch(monkeypatch):
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
     learner = byol(dense(4, 16, 6), dense(6, 3), dense(3, 16, 3), optax.sgd(1.0), shifted, decay=0.9)
     state, new, gradient, loss = moved_by_gradient(learner, monkeypatch)
-    params, teacher = torch_of(torch, state.params), torch_of(torch, state.extra["teacher"]["params"])
+    params, teacher = torch_of(torch, state.params), torch_of(torch, state.extra["teacher"]["weights"])
     first, second = torch.tensor(BOTH[:6]), torch.tensor(BOTH[6:])
     cosine = torch.nn.functional.cosine_similarity
 
@@ -80,10 +80,10 @@ def test_byol_equals_pytorch(monkeypatch):
     assert_close(gradient, jax.tree.map(lambda leaf: leaf.grad.numpy(), params))
     moved = jax.tree.map(
         lambda old, now: 0.9 * np.asarray(old) + 0.1 * np.asarray(now),
-        state.extra["teacher"]["params"],
+        state.extra["teacher"]["weights"],
         {name: new.params[name] for name in ("encoder", "projector")},
     )
-    assert_close(new.extra["teacher"]["params"], moved)
+    assert_close(new.extra["teacher"]["weights"], moved)
 
 
 def off_diagonal(matrix: Any) -> Any:

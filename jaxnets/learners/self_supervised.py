@@ -56,7 +56,7 @@ def byol(
         """Return the teacher's projections; with a key as it is in training, by statistics of the batch."""
         teacher, made = state.extra[_TEACHER], views
         for i, name in enumerate(_PARTS):
-            params, model_state = teacher["params"][name], teacher["model_state"][name]
+            params, model_state = teacher["weights"][name], teacher["state"][name]
             own = None if key is None else jax.random.fold_in(key, i)
             made, _ = networks[name].apply(params, model_state, made, train=key is not None, key=own)
         return jax.lax.stop_gradient(made.astype(jnp.promote_types(made.dtype, jnp.float32)))
@@ -99,7 +99,7 @@ _LOSS = per_example(lambda values, _: values, "lower")
 
 
 def _of_teacher(state: TrainState) -> PyTree:
-    kept: dict[str, PyTree] = {"params": state.params, "model_state": state.model_state}
+    kept: dict[str, PyTree] = {"weights": state.params, "state": state.model_state}
     return {kind: {name: tree[name] for name in _PARTS} for kind, tree in kept.items()}
 
 

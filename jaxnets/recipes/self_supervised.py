@@ -213,7 +213,7 @@ def onward(config: Config) -> Onward:
     more = image_classification.Config(
         **shared,
         augmentation=ImageAugmentation(shift=int(views.shift), rotate=views.rotate, flip=views.flip),
-        training=TrainingConfig(duration="30ep", batch_size=32),
+        training=TrainingConfig(duration="600", batch_size=32, evaluate_every="100"),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1e-2),
     )
     return Onward("mnist-cnn", more, "encoder")
