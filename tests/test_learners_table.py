@@ -16,6 +16,7 @@ import pytest
 from helpers import adam, assert_same_bits, keys, member
 
 import jaxnets as jn
+from jaxnets import learners
 from jaxnets.data import augment, paired
 from jaxnets.learners import (
     Shape,
@@ -31,18 +32,11 @@ from jaxnets.learners import (
     supervised_contrastive,
     variational,
 )
-from jaxnets.models import MLP, RNN, EncoderDecoder, Transformer, UNet
+from jaxnets.models import MLP, RNN, EncoderDecoder, MaskedDecoder, Transformer, UNet, ViT
 from jaxnets.network import reshaped
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
-from jaxnets.transforms import augmented_pairs, trimmed, windowed
-from jaxnets import learners
-from jaxnets.data import augment
-from jaxnets.learners import reconstructing, sequence_to_sequence, variational
-from jaxnets.models import MLP, RNN, EncoderDecoder, MaskedDecoder, Transformer, ViT
-from jaxnets.nn import GRU
-from jaxnets.runs import checkpoint
-from jaxnets.transforms import probed, trimmed, windowed
+from jaxnets.transforms import augmented_pairs, probed, trimmed, windowed
 
 SIZE = 8  # examples of a batch
 PADDING = 0
@@ -152,6 +146,8 @@ def embedded(tx: Any, **options: Any) -> jn.Learner:
 def episodic(make: Callable[..., jn.Learner], tx: Any, **options: Any) -> jn.Learner:
     shape = Shape(ways=2, shots=1, queries=1)
     return make(jn.network(MLP, 4, (6,), 2, **options), tx, shape, shape)
+
+
 def noisy(tx: Any, *parts: jn.Network, make: Callable[..., jn.Learner]) -> jn.Learner:
     return make(*parts, tx, augment.noise(0.3, low=-9))
 
@@ -192,6 +188,8 @@ def boxes(random: np.random.Generator, size: int) -> Arrays:
     labels = np.concatenate([corner, corner + 1, random.integers(-1, 2, (size, 3, 1))], -1)
     labels[..., :4] *= labels[..., 4:] >= 0
     return {"inputs": random.normal(size=(size, 4, 4, 1)).astype(np.float32), "labels": labels.astype(np.float32)}
+
+
 def images(random: np.random.Generator, size: int) -> Arrays:
     return {"inputs": random.normal(size=(size, 4, 4, 1)).astype(np.float32)}
 
