@@ -185,7 +185,9 @@ def test_patches_and_back():
 
 def test_the_spread_of_features_equals_numpys():
     features = RANDOM.normal(size=(60, 5)) * [5, 2, 1, 1, 0.1] + 1
-    measured = [feature_spread().measure(jnp.asarray(part), None, None) for part in np.split(features, [7, 40])]
+    measured = [
+        feature_spread().measure(jnp.asarray(part), jnp.asarray(part), None) for part in np.split(features, [7, 40])
+    ]
     sums = jax.tree.map(lambda *leaves: np.sum(np.asarray(leaves, np.float64), 0), *measured)
     got = feature_spread().compute(sums)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -320,7 +322,8 @@ def test_a_run_and_a_classifier_that_goes_on_from_it(kind, tmp_path, monkeypatch
     digits = jn.data.digits()
     rows = representations.drawn_of_each(digits.train["labels"], 4, 0)
     few, test = digits.train.take(rows), digits.test
-    arrays = {"inputs": few["inputs"], "labels": few["labels"]}
+    assert test is not None
+    arrays: dict[str, Any] = {"inputs": few["inputs"], "labels": few["labels"]}
     arrays |= {"test_inputs": test["inputs"], "test_labels": test["labels"]}
     np.savez(tmp_path / "few.npz", **arrays)
     flags = ["--data", str(tmp_path / "few.npz"), "--validation", "0", "--duration", "2", "--evaluate-every", "2"]

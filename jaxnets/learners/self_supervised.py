@@ -145,7 +145,7 @@ def vicreg(
     for name, value in weights.items():
         check_number(name, value, 0, FINITE, "0 or more")
     networks = {"encoder": encoder, "projector": projector}
-    factors = dict(zip(("invariance", "variance", "covariance"), weights.values(), strict=True))
+    factors: dict[str, float] = dict(zip(("invariance", "variance", "covariance"), weights.values(), strict=True))
 
     def objective(state: TrainState, batch: Batch, key: Key, run: Pass) -> Lost:
         if "weights" in batch:
@@ -166,7 +166,7 @@ def vicreg(
         made = _views_of_each(augment, inputs_of(batch))
         for name in networks:
             made = in_use(networks, state, name, made)
-        return {"loss": metric.measure(jnp.split(made, 2), None, row_weights(batch))}
+        return {"loss": metric.measure(jnp.split(made, 2), made, row_weights(batch))}
 
     def compute(sums: Mean | _Terms) -> Any:
         if isinstance(sums, Mean):  # of training steps

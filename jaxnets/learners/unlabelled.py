@@ -40,12 +40,12 @@ class Lost(NamedTuple):
     Attributes:
         value: what is minimised, a mean.
         sums: what is measured.
-        count: over how many rows the mean is.
+        num: over how many rows the mean is.
     """
 
     value: jax.Array
     sums: Sums
-    count: jax.Array
+    num: jax.Array
 
 
 Objective = Callable[[TrainState, Batch, Key, Pass], Lost]
@@ -101,7 +101,7 @@ def unlabelled(
                 return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
             found = objective(state, batch, own, run)
-            return found.value, (new, found.sums, found.count)
+            return found.value, (new, found.sums, found.num)
 
         grads, (model_state, sums, count) = jax.grad(lost, has_aux=True)(state.params)
         return Gradient(grads, model_state, sums, count)
@@ -116,7 +116,7 @@ def unlabelled(
 
     def evaluate(state: TrainState, batch: Batch) -> Sums:
         features = predict(state, inputs_of(batch))
-        return measure(state, batch) | {"features": metrics["features"].measure(features, None, row_weights(batch))}
+        return measure(state, batch) | {"features": metrics["features"].measure(features, features, row_weights(batch))}
 
     def check(arrays: Mapping[str, np.ndarray]) -> None:
         check_names(arrays, ("inputs",), ("labels", *COUNTING))

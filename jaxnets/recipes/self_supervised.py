@@ -194,7 +194,7 @@ def task(config: Config, spec: Spec) -> Task:
         own = {"masked": config.masked, "target": partial(_standard, spec)}
         standard = filled_in(_encoder(config, spec), _decoder(config, spec), config.patch, **own)
 
-        def fill(state: TrainState, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def filling(state: TrainState, images: jax.Array) -> tuple[jax.Array, jax.Array]:
             mean, std, high = (
                 np.asarray(v, np.float32) for v in (spec["inputs"].mean, spec["inputs"].std, spec["inputs"].high)
             )

@@ -157,7 +157,9 @@ def _measured(trained: Trained, splits: Splits, num_classes: int) -> Finished:
         _Features(normalized(data["inputs"].reshape(len(data["labels"]), -1).astype(np.float32)), data["labels"])
         for data in (train.take(slice(_KNOWN)), test)
     ]
-    baselines = {f"test/{name}_of_pixels_accuracy": v for name, v in by_few_and_near(*pixels, num_classes).items()}
+    baselines = {
+        f"test/{name}_of_pixels_accuracy": v for name, v in by_few_and_near(pixels[0], pixels[1], num_classes).items()
+    }
     about = {
         "knn": f"{NEAREST} nearest of {min(_KNOWN, train.num_examples):,}, by cosine",
         "few_labels": f"linear, {LABELS_EACH} labels a class, mean of {DRAWS} draws",
