@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def main() -> None:
     for draw in range(DRAWS):
         with tempfile.TemporaryDirectory() as name:
             folder, few = Path(name), splits.train.take(drawn_of_each(splits.train["labels"], LABELS_EACH, draw))
-            arrays = {"inputs": few["inputs"], "labels": few["labels"]}
+            arrays: dict[str, Any] = {"inputs": few["inputs"], "labels": few["labels"]}
             arrays |= {"test_inputs": splits.test["inputs"], "test_labels": splits.test["labels"]}
             np.savez(folder / "few.npz", **arrays)
             commands = {"tuned": ["finetune", str(run)], "alone": alone(run)}

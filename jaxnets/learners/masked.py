@@ -91,9 +91,8 @@ def filled_in(
         made = in_use(networks, state, "decoder", (in_use(networks, state, "encoder", Visible(images, chosen)), chosen))
         shown = chosen.sum(1)[..., None]  # [B, N, 1]
         true = patches(wanted, patch)
-        return tuple(
-            unpatched(one, wanted.shape[1:], patch) for one in (shown * true, shown * true + (1 - shown) * made)
-        )
+        whole = shown * true + (1 - shown) * made
+        return unpatched(shown * true, wanted.shape[1:], patch), unpatched(whole, wanted.shape[1:], patch)
 
     return fill
 
