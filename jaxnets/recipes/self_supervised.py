@@ -195,11 +195,12 @@ def task(config: Config, spec: Spec) -> Task:
         standard = filled_in(_encoder(config, spec), _decoder(config, spec), config.patch, **own)
 
         def filling(state: TrainState, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            mean, std, high = (
-                np.asarray(v, np.float32) for v in (spec["inputs"].mean, spec["inputs"].std, spec["inputs"].high)
-            )
+            inputs = spec["inputs"]
+            mean, std = np.asarray(inputs.mean, np.float32), np.asarray(inputs.std, np.float32)
             seen, made = standard(state, images)
-            return (seen * std + mean) / high, (made * std + mean) / high
+            return (seen * std + mean) / np.float32(inputs.high), (made * std + mean) / np.float32(inputs.high)
+
+        fill = filling
 
     return representations(spec, partial(load, config), fill)
 
