@@ -379,9 +379,19 @@ def trial(request: pytest.FixtureRequest) -> Trial:
     return Trial(LEARNERS[request.param])
 
 
+TWINS = {"matching", "reptile", "segmenting, of crops"}  # of others, which CI tries
+
+
 pytestmark = pytest.mark.parametrize(
     "trial",
-    [pytest.param(name, id=name, marks=[pytest.mark.slow] * (name not in FAST)) for name in LEARNERS],
+    [
+        pytest.param(
+            name,
+            id=name,
+            marks=[pytest.mark.slow] * (name not in FAST) + [pytest.mark.release] * (name in TWINS),
+        )
+        for name in LEARNERS
+    ],
     indirect=True,
     scope="module",
 )

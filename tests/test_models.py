@@ -185,6 +185,7 @@ SLOW = {
 }
 # Much like another, and slow.
 RELEASE = {
+    "unet, layer norm, odd sides",
     "resnet-10, imagenet, dropout",
     "mobilenet",
     "cnn",

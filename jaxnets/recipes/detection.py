@@ -99,8 +99,8 @@ _DIGITS = Config(
     optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=1e-2, warmup=50, clip_norm=10.0, average=0.99),
 )
 PRESETS = {
-    "cells-detect": Preset(_CELLS, "blood cells found and counted, BCCD's photographs at half their size"),
     "digits-detect": Preset(_DIGITS, "digits that are scattered over a canvas, found in a minute"),
+    "cells-detect": Preset(_CELLS, "blood cells found and counted, BCCD's photographs at half their size"),
 }
 
 
