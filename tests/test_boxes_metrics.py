@@ -150,6 +150,14 @@ def test_what_no_box_is_of_is_nan():
     assert np.isnan([got["ap_c"], got["map_small"]]).all() and 0 < got["map"] < 1
 
 
+@pytest.mark.parametrize("left", [(0, 1), ()], ids=["of a class", "at all"])
+def test_what_is_not_found_counts_as_missed(left):
+    found, labels = made(np.random.default_rng(0))
+    found[~np.isin(found[..., 5], left), 5] = -1
+    exact = metrics.average_precisions(metrics.precision_at_recalls(found, labels, 3, SIZES), CLASSES)
+    assert exact["ap_c"] == 0 and (exact["map"] == 0) == (not left)
+
+
 def test_geometry_is_that_of_plain_steps():
     random = np.random.default_rng(0)
     corner = random.uniform(0, 50, (2, 40, 2))

@@ -155,7 +155,7 @@ def _soft(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return probabilities and one-hot labels, [B, H, W, C], 0 where a pixel does not count."""
     counts = (labels >= 0)[..., None]
     probabilities = jnp.where(counts, jax.nn.softmax(logits), 0.0)
-    return probabilities, (labels[..., None] == jnp.arange(logits.shape[-1])).astype(probabilities.dtype)
+    return probabilities, jax.nn.one_hot(labels, logits.shape[-1], dtype=probabilities.dtype)
 
 
 def _mean(values: jax.Array, labels: jax.Array) -> jax.Array:

@@ -194,6 +194,8 @@ def _precisions(hits: np.ndarray, misses: np.ndarray, positives: float) -> np.nd
     Where several detections are one step of the sums, hits and misses in it are taken to come in random order: before
     the n-th of h hits there are n / (h + 1) of the misses on average.
     """
+    if not hits.size:  # nothing of this class was found
+        return np.zeros(len(RECALLS))
     precision = hits / np.maximum(hits + misses, np.spacing(1))
     best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)  # of this recall or a larger one
     at = np.searchsorted(hits / positives, RECALLS, side="left")

@@ -57,7 +57,8 @@ def _of_overlaps(name: str, num_classes: int, names: Sequence[str], per_image: b
         """Return the sums of numerators and denominators, or of each image's values and how many have one, [C]."""
         _check(name, outputs, labels, num_classes)
         counts = _counts(labels, weights)
-        predicted, classes = _predicted(outputs)[..., None], jnp.arange(num_classes)
+        predicted = _predicted(outputs)[..., None]
+        classes = jnp.expand_dims(jnp.arange(num_classes), range(labels.ndim))
         kept = counts[..., None]
 
         def area(chosen: jax.Array) -> jax.Array:
