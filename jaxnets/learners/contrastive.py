@@ -186,7 +186,7 @@ def embedding(
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), model_state)
 
     def measured_of(state: TrainState, embeddings: jax.Array, batch: Batch) -> Mean:
-        counts = jnp.asarray(batch.get("mask", jnp.ones(embeddings.shape[:1], bool))) != 0
+        counts = jnp.asarray(batch.get("mask", jnp.ones(embeddings.shape[:1], bool))).astype(bool)
         return loss.measure(state.params.get("loss", {}), state.step, embeddings, batch["labels"], counts)
 
     def objective(params: PyTree, state: TrainState, batch: Batch, key: Key) -> tuple[jax.Array, tuple[PyTree, Mean]]:

@@ -114,9 +114,9 @@ def check_masking(patch: int, masked: float, target: Target) -> Callable[[Key, j
             raise InputError(f"{masked=} of {number} patches leaves {seen} to see; leave some, and hide some")
         drawn = jax.vmap(lambda key: jax.random.uniform(key, (number,), jnp.float32))(keys)
         # By comparing, not sorting, which is slow on CPU.
-        smaller = (drawn[:, None] < drawn[:, :, None]) | ((drawn[:, None] == drawn[:, :, None]) & _before(number))
+        smaller = (drawn[:, None] < drawn[:, :, None]) | ((drawn[:, None] == drawn[:, :, None]) & _before(number)[None])
         ranks = smaller.sum(-1)  # [B, N]
-        return (ranks[:, None] == jnp.arange(seen)[:, None]).astype(jnp.float32)
+        return (ranks[:, None] == jnp.arange(seen)[None, :, None]).astype(jnp.float32)
 
     return choose
 

@@ -55,7 +55,7 @@ def segmenting(
             def nothing() -> Sums:
                 return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-            return lax.cond(example["mask"] != 0, measured, nothing) if "mask" in example else measured()
+            return lax.cond(example["mask"].astype(bool), measured, nothing) if "mask" in example else measured()
 
         return jax.tree.map(lambda leaf: leaf.sum(0, dtype=leaf.dtype), lax.map(one, dict(batch)))
 
@@ -74,7 +74,7 @@ def _marked(batch: Batch) -> dict[str, Any]:
     mask = batch.get("mask")
     if mask is None or jnp.ndim(mask) == 1:
         return dict(batch)
-    counts = jnp.asarray(mask) != 0
+    counts = jnp.asarray(mask).astype(bool)
     labels = jnp.where(counts, jnp.asarray(batch["labels"]).astype(jnp.int32), -1)
     return {**batch, "labels": labels, "mask": counts.any((1, 2))}
 

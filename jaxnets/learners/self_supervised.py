@@ -153,7 +153,9 @@ def vicreg(
         views = _two_views(augment, key, inputs_of(batch))
         first, second = jnp.split(run("projector", run("encoder", views)), 2)
         mask = batch.get("mask")
-        counts = jnp.ones(len(first), jnp.float32) if mask is None else (jnp.asarray(mask) != 0).astype(jnp.float32)
+        counts = (
+            jnp.ones(len(first), jnp.float32) if mask is None else jnp.asarray(mask).astype(bool).astype(jnp.float32)
+        )
         count = counts.sum()
         terms = vicreg_terms(
             mean_of(jnp.square(first - second).mean(-1), counts).total / jnp.maximum(count, 1),
@@ -206,7 +208,7 @@ def _covariance(vectors: jax.Array, counts: jax.Array) -> jax.Array:
     """Return the covariance matrix [D, D] of the rows that count, over their number less 1."""
     number = counts.sum()
     kept = jnp.where(counts[:, None] != 0, vectors, 0.0)
-    centred = jnp.where(counts[:, None] != 0, kept - kept.sum(0) / jnp.maximum(number, 1), 0.0)
+    centred = jnp.where(counts[:, None] != 0, kept - kept.sum(0, keepdims=True) / jnp.maximum(number, 1), 0.0)
     return centred.T @ centred / jnp.maximum(number - 1, 1)
 
 

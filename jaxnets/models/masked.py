@@ -67,7 +67,7 @@ class MaskedDecoder(nnx.Module):
         x = self.embed(seen)
         hidden = 1 - chosen.sum(1)[..., None]  # [B, N, 1]
         spread = chosen.swapaxes(1, 2).astype(x.dtype) @ x  # each vector to its own patch
-        x = spread + (hidden * self.hidden_patch[...] + self.position_embedding[...]).astype(x.dtype)
+        x = spread + (hidden * self.hidden_patch[...][None, None] + self.position_embedding[...][None]).astype(x.dtype)
         for block in self.blocks:
             x, _ = block(x)
         return self.out(self.norm(x))

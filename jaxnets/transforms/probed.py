@@ -64,7 +64,8 @@ def probed(
             return found.total / jnp.maximum(found.count, 1).astype(jnp.float32), outputs
 
         grads, outputs = jax.grad(loss, has_aux=True)(probe["weights"])
-        updates, opt_state = tx.update(grads, probe["opt_state"])
+        with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises floats to whole powers
+            updates, opt_state = tx.update(grads, probe["opt_state"])
         probe = {"weights": optax.apply_updates(probe["weights"], updates), "opt_state": opt_state}
         return new.replace(extra={**new.extra, _NAME: probe}), sums | measured(outputs, first)
 
@@ -92,4 +93,4 @@ def probe_logits(state: TrainState, features: Any) -> jax.Array:
 
 def _logits(weights: PyTree, features: jax.Array) -> jax.Array:
     lengths = jnp.sqrt(jnp.square(features).mean(-1, keepdims=True))
-    return features / jnp.maximum(lengths, 1e-12) @ weights["kernel"] + weights["bias"]
+    return features / jnp.maximum(lengths, 1e-12) @ weights["kernel"] + weights["bias"][None]
