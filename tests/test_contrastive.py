@@ -87,6 +87,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", quick([0.3, 2.0]))
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_and_gradients_equal_plain_loops(name, spread):

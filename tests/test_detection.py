@@ -130,6 +130,7 @@ def by_hand(made, labels, radius):
     return total / max(seeing, 1)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_plain_steps():
     random = np.random.default_rng(2)
     made, labels = outputs(random), labels_of(random)

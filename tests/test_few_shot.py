@@ -56,6 +56,7 @@ def plain_matching(support, queries):
     return np.array(logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", quick([matching, prototypical]))
 def test_logits_equal_plain_loops(make):
     plain = {matching: plain_matching, prototypical: plain_prototypical}[make]

@@ -135,6 +135,7 @@ def by_loops(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack([images[:, y : y + size, x : x + size].reshape(len(images), -1) for y in rows for x in columns], 1)
 
 
+@pytest.mark.slow
 def test_a_masked_autoencoders_loss_is_the_error_of_hidden_patches():
     encoder, decoder = parts_of_mae()
     learner = masked_autoencoding(encoder, decoder, 2, optax.sgd(1.0), masked=0.6, target=lambda images: images / 2)
