@@ -52,6 +52,9 @@ def on_host(tree: Any, *, everywhere: bool = True) -> Any:
         whole = multihost_utils.process_allgather(leaf, tiled=True)
         return np.array(whole) if everywhere or is_writer() else None
 
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
+            leaf.copy_to_host_async()  # all on their way before the first is waited for
     return jax.tree.map(one, tree)
 
 

@@ -12,10 +12,11 @@ from jaxnets.commands.opening import Opened, RecipeFile, RunFolder, open_run, pr
 from jaxnets.data import read_npy
 from jaxnets.data.images import is_image
 from jaxnets.errors import InputError
+from jaxnets.inference.similarity import normalized
 from jaxnets.runs import checkpoint
 from jaxnets.runs.console import console
-from jaxnets.runs.folder import written
 from jaxnets.runs.json_files import from_json, to_json
+from jaxnets.runs.lock import written
 from jaxnets.tasks.embeddings import THRESHOLDS
 from jaxnets.tasks.task import Examples, FileOptions
 from jaxnets.training.compiling import use_compile_cache
@@ -135,8 +136,7 @@ def _embedded(opened: Opened, files: Any, options: FileOptions) -> tuple[Example
     """Return what files hold, and embeddings of it of length 1, [N, D]."""
     examples = opened.task.read([str(file) for file in files], options)
     assert opened.task.encode is not None
-    made = np.asarray(opened.task.encode(opened.trained(), examples), np.float32)
-    return examples, made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
+    return examples, normalized(opened.task.encode(opened.trained(), examples))
 
 
 def _threshold(run: Path, action: str) -> float:

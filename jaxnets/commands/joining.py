@@ -119,6 +119,11 @@ def _not_joined(hosts: Hosts, error: Exception) -> str:
             f"give --coordinator HOST:PORT --process I --processes N ({error})"
         )
     said = str(error).splitlines()[0]
+    if "must be called before" in said:
+        return (
+            "this process has computed something before it could join the others, as finetune does to read a run: go "
+            "on from a run in one process (--mesh spreads it over its devices); train and resume join"
+        )
     return f"not all processes were there within {hosts.join_timeout} s, or they do not agree on their number: {said}"
 
 

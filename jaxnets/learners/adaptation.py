@@ -9,7 +9,8 @@ from jax import lax
 
 from jaxnets.errors import FINITE, InputError, check_number, check_whole
 from jaxnets.learner import Learner, TrainState
-from jaxnets.learners.few_shot import Episode, Shape, at_least_float32, episodic
+from jaxnets.learners.descent import at_least_float32
+from jaxnets.learners.few_shot import Episode, Shape, episodic
 from jaxnets.network import Key, Network, PyTree
 
 # (params, model_state, one episode, train, key, number of steps) -> params

@@ -26,6 +26,7 @@ from jaxnets.learner import (
     inputs_of,
 )
 from jaxnets.learners.arrays import check_counting, check_names
+from jaxnets.learners.descent import updating
 from jaxnets.metrics import Mean, Metric, mean_of
 from jaxnets.network import Key, Network, PyTree
 
@@ -201,11 +202,6 @@ def embedding(
         grads, (model_state, found) = jax.grad(objective, has_aux=True)(state.params, state, batch, key)
         return Gradient(grads, model_state, {"loss": found}, found.count)
 
-    def update(state: TrainState, grads: PyTree, model_state: PyTree) -> TrainState:
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, model_state, state.extra)
-
     def predict(state: TrainState, inputs: Any) -> jax.Array:
         return normalized(network.apply(state.params["network"], state.model_state, inputs)[0])
 
@@ -225,7 +221,7 @@ def embedding(
             raise InputError(f"labels are {labels.dtype}{list(labels.shape)}; give whole numbers of classes, [N]")
         network.check(arrays["inputs"])
 
-    descent = Descent(gradient, update)
+    descent = Descent(gradient, updating(tx))
     return Learner(init, following(descent), evaluate, predict, check, measured, descent, network.check, block=block)
 
 

@@ -29,6 +29,7 @@ from jaxnets.learner import (
 )
 from jaxnets.learners.arrays import check_names
 from jaxnets.learners.contrastive import normalized
+from jaxnets.learners.descent import at_least_float32, updating
 from jaxnets.metrics import Mean, Metric, mean_of
 from jaxnets.network import Key, Network, PyTree
 
@@ -186,11 +187,6 @@ def episodic(
             _, (_, sums) = objective(state.params, state.model_state, episode, key)
         return Gradient(grads, model_state, sums, sums["loss"].count)
 
-    def update(state: TrainState, grads: PyTree, model_state: PyTree) -> TrainState:
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, model_state, state.extra)
-
     def predict(state: TrainState, episode: Episode) -> jax.Array:
         return classify(state.params, state.model_state, episode, False, None)[0]
 
@@ -207,7 +203,7 @@ def episodic(
         check_names(arrays, ("inputs", "labels"), ("mask",))
         network.check(arrays["inputs"])
 
-    descent = Descent(find, update)
+    descent = Descent(find, updating(tx))
     metrics = {"accuracy": Metric(_no_outputs, better="higher"), "interval_95": Metric(_no_outputs, _half_width)}
     return Learner(init, following(descent), evaluate, predict, check, metrics, descent, block=test.rows)
 
@@ -228,11 +224,6 @@ def as_episode(inputs: Any, shape: Shape) -> Episode:
     targets = jnp.repeat(jnp.eye(shape.ways), shape.shots, 0)  # [S, W]
     targets = jnp.broadcast_to(targets, (number, *targets.shape))
     return Episode(episodes[:, :shots], targets, episodes[:, shots:])
-
-
-def at_least_float32(outputs: jax.Array) -> jax.Array:
-    """Return outputs in float32 at least."""
-    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
 def _classes(shape: Shape) -> jax.Array:

@@ -10,6 +10,8 @@ import optax
 
 from jaxnets.errors import FINITE, InputError, check_callable, check_number
 from jaxnets.learner import Batch, Learner, Sums, TrainState, inputs_of
+from jaxnets.learners.contrastive import normalized
+from jaxnets.learners.descent import at_least_float32
 from jaxnets.learners.supervised import row_weights
 from jaxnets.learners.unlabelled import Lost, Pass, in_use, unlabelled
 from jaxnets.metrics import Mean, Metric, divide, mean_of, per_example
@@ -19,7 +21,6 @@ from jaxnets.network import Key, Network, PyTree, example_keys
 Augment = Callable[[Key, Any], Any]
 _TEACHER = "teacher"  # in ``TrainState.extra``
 _PARTS = ("encoder", "projector")  # of which there is a teacher
-_TINY = 1e-12
 _EPSILON = 1e-4  # added to VICReg's variances
 
 
@@ -59,11 +60,11 @@ def byol(
             params, model_state = teacher["weights"][name], teacher["state"][name]
             own = None if key is None else jax.random.fold_in(key, i)
             made, _ = networks[name].apply(params, model_state, made, train=key is not None, key=own)
-        return jax.lax.stop_gradient(made.astype(jnp.promote_types(made.dtype, jnp.float32)))
+        return jax.lax.stop_gradient(at_least_float32(made))
 
     def values(predicted: jax.Array, target: jax.Array) -> jax.Array:
         """Return each example's loss, of predictions and targets of both views, one after another."""
-        first, second = jnp.split(2 - 2 * (_unit(predicted) * _unit(_swapped(target))).sum(-1), 2)
+        first, second = jnp.split(2 - 2 * (normalized(predicted) * normalized(_swapped(target))).sum(-1), 2)
         return first + second
 
     def objective(state: TrainState, batch: Batch, key: Key, run: Pass) -> Lost:
@@ -229,8 +230,3 @@ def _views_of_each(augment: Augment, inputs: Any) -> jax.Array:
 
 def _swapped(both: jax.Array) -> jax.Array:
     return jnp.concatenate(jnp.split(both, 2)[::-1])
-
-
-def _unit(vectors: jax.Array) -> jax.Array:
-    """Return vectors [..., D] of length 1; one of zeros stays as it is."""
-    return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(-1, keepdims=True) + _TINY)

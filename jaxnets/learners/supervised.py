@@ -28,6 +28,7 @@ from jaxnets.learner import (
     inputs_of,
 )
 from jaxnets.learners.arrays import COUNTING, check_counting, check_names, counted
+from jaxnets.learners.descent import at_least_float32, updating
 from jaxnets.losses import Loss, check_labels
 from jaxnets.metrics import Metric, mean_of, per_example
 from jaxnets.network import Key, Network, PyTree
@@ -72,7 +73,7 @@ def supervised(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key
     ) -> tuple[jax.Array, tuple[PyTree, Sums, jax.Array]]:
         outputs, model_state = network.apply(params, model_state, inputs_of(batch), train=True, key=key)
-        outputs, weights = _at_least_float32(outputs), row_weights(batch)
+        outputs, weights = at_least_float32(outputs), row_weights(batch)
         values = loss(outputs, batch["labels"])
         sums = {"loss": mean_of(values, weights)} | _measured(in_training, outputs, batch["labels"], weights)
         count = mean_of(values, batch.get("mask")).count
@@ -81,13 +82,8 @@ def supervised(
     def gradient(state: TrainState, batch: Batch, key: Key) -> Gradient:
         return Gradient(*_flat(jax.grad(objective, has_aux=True)(state.params, state.model_state, batch, key)))
 
-    def update(state: TrainState, grads: PyTree, model_state: PyTree) -> TrainState:
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, model_state, state.extra)
-
     def predict(state: TrainState, inputs: Any) -> Any:
-        return _at_least_float32(network.apply(state.params, state.model_state, inputs)[0])
+        return at_least_float32(network.apply(state.params, state.model_state, inputs)[0])
 
     def evaluate(state: TrainState, batch: Batch) -> Sums:
         return _measured(measured, predict(state, inputs_of(batch)), batch["labels"], row_weights(batch))
@@ -114,7 +110,7 @@ def supervised(
         for metric in measured.values():
             metric.check(outputs, arrays["labels"])
 
-    descent = Descent(gradient, update)
+    descent = Descent(gradient, updating(tx))
     return Learner(init, following(descent), evaluate, predict, check, measured, descent, network.check)
 
 
@@ -153,12 +149,3 @@ def row_weights(batch: Batch) -> jax.Array | None:
 def _flat(found: tuple[PyTree, tuple[PyTree, Sums, jax.Array]]) -> tuple[PyTree, PyTree, Sums, jax.Array]:
     grads, (model_state, sums, count) = found
     return grads, model_state, sums, count
-
-
-def _at_least_float32(outputs: Any) -> Any:
-    """Return bfloat16 and float16 leaves as float32: losses and sums need its precision."""
-    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)) if _is_float(x) else x, outputs)
-
-
-def _is_float(x: jax.Array) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.floating)

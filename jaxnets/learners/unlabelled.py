@@ -26,6 +26,7 @@ from jaxnets.learner import (
     inputs_of,
 )
 from jaxnets.learners.arrays import COUNTING, check_counting, check_names
+from jaxnets.learners.descent import at_least_float32, updating
 from jaxnets.learners.supervised import row_weights
 from jaxnets.metrics import Metric
 from jaxnets.metrics.spread import feature_spread
@@ -98,7 +99,7 @@ def unlabelled(
                 outputs, new[name] = parts[name].apply(
                     params[name], state.model_state[name], inputs, train=True, key=keys[name]
                 )
-                return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+                return at_least_float32(outputs)
 
             found = objective(state, batch, own, run)
             return found.value, (new, found.sums, found.num)
@@ -106,10 +107,10 @@ def unlabelled(
         grads, (model_state, sums, count) = jax.grad(lost, has_aux=True)(state.params)
         return Gradient(grads, model_state, sums, count)
 
+    follow = updating(tx)
+
     def update(state: TrainState, grads: PyTree, model_state: PyTree) -> TrainState:
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return moved(TrainState(state.step + 1, params, opt_state, model_state, state.extra))
+        return moved(follow(state, grads, model_state))
 
     def predict(state: TrainState, inputs: Any) -> jax.Array:
         return in_use(networks, state, "encoder", inputs)
@@ -144,4 +145,4 @@ def unlabelled(
 def in_use(networks: Mapping[str, Network], state: TrainState, name: str, inputs: Any) -> jax.Array:
     """Return the outputs of the network of this name, as it is used, in float32 at least."""
     outputs, _ = networks[name].apply(state.params[name], state.model_state[name], inputs)
-    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+    return at_least_float32(outputs)

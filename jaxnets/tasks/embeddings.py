@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.data import Data, Spec, Splits
+from jaxnets.inference.similarity import normalized
 from jaxnets.metrics.verification import (
     Roc,
     area,
@@ -128,13 +129,9 @@ def _baselines(train: Data, test: Data) -> dict[str, np.ndarray]:
     coded = of_all.transform(new)
     fisher = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(of_all.transform(pixels), train["labels"])
     return {
-        "eigenfaces": _to_length_1(coded),
-        "Fisherfaces": _to_length_1(fisher.transform(coded)),
+        "eigenfaces": normalized(coded),
+        "Fisherfaces": normalized(fisher.transform(coded)),
     }
-
-
-def _to_length_1(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _draw(

@@ -52,6 +52,7 @@ def representations(spec: Spec, load: Callable[[], Splits], fill: Fill | None = 
         load: returns the data, for what is told of them at each evaluation.
         fill: of a masked autoencoder: ``fill(state, images)``, what it sees of images and makes of it, pixels 0 to 1.
     """
+    high = float(spec["inputs"].high)
     names = spec["labels"].classes if len(spec["labels"].classes) > 1 else ()
     splits_again = cache(load)
 
@@ -90,8 +91,8 @@ def representations(spec: Spec, load: Callable[[], Splits], fill: Fill | None = 
         if splits.test is None:
             return Finished()
         if fill is not None:
-            _draw_filled(folder / "reconstructions.png", fill, trained.first, splits.test["inputs"][:12])
-        _draw_neighbours(folder / "neighbours.png", trained, splits, float(spec["inputs"].high))
+            _draw_filled(folder / "reconstructions.png", fill, trained.first, splits.test["inputs"][:12], high)
+        _draw_neighbours(folder / "neighbours.png", trained, splits, high)
         return _measured(trained, splits, len(names)) if names else Finished()
 
     options: dict[str, Any] = {"options": FileOptions(), "encode": encode, "watch": watch, "finish": finish}
@@ -221,9 +222,8 @@ def _draw_neighbours(path: Path, trained: Trained, splits: Splits, high: float) 
     plots.save_image_rows(path, {f"{i + 1}. {title(i)}": images for i, images in enumerate(pixels)})
 
 
-def _draw_filled(path: Path, fill: Fill, state: TrainState, images: np.ndarray) -> None:
+def _draw_filled(path: Path, fill: Fill, state: TrainState, images: np.ndarray, high: float) -> None:
     """Write images, what is seen of them, and what is made of that."""
     seen, made = jax.jit(fill)(state, images)
-    given = images / np.float32(np.iinfo(images.dtype).max if images.dtype.kind in "iu" else 1)
-    rows = {"given": given, "seen": np.asarray(seen), "filled in": np.asarray(made)}
+    rows = {"given": images / np.float32(high), "seen": np.asarray(seen), "filled in": np.asarray(made)}
     plots.save_image_rows(path, {name: row.clip(0, 1) for name, row in rows.items()})
