@@ -22,7 +22,9 @@ README = (ROOT / "README.md").read_text().partition("## Meshes")[2].partition("#
 
 
 def run_python(*arguments: str, devices: int, cwd: Path = ROOT) -> str:
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    # Devices that share two cores with other tests may wait longer for each other than the 40 s after which XLA aborts.
+    patience = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {patience} --xla_force_host_platform_device_count={devices}"
     options = {"capture_output": True, "text": True, "env": os.environ | {"XLA_FLAGS": flags}, "cwd": cwd}
     done = subprocess.run([sys.executable, *arguments], check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
