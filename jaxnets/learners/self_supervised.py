@@ -201,7 +201,7 @@ def vicreg_terms(distance: Any, covariances: list[Any], xp: Any = jnp) -> dict[s
     return {
         "invariance": distance,
         "variance": sum(xp.mean(xp.maximum(1 - one, 0.0)) for one in deviations) / 2,
-        "covariance": sum(one / float(dim) for one in apart),
+        "covariance": sum(one / dim for one in apart),
     }
 
 

@@ -34,6 +34,7 @@ from jaxnets.transforms import augmented, features, probed
 
 _TWO_VIEWS = ("byol", "vicreg")
 _HEADS = 4  # of the decoder's attention
+_WIDEST = 2**15  # projections: VICReg compares each dimension with each other one
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Config:
         check_field(self, "teacher_decay", 0 <= self.teacher_decay < 1, "in [0, 1)")
         check_field(self, "masked", 0 < self.masked < 1, "in (0, 1)")
         check_field(self, "hidden", min(self.hidden, default=0) >= 1, "one width of 1 or more at least")
-        check_field(self, "projector", min(self.projector, default=0) >= 1, "one width of 1 or more at least")
+        good = self.projector and all(1 <= width <= _WIDEST for width in self.projector)
+        check_field(self, "projector", bool(good), f"one width at least, each of 1 to {_WIDEST}")
         if any(width != "pool" and width < 1 for width in self.features):
             raise InputError(f"features={self.features} must be channels of 1 or more, and pool")
 
