@@ -214,7 +214,7 @@ def test_neighbours_vote_as_scikit_learns():
     labels = RANDOM.integers(0, 3, 300)
     vectors = RANDOM.normal(size=(300, 4)) + 1.5 * np.eye(4)[labels]
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    bank = representations._Features(unit[:200], labels[:200])
+    bank = representations.Features(unit[:200], labels[:200])
     got = representations.nearest_class(bank, unit[200:], 3)
     method = KNeighborsClassifier(representations.NEAREST, metric="cosine", algorithm="brute")
     shares = method.fit(unit[:200], labels[:200]).predict_proba(unit[200:])

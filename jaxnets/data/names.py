@@ -8,6 +8,8 @@ import numpy as np
 
 from jaxnets.errors import InputError, nearest
 
+_LISTED = 20  # classes at most that an error lists
+
 
 def spelled(name: Any) -> str:
     """Return a name without white space around it, in the one form (NFC) of letters that Unicode has several for."""
@@ -46,7 +48,8 @@ def class_numbers(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := [name for name in names if name not in numbers]:
-        raise InputError(f"labels {', '.join(unknown[:5])} are none of the {len(numbers)} classes {', '.join(numbers)}")
+        listed = [*list(numbers)[:_LISTED], *["..."] * (len(numbers) > _LISTED)]
+        raise InputError(f"labels {', '.join(unknown[:5])} are none of the {len(numbers)} classes {', '.join(listed)}")
     return np.array([numbers[name] for name in names], np.int32)
 
 

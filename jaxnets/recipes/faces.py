@@ -11,17 +11,18 @@ from jaxnets.metrics import equal_error_rate, pair_auc, true_accept_rate
 from jaxnets.models import CNN
 from jaxnets.network import network, standardized
 from jaxnets.options import (
-    ImageAugmentation,
     LayerConfig,
     OptimizerConfig,
     PeopleData,
     TrainingConfig,
+    ViewsConfig,
     only,
     optimizer_for,
 )
 from jaxnets.recipes.recipe import Preset
 from jaxnets.tasks.embeddings import embeddings
 from jaxnets.tasks.task import Task
+from jaxnets.transforms import augmented
 
 _MARGINS = {"contrastive": 1.0, "triplet": 0.2, "arcface": 0.5}
 _BLOCK = 256  # pictures that are evaluated together
@@ -50,7 +51,7 @@ class Config:
     """numbers in an embedding"""
     layers: LayerConfig = LayerConfig(norm="batch")
     """what stands between layers"""
-    augmentation: ImageAugmentation = ImageAugmentation()
+    views: ViewsConfig = ViewsConfig()
     """how training pictures are changed"""
     training: TrainingConfig = TrainingConfig()
     """how long, in which batches"""
@@ -86,7 +87,7 @@ class Config:
 PRESETS = {
     "faces": Preset(
         Config(
-            augmentation=ImageAugmentation(shift=3, flip=True),
+            views=ViewsConfig(shift=3, flip=True),
             training=TrainingConfig(duration="400", batch_size=40, evaluate_every="100"),
             optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2),
         ),
@@ -115,7 +116,8 @@ def build(config: Config, spec: Spec) -> Learner:
     loss = config.chosen_loss(int(spec["labels"].high) + 1)
     metrics = {"auc": pair_auc(), "eer": equal_error_rate(), "tar_at_far_0.01": true_accept_rate(0.01)}
     model = standardized(model, inputs.mean, inputs.std)
-    return embedding(model, loss, optimizer_for(config, spec), metrics, block=_BLOCK)
+    learner = embedding(model, loss, optimizer_for(config, spec), metrics, block=_BLOCK)
+    return augmented(learner, config.views.augment)
 
 
 def task(config: Config, spec: Spec) -> Task:

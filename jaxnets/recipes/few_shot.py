@@ -11,16 +11,17 @@ from jaxnets.models import CNN
 from jaxnets.network import network, standardized
 from jaxnets.options import (
     EpisodeData,
-    ImageAugmentation,
     LayerConfig,
     OptimizerConfig,
     TrainingConfig,
+    ViewsConfig,
     only,
     optimizer_for,
 )
 from jaxnets.recipes.recipe import Preset
 from jaxnets.tasks.episodes import few_examples
 from jaxnets.tasks.task import Task
+from jaxnets.transforms import augmented
 
 _COMPARING, _ADAPTING = ("prototypical", "matching"), ("maml", "reptile")
 
@@ -48,7 +49,7 @@ class Config:
     """numbers in an embedding (prototypical, matching)"""
     layers: LayerConfig = LayerConfig(norm="batch")
     """what stands between layers"""
-    augmentation: ImageAugmentation = ImageAugmentation()
+    views: ViewsConfig = ViewsConfig()
     """how training images are changed"""
     training: TrainingConfig = TrainingConfig()
     """how long, in which batches: one episode or several"""
@@ -106,7 +107,11 @@ def load(config: Config) -> Splits:
 
 
 def build(config: Config, spec: Spec) -> Learner:
-    """Return the learner of episodes."""
+    """Return the learner of episodes, each picture of which is a view of its own in training."""
+    return augmented(_episodic(config, spec), config.views.augment)
+
+
+def _episodic(config: Config, spec: Spec) -> Learner:
     inputs, (train, test), tx = spec["inputs"], (config.train_shape, config.test_shape), optimizer_for(config, spec)
     outputs = config.embedding if config.method in _COMPARING else test.ways
     model = network(CNN, inputs.shape, config.features, (), outputs, **config.layers.options())

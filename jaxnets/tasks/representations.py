@@ -37,7 +37,7 @@ _LEAST_DEVIATION, _LEAST_RANK = 0.1, 2.0  # below which features have collapsed
 Fill = Callable[[TrainState, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-class _Features(NamedTuple):
+class Features(NamedTuple):
     """Features [N, D] of images, of length 1, and their classes [N]."""
 
     vectors: np.ndarray
@@ -113,7 +113,7 @@ def warn_of_collapse(vectors: np.ndarray, step: int) -> bool:
     return collapsed
 
 
-def nearest_class(bank: _Features, queries: np.ndarray, num_classes: int) -> np.ndarray:
+def nearest_class(bank: Features, queries: np.ndarray, num_classes: int) -> np.ndarray:
     """Return the class that the nearest in the bank vote for, by cosine, [N]; of a tie, the one with more cosine.
 
     Args:
@@ -139,8 +139,8 @@ def _nearest(bank: np.ndarray, queries: np.ndarray, number: int) -> tuple[np.nda
     return np.take_along_axis(near, order, 1), np.take_along_axis(at, order, 1)
 
 
-def _features(trained: Trained, state: TrainState, data: Data) -> _Features:
-    return _Features(normalized(predict(trained.learner, state, data["inputs"])), np.asarray(data["labels"]))
+def _features(trained: Trained, state: TrainState, data: Data) -> Features:
+    return Features(normalized(predict(trained.learner, state, data["inputs"])), np.asarray(data["labels"]))
 
 
 def _measured(trained: Trained, splits: Splits, num_classes: int) -> Finished:
@@ -155,7 +155,7 @@ def _measured(trained: Trained, splits: Splits, num_classes: int) -> Finished:
         for name, value in found.items():
             metrics.setdefault(f"test/{name}_accuracy", []).append(value)
     pixels = [
-        _Features(normalized(data["inputs"].reshape(len(data["labels"]), -1).astype(np.float32)), data["labels"])
+        Features(normalized(data["inputs"].reshape(len(data["labels"]), -1).astype(np.float32)), data["labels"])
         for data in (train.take(slice(_KNOWN)), test)
     ]
     baselines = {
@@ -170,20 +170,22 @@ def _measured(trained: Trained, splits: Splits, num_classes: int) -> Finished:
     return Finished(metrics, baselines, {n: text for n, text in told.items() if n in metrics or n in baselines})
 
 
-def by_few_and_near(known: _Features, asked: _Features, num_classes: int) -> dict[str, float]:
+def by_few_and_near(known: Features, asked: Features, num_classes: int) -> dict[str, float]:
     """Return the accuracy of the nearest neighbours' vote, "knn", and of a linear classifier of "few_labels"."""
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
-
-    bank = _Features(known.vectors[:_KNOWN], known.labels[:_KNOWN])
+    bank = Features(known.vectors[:_KNOWN], known.labels[:_KNOWN])
     votes = nearest_class(bank, asked.vectors[:_ASKED], num_classes)
     found = {"knn": float((votes == asked.labels[:_ASKED]).mean())}
-    shares = []
-    for seed in range(DRAWS):
-        rows = drawn_of_each(known.labels, LABELS_EACH, seed)
-        vectors = known.vectors[rows] * np.sqrt(known.vectors.shape[1])
-        method = LogisticRegression(C=0.1, max_iter=1000).fit(vectors, known.labels[rows])
-        shares.append(method.score(asked.vectors * np.sqrt(known.vectors.shape[1]), asked.labels))
-    return found | {"few_labels": float(np.mean(shares))}
+    found["few_labels"] = float(np.mean([few_labels(known, asked, seed) for seed in range(DRAWS)]))
+    return found
+
+
+def few_labels(known: Features, asked: Features, seed: int) -> float:
+    """Return the accuracy on ``asked`` of a linear classifier of a draw of few examples of each class."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (slow to import)
+
+    rows, scale = drawn_of_each(known.labels, LABELS_EACH, seed), np.sqrt(known.vectors.shape[1])
+    method = LogisticRegression(C=0.1, max_iter=1000).fit(known.vectors[rows] * scale, known.labels[rows])
+    return float(method.score(asked.vectors * scale, asked.labels))
 
 
 def drawn_of_each(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
@@ -193,7 +195,7 @@ def drawn_of_each(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
     return np.concatenate([draw.permutation(of_class)[:number] for of_class in rows])
 
 
-def linear_probe(known: _Features, asked: _Features, num_classes: int) -> float:
+def linear_probe(known: Features, asked: Features, num_classes: int) -> float:
     """Return the accuracy on ``asked`` of a linear classifier that learned from all of ``known``."""
     data = Data(inputs=known.vectors, labels=known.labels)
     inputs = data.spec["inputs"]
