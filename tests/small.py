@@ -11,6 +11,7 @@ import pytest
 
 from jaxnets import recipes
 from jaxnets.data import NAMED, Data, Series, Splits
+from jaxnets.data.stories import Question
 from jaxnets.data.tokens import Sentences
 from jaxnets.data.unseen import held_out_classes
 from jaxnets.errors import InputError
@@ -76,6 +77,24 @@ LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
 # Words of which more than a small vocabulary of parts can be made.
 MANY = ["".join(RANDOM.choice(list("abcdefghij"), 5)) for _ in range(400)]
 PAIRS = [" ".join(RANDOM.choice(MANY, 3)) for _ in range(400)]
+
+
+def stories(number: int) -> list[Question]:
+    """Return so many questions of two tasks, of two facts each, two questions a story."""
+    rooms = ("kitchen", "garden", "hall")
+    return [
+        Question(
+            (f"Mary went to the {rooms[i // 2 % 3]}.", f"John went to the {rooms[i // 4 % 3]}."),
+            f"Where is {('Mary', 'John')[i % 2]}?",
+            rooms[i // 2 % 3 if i % 2 == 0 else i // 4 % 3],
+            (i % 2,),
+            i // 2 % (number // 4),
+            f"qa{1 + 2 * i // number}_of-places",
+        )
+        for i in range(number)
+    ]
+
+
 FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
@@ -87,6 +106,7 @@ FAKES: dict[str, Any] = {
     "omniglot-small": characters(30),
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
+    "babi": {"train": stories(400), "test": stories(100)},
     "multi30k": {
         part: [PAIRS[:number], PAIRS[::-1][:number]]
         for part, number in {"train": 400, "validation": 100, "test": 50}.items()
@@ -110,6 +130,8 @@ SMALL = {
     "embedding": 8,
     "vocabulary": 300,
     "max_tokens": 16,
+    "max_facts": 5,
+    "num_hops": 2,
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each

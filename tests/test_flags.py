@@ -53,6 +53,7 @@ OTHER = {
     "evaluate_every": "3ep",
     "accumulate": 2,
     "num_heads": 2,
+    "num_hops": 3,
     "patch": {4: 2, 7: 14, 12: 6},
     "source": "de",
     "target": "fr",

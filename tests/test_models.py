@@ -24,6 +24,7 @@ from jaxnets.models import (
     EfficientNet,
     Forecaster,
     MaskedDecoder,
+    MemoryNetwork,
     MobileNetV2,
     ResNet,
     StridedDecoder,
@@ -140,6 +141,14 @@ MODELS = {
     "forecaster, gru over patches, dropout": Case(
         Forecaster, (12, 4, gru_over_patches), {"patch": 3, "linear": True}, (12, 3), (4, 3)
     ),
+    "memory network, mixing": Case(
+        MemoryNetwork,
+        (6, 8, 2, 2, 3),
+        {"max_facts": 3, "max_words": 2, "mixing": True, "tied": False, "noise": 0.1, "dropout": 0.2},
+        (8,),
+        (3,),
+        6,
+    ),
     "transformer, tokens, mean": Case(Transformer, (6, 8, 2, 2, 3), {**WORDS, "norm_first": False}, (7,), (3,), 6),
     "gpt": Case(Transformer, (6, 8, 1, 2, 6), GPT, (7,), (7, 6), 6),
     "transformer over patches, gated": Case(
@@ -170,6 +179,7 @@ SLOW = {
     "unet",
     "unet, layer norm, odd sides",
     "forecaster, linear",
+    "memory network, mixing",
     "resnet-10",
     "resnet-10, imagenet, dropout",
     "efficientnet",

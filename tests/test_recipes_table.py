@@ -33,6 +33,7 @@ from jaxnets.options import (
     PieceData,
     SentenceData,
     SeriesData,
+    StoryData,
     TextData,
     TranslationData,
 )
@@ -142,6 +143,8 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
             return [str(folder / "series.csv")]
         if isinstance(group, SentenceData):
             return LINES[:2]
+        if isinstance(group, StoryData):
+            return ["Mary went home. Where is Mary?", "John left. Mary went to the hall! Where is John?"]
         if isinstance(group, TranslationData):
             return PAIRS[:2]
         if isinstance(group, TextData):

@@ -19,6 +19,7 @@ from jaxnets.data.music import read_pieces
 from jaxnets.data.scenes import scattered
 from jaxnets.data.series import Series, read_series
 from jaxnets.data.splits import Splits, idx_folder
+from jaxnets.data.stories import babi
 from jaxnets.data.tables import Table, read_columns
 from jaxnets.data.tokens import Sentences, labelled_sentences, parallel_text
 from jaxnets.data.unseen import omniglot, orl_faces
@@ -207,7 +208,7 @@ class Named(NamedTuple):
 
     Attributes:
         kind: what it holds: "images", "boxes", "masks", "people", "characters", "text", "sentences", "translations",
-            "pieces", "series" or "tables".
+            "pieces", "series", "stories" or "tables".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -231,6 +232,7 @@ NAMED = {
     "scattered-digits": Named("boxes", scattered_digits, "MNIST's digits on canvases of 64 x 64 pixels, with boxes"),
     "shakespeare": Named("text", shakespeare, "Shakespeare's plays"),
     "sst2": Named("sentences", sst2, "film reviews, negative and positive"),
+    "babi": Named("stories", babi, "questions about stories, twenty tasks"),
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),
     "chorales": Named("pieces", chorales, "Bach's chorales"),
     "etth1": Named("series", etth1, "hourly temperatures of a transformer"),

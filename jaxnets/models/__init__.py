@@ -10,6 +10,7 @@ from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.llama import llama
 from jaxnets.models.masked import MaskedDecoder
+from jaxnets.models.memory import Attended, MemoryNetwork
 from jaxnets.models.mlp import MLP
 from jaxnets.models.mobilenet import MobileNetV2
 from jaxnets.models.resnet import ResNet
@@ -24,12 +25,14 @@ __all__ = [
     "CNN",
     "MLP",
     "RNN",
+    "Attended",
     "Continued",
     "Detector",
     "EfficientNet",
     "EncoderDecoder",
     "Forecaster",
     "MaskedDecoder",
+    "MemoryNetwork",
     "MobileNetV2",
     "ResNet",
     "Seen",
