@@ -103,6 +103,11 @@ ROWS = {
     "chorales-gru": Row("a GRU of 400 on Bach's chorales", "loss {test/loss} nats a chord", "chorales-gru --seeds 5"),
     "sentiment-gru": Row("a bidirectional GRU on SST-2's sentences", ACCURACY, "sentiment-gru --seeds 5"),
     "sentiment-transformer": Row("a transformer on the same, two layers of 128", ACCURACY, "sentiment-transformer"),
+    "babi": Row(
+        "a memory network of 67,513 parameters on bAbI's twenty tasks together, 1,000 questions each",
+        "mean error of the tasks {test/mean_error_of_tasks}, {test/failed_tasks} of 20 above 0.05",
+        "babi",
+    ),
     "mnist-autoencoder": Row("a dense autoencoder of MNIST, codes of 32", AUTOENCODER, "mnist-autoencoder"),
     "mnist-denoise": Row(
         "a convolutional denoising autoencoder of MNIST",

@@ -33,7 +33,7 @@ if find_spec("libtpu") is None:  # test_accelerators.py says so
 WEIGHTS = re.compile("finetune|pretrained|embed|search|runs/(reviews|photos|more)")
 WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) == weighed] for weighed in (True, False))
 # What is not in a dependency.
-DATA = re.compile("membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few")
+DATA = re.compile("babi|membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few")
 
 
 def run_python(*arguments: str, cwd: Path) -> str:

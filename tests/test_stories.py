@@ -142,7 +142,7 @@ def in_numpy(params, row, hops):
     """Return the logits of one row, by loops over facts and heads."""
 
     def dense(p, x):
-        return x @ p["kernel"] + p["bias"]
+        return x @ p["kernel"] + p.get("bias", 0)
 
     def norm(p, x):
         return (x - x.mean()) / np.sqrt(x.var() + 1e-6) * p["scale"] + p["bias"]

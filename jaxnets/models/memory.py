@@ -33,7 +33,8 @@ class Reading(nnx.Module):
         options = {"dtype": dtype, "rngs": rngs}
         self.num_heads = num_heads
         self.norm, self.norm_of_facts, self.norm_of_dense = (nnx.LayerNorm(features, **options) for _ in range(3))
-        self.q, self.k, self.v, self.out = (nnx.Linear(features, features, **options) for _ in range(4))
+        self.q, self.v, self.out = (nnx.Linear(features, features, **options) for _ in range(3))
+        self.k = nnx.Linear(features, features, use_bias=False, **options)  # a softmax would not see a bias
         self.hidden = nnx.Linear(features, 2 * features, **options)
         self.back = nnx.Linear(2 * features, features, **options)
         self.dropout = dropout_layer(dropout)
@@ -47,8 +48,9 @@ class Reading(nnx.Module):
             for facts in (self.norm_of_facts(facts),)
             for part in (self.q(self.norm(x)), self.k(facts), self.v(facts))
         )
-        logits = jnp.einsum("btnh,bfnh->bntf", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
-        logits = jnp.where(mask[:, None, None], logits, jnp.finfo(jnp.float32).min)
+        exact = jnp.promote_types(q.dtype, jnp.float32)
+        logits = jnp.einsum("btnh,bfnh->bntf", q, k).astype(exact) * q.shape[-1] ** -0.5
+        logits = jnp.where(mask[:, None, None], logits, jnp.finfo(exact).min)
         weights = jax.nn.softmax(logits, -1)
         read = jnp.einsum("bntf,bfnh->btnh", weights.astype(v.dtype), v).reshape(x.shape)
         x += self.dropout(self.out(read), rngs=rngs)

@@ -127,11 +127,11 @@ def _found(questions: Sequence[Question], weights: np.ndarray) -> float:
 
 
 def _drawn(
-    questions: Sequence[Question], made: tuple[np.ndarray, np.ndarray], names: Sequence[str]
+    questions: Sequence[Question], made: tuple[np.ndarray, np.ndarray], names: tuple[str, ...]
 ) -> list[tuple[Question, str, np.ndarray]]:
     """Return the first short question of each task, what it is answered, and the weights, for as many as are drawn."""
     found: dict[str, tuple[Question, str, np.ndarray]] = {}
-    for question, logits, weights in zip(questions, *made, strict=True):
+    for question, logits, weights in zip(questions, made[0], made[1], strict=True):
         if question.task not in found and 1 < len(question.facts) <= min(_MOST_DRAWN, weights.shape[1]):
             shown = weights[:, : len(question.facts)].T[::-1]  # [facts, hops], the oldest first
             found[question.task] = (question, names[logits.argmax()], shown)
