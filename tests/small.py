@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnets import recipes
-from jaxnets.data import NAMED, Data, Series, Splits
+from jaxnets.data import NAMED, Data, Series, Splits, Table
 from jaxnets.data.stories import Question
 from jaxnets.data.tokens import Sentences
 from jaxnets.data.unseen import held_out_classes
@@ -71,6 +71,14 @@ def characters(number: int) -> Splits:
     return held_out_classes(whole, 5, np.arange(number - 8, number))
 
 
+def table(number: int, classes: tuple[str, str] = ("no", "yes")) -> Table:
+    """Return a table of a number, a category, groups and weights, with missing values."""
+    size, home = RANDOM.normal(size=number).round(1), RANDOM.choice(["own", "rent", ""], number)
+    size[::9] = np.nan
+    features = {"size": size, "home": home, "whose": np.arange(number) % 40, "counts": 1.0 + np.arange(number) % 3}
+    return Table(features, "good", np.where(RANDOM.random(number) < 0.4, *classes))
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
@@ -115,6 +123,10 @@ FAKES: dict[str, Any] = {
         part: [RANDOM.integers(0, 2, (12, 88)).astype(np.uint8) for _ in range(20)]
         for part in ("train", "valid", "test")
     },
+    "adult": table(300),
+    "credit": table(300, ("bad", "good")),
+    "breast-cancer": table(300),
+    "diabetes": table(300),
     "etth1": Series(np.arange(900.0), RANDOM.normal(size=(900, 2)), ("a", "b"), "hour", (500.0, 200.0, 200.0)),
 }
 # A config as small as possible, so that tracing and compiling are quick.
@@ -132,6 +144,7 @@ SMALL = {
     "max_tokens": 16,
     "max_facts": 5,
     "num_hops": 2,
+    "members": 2,
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each

@@ -26,6 +26,7 @@ from jaxnets.options.networks import (
 )
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
+from jaxnets.options.tables import TableData, TableEncoding
 from jaxnets.options.training import TrainingConfig
 from jaxnets.options.unseen import EpisodeData, PeopleData
 from jaxnets.options.views import ViewsConfig
@@ -52,6 +53,8 @@ __all__ = [
     "SentenceData",
     "SeriesData",
     "StoryData",
+    "TableData",
+    "TableEncoding",
     "TextData",
     "TokenRecurrentConfig",
     "TrainingConfig",
