@@ -66,6 +66,10 @@ FEATURES = (
     "linear probe {test/linear_probe_accuracy}, 10 neighbours {test/knn_accuracy}, a linear classifier of 100 labels "
     "{test/few_labels_accuracy}; of pixels {test/few_labels_of_pixels_accuracy}"
 )
+TABLE = (
+    "accuracy {test/accuracy}, AUROC {test/auroc}; logistic regression {test/auroc_of_logistic_regression}, boosting "
+    "{test/auroc_of_boosting}"
+)
 CIFAR = (
     "--data cifar10-jpeg.zip --depth 10 --width 16 --precision float32 --batch-size 128 --learning-rate 0.1 "
     "--validation 0.02 --duration 4ep"
@@ -103,6 +107,13 @@ ROWS = {
     "chorales-gru": Row("a GRU of 400 on Bach's chorales", "loss {test/loss} nats a chord", "chorales-gru --seeds 5"),
     "sentiment-gru": Row("a bidirectional GRU on SST-2's sentences", ACCURACY, "sentiment-gru --seeds 5"),
     "sentiment-transformer": Row("a transformer on the same, two layers of 128", ACCURACY, "sentiment-transformer"),
+    "babi": Row(
+        "a memory network of 67,513 parameters on bAbI's twenty tasks together, 1,000 questions each",
+        "mean error of the tasks {test/mean_error_of_tasks}, {test/failed_tasks} of 20 above 0.05",
+        "babi",
+    ),
+    "adult": Row("an ensemble whose members share weights, on the census", TABLE, "adult --seeds 5"),
+    "credit": Row("the same on applicants for credit", TABLE, "credit --seeds 5"),
     "mnist-autoencoder": Row("a dense autoencoder of MNIST, codes of 32", AUTOENCODER, "mnist-autoencoder"),
     "mnist-denoise": Row(
         "a convolutional denoising autoencoder of MNIST",

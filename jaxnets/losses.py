@@ -4,7 +4,7 @@ The caller takes the mean. They are Optax' own where it has them; what is added 
 silence, ``[N, 1]`` against ``[N]``, are an error, and that labels are checked on the host before anything compiles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -36,6 +36,22 @@ def huber(outputs: jax.Array, targets: jax.Array, delta: float = 1.0) -> jax.Arr
     check_number("delta", delta, 0, np.inf, "a number greater than 0", low_too=False)
     _same_shape("huber", outputs, targets)
     return optax.huber_loss(outputs, targets.astype(outputs.dtype), delta=delta)
+
+
+def pinball(outputs: jax.Array, targets: jax.Array, quantiles: Sequence[float]) -> jax.Array:
+    """Return the mean pinball loss of quantiles (Koenker and Bassett, 1978), [..., Q] and [...] -> [...].
+
+    ``max(q (y - output), (q - 1) (y - output))``, which is least where a share q of the targets is below the output.
+    """
+    _check_arrays("pinball", outputs, targets)
+    if outputs.shape != (*targets.shape, len(quantiles)):
+        raise InputError(
+            f"pinball: outputs of shape {outputs.shape} against labels of shape {targets.shape}; give one output for "
+            f"each of the {len(quantiles)} quantiles"
+        )
+    levels = jnp.asarray(quantiles, outputs.dtype).reshape((1,) * targets.ndim + (-1,))
+    error = targets.astype(outputs.dtype)[..., None] - outputs
+    return jnp.maximum(levels * error, (levels - 1) * error).mean(-1)
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:

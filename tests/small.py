@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxnets import recipes
-from jaxnets.data import NAMED, Data, Series, Splits
+from jaxnets.data import NAMED, Data, Series, Splits, Table
+from jaxnets.data.stories import Question
 from jaxnets.data.tokens import Sentences
 from jaxnets.data.unseen import held_out_classes
 from jaxnets.errors import InputError
@@ -70,12 +71,38 @@ def characters(number: int) -> Splits:
     return held_out_classes(whole, 5, np.arange(number - 8, number))
 
 
+def table(number: int, classes: tuple[str, str] = ("no", "yes")) -> Table:
+    """Return a table of a number, a category, groups and weights, with missing values."""
+    size, home = RANDOM.normal(size=number).round(1), RANDOM.choice(["own", "rent", ""], number)
+    size[::9] = np.nan
+    features = {"size": size, "home": home, "whose": np.arange(number) % 40, "counts": 1.0 + np.arange(number) % 3}
+    return Table(features, "good", np.where(RANDOM.random(number) < 0.4, *classes))
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
 # Words of which more than a small vocabulary of parts can be made.
 MANY = ["".join(RANDOM.choice(list("abcdefghij"), 5)) for _ in range(400)]
 PAIRS = [" ".join(RANDOM.choice(MANY, 3)) for _ in range(400)]
+
+
+def stories(number: int) -> list[Question]:
+    """Return so many questions of two tasks, of two facts each, two questions a story."""
+    rooms = ("kitchen", "garden", "hall")
+    return [
+        Question(
+            (f"Mary went to the {rooms[i // 2 % 3]}.", f"John went to the {rooms[i // 4 % 3]}."),
+            f"Where is {('Mary', 'John')[i % 2]}?",
+            rooms[i // 2 % 3 if i % 2 == 0 else i // 4 % 3],
+            (i % 2,),
+            i // 2 % (number // 4),
+            f"qa{1 + 2 * i // number}_of-places",
+        )
+        for i in range(number)
+    ]
+
+
 FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
@@ -87,6 +114,7 @@ FAKES: dict[str, Any] = {
     "omniglot-small": characters(30),
     "shakespeare": TEXT,
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
+    "babi": {"train": stories(400), "test": stories(100)},
     "multi30k": {
         part: [PAIRS[:number], PAIRS[::-1][:number]]
         for part, number in {"train": 400, "validation": 100, "test": 50}.items()
@@ -95,6 +123,10 @@ FAKES: dict[str, Any] = {
         part: [RANDOM.integers(0, 2, (12, 88)).astype(np.uint8) for _ in range(20)]
         for part in ("train", "valid", "test")
     },
+    "adult": table(300),
+    "credit": table(300, ("bad", "good")),
+    "breast-cancer": table(300),
+    "diabetes": table(300),
     "etth1": Series(np.arange(900.0), RANDOM.normal(size=(900, 2)), ("a", "b"), "hour", (500.0, 200.0, 200.0)),
 }
 # A config as small as possible, so that tracing and compiling are quick.
@@ -110,6 +142,9 @@ SMALL = {
     "embedding": 8,
     "vocabulary": 300,
     "max_tokens": 16,
+    "max_facts": 5,
+    "num_hops": 2,
+    "members": 2,
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each

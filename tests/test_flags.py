@@ -23,8 +23,16 @@ from jaxnets.training.plan import check
 
 # Values that suit where the rule below finds none.
 OTHER = {
-    "data": {"digits": "mnist"},
+    "data": {"digits": "mnist", "breast-cancer": "diabetes"},
     "data_dir": Path("/nowhere"),
+    "label": "home",
+    "types": ("size=category",),
+    "weight_column": "counts",
+    "group_column": "whose",
+    "time_column": "counts",
+    "quantiles": (0.1, 0.9),
+    "positive": {None: "yes", "bad": "good"},
+    "costs": (2.0, 1.0),
     "embeddings": Path("/nowhere/glove.txt"),
     "image_size": (9, 9),
     "class_names": ("a", "b"),
@@ -53,6 +61,7 @@ OTHER = {
     "evaluate_every": "3ep",
     "accumulate": 2,
     "num_heads": 2,
+    "num_hops": 3,
     "patch": {4: 2, 7: 14, 12: 6},
     "source": "de",
     "target": "fr",

@@ -22,6 +22,7 @@ from jaxnets.learners import (
     Shape,
     detection,
     embedding,
+    ensembled,
     maml,
     matching,
     prototypical,
@@ -32,7 +33,18 @@ from jaxnets.learners import (
     supervised_contrastive,
     variational,
 )
-from jaxnets.models import MLP, RNN, EncoderDecoder, MaskedDecoder, Transformer, UNet, ViT
+from jaxnets.models import (
+    MLP,
+    RNN,
+    Columns,
+    EncoderDecoder,
+    MaskedDecoder,
+    TableEnsemble,
+    Tabular,
+    Transformer,
+    UNet,
+    ViT,
+)
 from jaxnets.network import reshaped
 from jaxnets.nn import GRU
 from jaxnets.runs import checkpoint
@@ -88,6 +100,12 @@ def regression(tx: Any, **options: Any) -> jn.Learner:
 
 def binary(tx: Any, **options: Any) -> jn.Learner:
     return jn.supervised(jn.network(MLP, 4, (6,), 1, **options), jn.losses.sigmoid_cross_entropy, tx)
+
+
+def members(tx: Any, *, dropout: float = 0.0) -> jn.Learner:
+    body = partial(TableEnsemble, hidden=(6,), members=2, dropout=dropout)
+    network = jn.network(Tabular, Columns((2,), (3, 3)), 4, body, 3)
+    return ensembled(network, jn.losses.softmax_cross_entropy, tx, {"accuracy": jn.metrics.accuracy})
 
 
 def continued(network: jn.Network, tx: Any) -> jn.Learner:
@@ -242,6 +260,7 @@ LEARNERS = {
         lacks={"mask": STATISTICS, "weights": STATISTICS, "accumulation": Lack("batch statistics are those of a part")},
     ),
     "regression": Case(regression, values),
+    "members": Case(members, classes),
     "binary": Case(binary, answers),
     "detection": Case(detecting, boxes),
     "autoregressive, gru": Case(recurrent, tokens),

@@ -20,14 +20,21 @@ from jaxnets.models import (
     CNN,
     MLP,
     RNN,
+    Columns,
     Detector,
     EfficientNet,
     Forecaster,
+    FTTransformer,
     MaskedDecoder,
+    MemoryNetwork,
     MobileNetV2,
     ResNet,
     StridedDecoder,
     StridedEncoder,
+    TableEnsemble,
+    TableMLP,
+    TableResNet,
+    Tabular,
     Transformer,
     UNet,
     Visible,
@@ -89,6 +96,7 @@ class FirstPatches(nnx.Module):
 
 
 TOKENS = {"embedding": 5, "padding": 0, "bidirectional": True, "dropout": 0.2}
+COLUMNS = Columns(bins=(2,), sizes=(3, 4))  # a number and a category
 LARGE = jax.nn.initializers.normal(0.3)  # than the default, with which a post-norm block hardly sees its attention
 WORDS = {"kernel_init": LARGE, "tokens": True, "padding": 0, "max_length": 9, "pool": "mean", "dropout": 0.2}
 GPT = {"tokens": True, "causal": True, "tied": True, "max_length": 7, "positions": "learned"}
@@ -140,6 +148,14 @@ MODELS = {
     "forecaster, gru over patches, dropout": Case(
         Forecaster, (12, 4, gru_over_patches), {"patch": 3, "linear": True}, (12, 3), (4, 3)
     ),
+    "memory network, mixing": Case(
+        MemoryNetwork,
+        (6, 8, 2, 2, 3),
+        {"max_facts": 3, "max_words": 2, "mixing": True, "tied": False, "noise": 0.1, "dropout": 0.2},
+        (8,),
+        (3,),
+        6,
+    ),
     "transformer, tokens, mean": Case(Transformer, (6, 8, 2, 2, 3), {**WORDS, "norm_first": False}, (7,), (3,), 6),
     "gpt": Case(Transformer, (6, 8, 1, 2, 6), GPT, (7,), (7, 6), 6),
     "transformer over patches, gated": Case(
@@ -151,9 +167,22 @@ MODELS = {
     "bert, classifier": Case(make_bert, (6, 8, 1, 2, 3), {"max_length": 9, "kernel_init": LARGE}, (7,), (3,), 6),
     "llama, shared keys": Case(make_llama, (6, 8, 1, 4), LLAMA, (7,), (7, 6), 6),
     "forecaster, linear": Case(Forecaster, (12, 4, dense), {}, (12, 3), (4, 3)),
+    **{
+        f"table, {name}": Case(Tabular, (COLUMNS, 4, partial(body, dropout=0.2), 3), kwargs, (4,), outputs)
+        for name, body, kwargs, outputs in (
+            ("ensemble", partial(TableEnsemble, hidden=(6,), members=2), {}, (2, 3)),
+            ("mlp, linear path", partial(TableMLP, hidden=(6,)), {"linear": True}, (3,)),
+            ("resnet", partial(TableResNet, hidden=(6, 5)), {}, (3,)),
+            ("transformer", partial(FTTransformer, num_layers=1, num_heads=2), {}, (3,)),
+        )
+    },
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
+    "table, ensemble",
+    "table, mlp, linear path",
+    "table, resnet",
+    "table, transformer",
     "gru, tokens, both ways, max",
     "gpt",
     "transformer over patches, gated",
@@ -170,6 +199,7 @@ SLOW = {
     "unet",
     "unet, layer norm, odd sides",
     "forecaster, linear",
+    "memory network, mixing",
     "resnet-10",
     "resnet-10, imagenet, dropout",
     "efficientnet",
@@ -185,6 +215,8 @@ SLOW = {
 }
 # Much like another, and slow.
 RELEASE = {
+    "table, mlp, linear path",
+    "table, resnet",
     "unet, layer norm, odd sides",
     "resnet-10, imagenet, dropout",
     "mobilenet",

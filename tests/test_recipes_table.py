@@ -33,6 +33,8 @@ from jaxnets.options import (
     PieceData,
     SentenceData,
     SeriesData,
+    StoryData,
+    TableData,
     TextData,
     TranslationData,
 )
@@ -140,8 +142,13 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
             lines = [f"{hour:g},{a},{b}" for hour, (a, b) in zip(series.times, series.values, strict=True)]
             (folder / "series.csv").write_text("\n".join(["hour,a,b", *lines]))
             return [str(folder / "series.csv")]
+        if isinstance(group, TableData):
+            (folder / "rows.csv").write_text("home,size,whose,counts\nrent,0.5,3,1\nboat,,4,2\n")
+            return [str(folder / "rows.csv")]
         if isinstance(group, SentenceData):
             return LINES[:2]
+        if isinstance(group, StoryData):
+            return ["Mary went home. Where is Mary?", "John left. Mary went to the hall! Where is John?"]
         if isinstance(group, TranslationData):
             return PAIRS[:2]
         if isinstance(group, TextData):

@@ -32,8 +32,8 @@ def test_a_text_is_the_same_however_its_letters_are_written(tmp_path):
     ("text", "label", "message"),
     [
         (CSV, "Status", r"no column 'Status' \(did you mean 'status'\?\); it has rownames, age, job"),
-        (CSV, "income", "'income' is missing in row 4; remove rows without a label"),
-        (CSV, "job", "'job' is missing in row 3"),
+        (CSV, "income", "column 'income', row 4 is missing; remove rows without a label"),
+        (CSV, "job", "column 'job', row 3 is missing"),
         ("a,b,a\n1,2,3\n", "b", "more than one column is named 'a'"),
     ],
 )

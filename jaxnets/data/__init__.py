@@ -6,6 +6,7 @@ from jaxnets.data.batches import padded_batches
 from jaxnets.data.boxes import box_splits
 from jaxnets.data.catalogue import boxed_images, check_pixels, labelled_images
 from jaxnets.data.cifar import cifar10
+from jaxnets.data.encoder import Encoder, fit_encoder
 from jaxnets.data.fetching import fetch, find_path
 from jaxnets.data.folds import in_folds
 from jaxnets.data.formats import (
@@ -34,6 +35,7 @@ from jaxnets.data.orders import (
     usual,
     weighted,
 )
+from jaxnets.data.raw import Raw, kinds_of, read_raw
 from jaxnets.data.series import Series, read_series, split_series
 from jaxnets.data.splits import Splits, idx_folder, npz_splits
 from jaxnets.data.tables import Table, read_columns
@@ -44,8 +46,10 @@ __all__ = [
     "NAMED",
     "Column",
     "Data",
+    "Encoder",
     "MakeOrder",
     "Order",
+    "Raw",
     "Series",
     "Shuffle",
     "Spec",
@@ -68,9 +72,11 @@ __all__ = [
     "fetch",
     "find",
     "find_path",
+    "fit_encoder",
     "idx_folder",
     "image_splits",
     "in_folds",
+    "kinds_of",
     "labelled_images",
     "load",
     "masks",
@@ -85,6 +91,7 @@ __all__ = [
     "read_inputs",
     "read_npy",
     "read_npz",
+    "read_raw",
     "read_series",
     "read_table",
     "read_text",

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets.data.encoder import Encoder
 from jaxnets.data.given import as_array, as_known, as_names, as_rows, check_split
 from jaxnets.data.groups import GROUP, dealt
 from jaxnets.data.names import are_numbers, class_numbers, column_order, numbered, spelled, text_of
@@ -37,6 +38,7 @@ class Column:
         white: the number of a white pixel, where the data set's description says so; bytes are 0 to 255 otherwise.
         tokenizer: how text becomes these numbers, where parts of words were learned: JSON of ``tokenizers``.
         step: what is between two rows of a series, as text, such as "1 h"; "" where that is not known.
+        encoder: how a table's columns become these numbers, where they are of one.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +52,7 @@ class Column:
     white: float | None = None
     tokenizer: str = ""
     step: str = ""
+    encoder: Encoder | None = None
 
     def __post_init__(self):
         """Check what a file may say that is not so."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.data.arrays import Data
+from jaxnets.data.benchmark_tables import adult, breast_cancer, credit, diabetes
 from jaxnets.data.boxes import box_splits
 from jaxnets.data.cifar import cifar10
 from jaxnets.data.fetching import Remote, find_path, located, places
@@ -19,7 +20,7 @@ from jaxnets.data.music import read_pieces
 from jaxnets.data.scenes import scattered
 from jaxnets.data.series import Series, read_series
 from jaxnets.data.splits import Splits, idx_folder
-from jaxnets.data.tables import Table, read_columns
+from jaxnets.data.stories import babi
 from jaxnets.data.tokens import Sentences, labelled_sentences, parallel_text
 from jaxnets.data.unseen import omniglot, orl_faces
 from jaxnets.errors import InputError, nearest
@@ -59,12 +60,6 @@ ETTH1 = {
     "ETTh1.csv": Remote(
         f"{_GITHUB}/zhouhaoyi/ETDataset/main/ETT-small/ETTh1.csv",
         "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
-    )
-}
-CREDIT = {
-    "credit.csv": Remote(
-        f"{_GITHUB}/vincentarelbundock/Rdatasets/1c97ab8a1df2469762e635481ba27cf4e80e3e51/csv/modeldata/credit_data.csv",
-        "acd2b41f7923a4b7e2264e6b9ae2eff8f3e8f9ba3080fb6967df1cfec9568cac",
     )
 }
 BCCD = "https://github.com/Shenggan/BCCD_Dataset"
@@ -160,11 +155,6 @@ def multi30k(data_dir: Path | None = None, *, languages: tuple[str, ...] = ("en"
     }
 
 
-def credit(data_dir: Path | None = None) -> Table:
-    """Return 4,454 applicants for credit, "good" or "bad", by 13 features, some of them missing (R's modeldata)."""
-    return read_columns(*located("tabular", CREDIT, data_dir).values(), label="Status", without=["rownames"])
-
-
 def bccd(data_dir: Path | None = None, image_size: tuple[int, int] | None = None) -> Splits:
     """Return 364 photographs of blood smears with boxes of red cells, white cells and platelets, as ``box_splits``.
 
@@ -207,7 +197,7 @@ class Named(NamedTuple):
 
     Attributes:
         kind: what it holds: "images", "boxes", "masks", "people", "characters", "text", "sentences", "translations",
-            "pieces", "series" or "tables".
+            "pieces", "series", "stories" or "tables".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -231,11 +221,15 @@ NAMED = {
     "scattered-digits": Named("boxes", scattered_digits, "MNIST's digits on canvases of 64 x 64 pixels, with boxes"),
     "shakespeare": Named("text", shakespeare, "Shakespeare's plays"),
     "sst2": Named("sentences", sst2, "film reviews, negative and positive"),
+    "babi": Named("stories", babi, "questions about stories, twenty tasks"),
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),
     "chorales": Named("pieces", chorales, "Bach's chorales"),
     "etth1": Named("series", etth1, "hourly temperatures of a transformer"),
     "membranes": Named("masks", membranes, "electron micrographs of nerve cells, and their membranes"),
+    "adult": Named("tables", adult, "the census of 1994: who earns more than 50,000 dollars, missing values"),
     "credit": Named("tables", credit, "applicants for credit, good and bad, with missing values"),
+    "breast-cancer": Named("tables", breast_cancer, "scikit-learn's tumours, malignant and benign", comes_along=True),
+    "diabetes": Named("tables", diabetes, "scikit-learn's diabetics, and a number to foretell", comes_along=True),
 }
 
 

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.names import spelled
-from jaxnets.data.separated import Sheet, read_sheet
-from jaxnets.errors import InputError
+from jaxnets.data.raw import read_raw
+from jaxnets.errors import InputError, nearest
 
-_MISSING = ("", "NA", "nan", "?")
+_SHOWN = 10  # names of columns that an error lists
 
 
 class Table(NamedTuple):
@@ -20,15 +19,19 @@ class Table(NamedTuple):
         features: each column by name: float64 [N], NaN where a value is missing, or text [N], "" where it is.
         label: name of the labels.
         labels: text or numbers [N].
+        test: which rows are for testing, bool [N], where the data set says so.
     """
 
     features: dict[str, np.ndarray]
     label: str
     labels: np.ndarray
+    test: np.ndarray | None = None
 
 
 def read_columns(path: Path, label: str, *, without: Sequence[str] = ()) -> Table:
-    """Return the table that a CSV file with a header holds, gzipped or not. Empty fields, NA, nan and ? are missing.
+    """Return the table that a CSV file with a header holds, gzipped or not, or a Parquet file.
+
+    Empty fields, NA, nan and ? are missing.
 
     Args:
         path: the file.
@@ -38,25 +41,14 @@ def read_columns(path: Path, label: str, *, without: Sequence[str] = ()) -> Tabl
     Raises:
         InputError: if the file cannot be read, two columns have one name, the label's is not there or lacks a value.
     """
-    sheet = read_sheet(path)
-    sheet.check_names(label)
-    names = [name for name in sheet.header if name == label or name not in without]
-    sheet.check_named(names)
-    columns = {name: _column(sheet, name) for name in names}
+    columns = read_raw(path, without=without)
+    if label not in columns:
+        more = f", ... ({len(columns):,} columns)" if len(columns) > _SHOWN else ""
+        listed = ", ".join([*columns][:_SHOWN]) + more
+        raise InputError(f"{path}: no column {label!r}{nearest(label, columns)}; it has {listed}")
     labels = columns.pop(label)
-    missing = labels == "" if labels.dtype.kind == "U" else np.isnan(labels)
-    if missing.any():
-        row = int(missing.argmax())
-        raise InputError(f"{path}: {label!r} is missing in row {sheet.lines[row]}; remove rows without a label")
-    return Table(columns, label, labels)
-
-
-def _column(sheet: Sheet, name: str) -> np.ndarray:
-    """Return the column as numbers, or, where any of it is none, as text."""
-    texts = np.strings.strip(sheet.column(name))
-    known = np.where(np.isin(texts, np.array(_MISSING, texts.dtype)), "", texts)
-    numbers = sheet.numbers(np.where(known == "", "nan", known))
-    if numbers is not None:
-        return numbers
-    found, places = np.unique(sheet.padded(name, known), return_inverse=True)
-    return np.array([spelled(value) for value in found])[places]
+    if not labels.known.all():
+        row = int((~labels.known).argmax())
+        raise InputError(f"{path}: {labels.at(row)} is missing; remove rows without a label")
+    values = {name: raw.numbers() if raw.are_numbers else raw.texts() for name, raw in columns.items()}
+    return Table(values, label, labels.numbers() if labels.are_numbers else labels.texts())

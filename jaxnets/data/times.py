@@ -34,7 +34,7 @@ def read_times(sheet: Sheet, name: str) -> tuple[np.ndarray, bool]:
     numbers = sheet.numbers(texts)
     if numbers is not None and np.isfinite(numbers).all():
         return numbers, False
-    found = [_parsed(text) for text in cleaned]
+    found = [parse_time(text) for text in cleaned]
     wrong = next((row for row, time in enumerate(found) if time is None), None)
     if wrong is not None:
         raise InputError(
@@ -58,11 +58,11 @@ def _date_of_digits(text: str) -> str | None:
     """Return the date that 20230131, or the month that 202301 is, as ISO 8601 has it; None if it is none."""
     match = _DIGITS.fullmatch(text)
     date = "-".join(filter(None, match.groups())) if match else ""
-    return date if date and _parsed(date) else None
+    return date if date and parse_time(date) else None
 
 
-def _parsed(text: str) -> tuple[np.datetime64, int | None] | None:
-    """Return a time, and by how many minutes its clock is before UTC's, if it says; None if it is no time."""
+def parse_time(text: str) -> tuple[np.datetime64, int | None] | None:
+    """Return an ISO 8601 time, and by how many minutes its clock is before UTC's, if it says; None if it is none."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None

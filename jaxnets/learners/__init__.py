@@ -14,6 +14,7 @@ from jaxnets.learners.contrastive import (
 from jaxnets.learners.detection import detection, flipped
 from jaxnets.learners.few_shot import Episode, Shape, matching, prototypical
 from jaxnets.learners.masked import filled_in, masked_autoencoding
+from jaxnets.learners.members import Members, ensembled, mean_output, mean_probability
 from jaxnets.learners.segmentation import segmenting
 from jaxnets.learners.self_supervised import byol, vicreg
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
@@ -23,6 +24,7 @@ __all__ = [
     "Autoencoded",
     "EmbeddingLoss",
     "Episode",
+    "Members",
     "Shape",
     "adversarial",
     "arcface",
@@ -31,11 +33,14 @@ __all__ = [
     "contrastive",
     "detection",
     "embedding",
+    "ensembled",
     "filled_in",
     "flipped",
     "maml",
     "masked_autoencoding",
     "matching",
+    "mean_output",
+    "mean_probability",
     "prototypical",
     "reconstructing",
     "reptile",

@@ -10,12 +10,15 @@ from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.gpt2 import gpt2
 from jaxnets.models.llama import llama
 from jaxnets.models.masked import MaskedDecoder
+from jaxnets.models.members import TableEnsemble
+from jaxnets.models.memory import Attended, MemoryNetwork
 from jaxnets.models.mlp import MLP
 from jaxnets.models.mobilenet import MobileNetV2
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.rnn import RNN
 from jaxnets.models.sequences import Continued, Segmented, SourceTarget
 from jaxnets.models.strided import StridedDecoder, StridedEncoder
+from jaxnets.models.tabular import Columns, FTTransformer, TableMLP, TableResNet, Tabular
 from jaxnets.models.transformer import Transformer
 from jaxnets.models.unet import UNet
 from jaxnets.models.vit import Visible, ViT
@@ -24,12 +27,16 @@ __all__ = [
     "CNN",
     "MLP",
     "RNN",
+    "Attended",
+    "Columns",
     "Continued",
     "Detector",
     "EfficientNet",
     "EncoderDecoder",
+    "FTTransformer",
     "Forecaster",
     "MaskedDecoder",
+    "MemoryNetwork",
     "MobileNetV2",
     "ResNet",
     "Seen",
@@ -37,6 +44,10 @@ __all__ = [
     "SourceTarget",
     "StridedDecoder",
     "StridedEncoder",
+    "TableEnsemble",
+    "TableMLP",
+    "TableResNet",
+    "Tabular",
     "Transformer",
     "UNet",
     "ViT",

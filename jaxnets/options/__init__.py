@@ -9,6 +9,7 @@ from jaxnets.options.data import (
     PieceData,
     SentenceData,
     SeriesData,
+    StoryData,
     TextData,
     TranslationData,
     with_data,
@@ -25,6 +26,7 @@ from jaxnets.options.networks import (
 )
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
+from jaxnets.options.tables import TableData, TableEncoding
 from jaxnets.options.training import TrainingConfig
 from jaxnets.options.unseen import EpisodeData, PeopleData
 from jaxnets.options.views import ViewsConfig
@@ -50,6 +52,9 @@ __all__ = [
     "RecurrentConfig",
     "SentenceData",
     "SeriesData",
+    "StoryData",
+    "TableData",
+    "TableEncoding",
     "TextData",
     "TokenRecurrentConfig",
     "TrainingConfig",

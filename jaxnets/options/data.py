@@ -10,6 +10,7 @@ import numpy as np
 from jaxnets import data as named
 from jaxnets.data import Data, Series, Splits, boxed_images, labelled_images, music, read_series, read_text, tokens
 from jaxnets.data.series import Fill
+from jaxnets.data.stories import Question, last_stories, story_parts
 from jaxnets.data.tokens import Sentences
 from jaxnets.errors import InputError, check_field
 
@@ -114,6 +115,33 @@ class SentenceData(DataConfig):
             part: Sentences(*([column[row] for row in data["inputs"]] for column in found))
             for part, data in parts.items()
         }
+
+
+@dataclass(frozen=True)
+class StoryData(DataConfig):
+    """Questions about stories."""
+
+    data: str = "babi"
+    """babi, or a folder or zip of TASK_train.txt, TASK_test.txt and, maybe, TASK_valid.txt in its format"""
+    validation: float | None = None
+    """share of each task's training questions, its last stories, to choose by, 0 for none; where there is no
+    TASK_valid.txt, 0.1 if absent"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
+
+    def load(self) -> dict[str, list[Question]]:
+        """Return the questions: "train", "test" and, if there are some to choose by, "validation"."""
+        path = named.find("stories", self.data, self.data_dir, "a folder or zip of files in bAbI's format")
+        parts = named.load(self.data, self.data_dir) if path is None else story_parts(path)
+        if "validation" in parts:
+            if self.validation is not None:
+                raise InputError(f"validation={self.validation}, but {self.data} has *_valid.txt; leave it out")
+        elif self.validation != 0:
+            parts = dict(parts)
+            parts["train"], parts["validation"] = last_stories(parts["train"], self.validation or 0.1)
+        return parts
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Pretrained(NamedTuple):
         model_state: its batch statistics and the like.
         tokenizer: how text becomes tokens, JSON of the ``tokenizers`` library; "" of images.
         layout: of its weights in their files.
+        template: how conversations become text, in Jinja, where the weights' file says so.
     """
 
     card: Card
@@ -50,6 +51,7 @@ class Pretrained(NamedTuple):
     model_state: PyTree
     tokenizer: str
     layout: Layout
+    template: str = ""
 
     @property
     def body(self) -> Network:
@@ -101,8 +103,10 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     """
     found = card(name)
     file = _pinned(name, found, found.weights) if weights is None else _given(found, Path(weights))
+    template: Any = ""
     if found.kind == "text":
         metadata, tensors = read_gguf(file)
+        template = metadata.get("tokenizer.chat_template", "")
         made, layout = from_gguf(metadata, tensors, **options)
         tokenizer = tokenizer_of(metadata, str(file))
     else:
@@ -112,7 +116,10 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     shapes = jax.eval_shape(made.init, jax.random.key(0))
     fresh = HEAD if "out_features" in options else ()
     params, model_state = imported(layout, tensors, shapes, fresh)
-    return Pretrained(found, made, without(params, fresh) if fresh else params, model_state, tokenizer, layout)
+    params = without(params, fresh) if fresh else params
+    return Pretrained(
+        found, made, params, model_state, tokenizer, layout, template if isinstance(template, str) else ""
+    )
 
 
 def tokenizer_of_weights(name: str, weights: Path | None = None) -> str:
