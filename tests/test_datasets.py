@@ -54,6 +54,14 @@ def test_mnist_from_a_folder(nowhere, zipped, inner):
     assert train["inputs"].shape == (6, 28, 28, 1) and test["labels"].tolist() == [0, 1, 2, 3]
 
 
+def test_clothes_have_names(nowhere):
+    write_mnist(nowhere / "fashion-mnist", sizes=(12, 10))
+    splits = data.load("fashion-mnist", nowhere)
+    names = splits.train.spec["labels"].classes
+    assert (splits.train.num_examples, len(names), names[0], names[9]) == (12, 10, "T-shirt or top", "ankle boot")
+    assert splits.test["labels"].tolist() == list(range(10))
+
+
 def test_mnist_from_the_environment(nowhere, monkeypatch):
     write_mnist(nowhere / "shared" / "mnist")
     monkeypatch.setenv("JAXNETS_DATA", str(nowhere / "shared"))

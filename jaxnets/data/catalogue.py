@@ -27,8 +27,8 @@ def labelled_images(
     """Return images [N, H, W, C] and classes [N].
 
     Args:
-        data: digits, mnist or cifar10, or a path: a folder or zip of images, an npz file or a folder of IDX files, here
-            or inside the folder that ``JAXNETS_DATA`` names.
+        data: digits, mnist, fashion-mnist or cifar10, or a path: a folder or zip of images, an npz file or a folder of
+            IDX files, here or inside the folder that ``JAXNETS_DATA`` names.
         data_dir: where a named data set's files are.
         image_size: height and width to which a folder's or zip's images are resized.
         validation: fraction of the training data held out; 0 for no validation part, None for the usual one.

@@ -13,6 +13,7 @@ from jaxnets.data.arrays import Data
 from jaxnets.data.benchmark_tables import adult, breast_cancer, credit, diabetes
 from jaxnets.data.boxes import box_splits
 from jaxnets.data.cifar import cifar10
+from jaxnets.data.fashion import fashion_mnist
 from jaxnets.data.fetching import Remote, find_path, located, places
 from jaxnets.data.formats import read_text
 from jaxnets.data.membranes import membranes
@@ -214,6 +215,7 @@ class Named(NamedTuple):
 NAMED = {
     "digits": Named("images", digits, "scikit-learn's handwritten digits, 8 x 8 pixels", comes_along=True),
     "mnist": Named("images", mnist, "handwritten digits, 28 x 28 pixels", validation=0.05),
+    "fashion-mnist": Named("images", fashion_mnist, "pictures of clothes, 28 x 28 pixels", validation=0.05),
     "cifar10": Named("images", cifar10, "photographs of ten classes, 32 x 32 pixels", validation=0.02),
     "orl-faces": Named("people", orl_faces, "ten grey pictures of each of 40 people"),
     "omniglot-small": Named("characters", omniglot, "20 drawings of each of 242 characters of eight alphabets"),
