@@ -42,7 +42,8 @@ class ImageData(DataConfig):
     """Images with classes."""
 
     data: str = "mnist"
-    """digits, mnist, cifar10, or a folder or zip of images (train/CLASS/x.png), an npz file or a folder of IDX files"""
+    """digits, mnist, fashion-mnist, cifar10, or a folder or zip of images (train/CLASS/x.png), an npz file or a folder
+    of IDX files"""
     image_size: tuple[int, int] | None = None
     """height and width to resize a folder's or zip's images to; they must all have one size without it"""
     validation: float | None = None
