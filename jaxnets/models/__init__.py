@@ -22,6 +22,7 @@ from jaxnets.models.tabular import Columns, FTTransformer, TableMLP, TableResNet
 from jaxnets.models.transformer import Transformer
 from jaxnets.models.unet import UNet
 from jaxnets.models.vit import Visible, ViT
+from jaxnets.models.whisper import Whisper
 
 __all__ = [
     "CNN",
@@ -52,6 +53,7 @@ __all__ = [
     "UNet",
     "ViT",
     "Visible",
+    "Whisper",
     "bert",
     "gpt2",
     "llama",
