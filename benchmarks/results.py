@@ -164,6 +164,14 @@ ROWS = {
         "{test/fid}",
         "mnist-gan --conditional",
     ),
+    "movielens": Row(
+        "biased factorisation of MovieLens 100k's ratings, split ua", "RMSE {test/rmse}, MAE {test/mae}", "movielens"
+    ),
+    "movielens-next": Row(
+        "a transformer over each history of the same, the latest film of each user ranked among all",
+        "HR@10 {test/hit_rate_10}, NDCG@10 {test/ndcg_10}, coverage {test/coverage_10}",
+        "movielens-next",
+    ),
     "forecast-gru": Row("a GRU over patches on ETTh1, 96 hours in, 96 out", "MSE {test/mse}", "forecast-gru --seeds 5"),
     "forecast-transformer": Row(
         "a transformer over patches on the same", "MSE {test/mse}", "forecast-transformer --seeds 5"

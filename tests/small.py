@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnets import recipes
-from jaxnets.data import NAMED, Data, Series, Splits, Table
+from jaxnets.data import NAMED, Data, Ratings, Series, Splits, Table
 from jaxnets.data.stories import Question
 from jaxnets.data.tokens import Sentences
 from jaxnets.data.unseen import held_out_classes
@@ -79,6 +79,15 @@ def table(number: int, classes: tuple[str, str] = ("no", "yes")) -> Table:
     return Table(features, "good", np.where(RANDOM.random(number) < 0.4, *classes))
 
 
+def ratings() -> Ratings:
+    """Return ratings in the order of time, of which some are usually for testing."""
+    pairs = RANDOM.permutation(30 * 20)[:400]
+    names = np.array([f"u{pair // 20}" for pair in pairs]), np.array([f"Film {pair % 20}" for pair in pairs])
+    tags = {f"Film {i}": ("odd",) if i % 2 else () for i in range(20)}
+    values = RANDOM.integers(1, 6, 400).astype(np.float32)
+    return Ratings(*names, values, 30.0 * np.arange(400), tags, np.arange(400) % 10 == 0)
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
@@ -113,6 +122,7 @@ FAKES: dict[str, Any] = {
     "orl-faces": people(24),
     "omniglot-small": characters(30),
     "shakespeare": TEXT,
+    "movielens-100k": ratings(),
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "babi": {"train": stories(400), "test": stories(100)},
     "multi30k": {

@@ -31,6 +31,7 @@ from jaxnets.options import (
     MaskData,
     PeopleData,
     PieceData,
+    RatingData,
     SentenceData,
     SeriesData,
     StoryData,
@@ -40,6 +41,7 @@ from jaxnets.options import (
 )
 from jaxnets.tasks import generated_images, music, texts
 from jaxnets.tasks.episodes import SupportOptions
+from jaxnets.tasks.recommendations import RecommendOptions
 from jaxnets.training.fit import Fit
 
 STEPS, LONGER = 3, 5
@@ -153,6 +155,8 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
             return PAIRS[:2]
         if isinstance(group, TextData):
             return [TEXT[:9], TEXT[9:20]]
+        if isinstance(group, RatingData):
+            return []  # a user is named instead
         if isinstance(group, PieceData):
             return ["60 64 67, 62 65", "60"]
     raise AssertionError("tell this test what is predicted of such data")
@@ -174,6 +178,8 @@ def test_predict_prints_a_row_for_each(trial, capsys):
     options = open_run(run, None).task.options
     if isinstance(options, SupportOptions):
         options = dataclasses.replace(options, support=support(trial))
+    if isinstance(options, RecommendOptions):
+        options = dataclasses.replace(options, user="u1", top=2)
     assert predict(run, PredictOptions(tuple(files), json=True), options) == 0
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == getattr(trial.recipe.config, "horizon", 2)

@@ -14,6 +14,8 @@ from jaxnets.models.members import TableEnsemble
 from jaxnets.models.memory import Attended, MemoryNetwork
 from jaxnets.models.mlp import MLP
 from jaxnets.models.mobilenet import MobileNetV2
+from jaxnets.models.next_items import HistoryFactors, HistoryTransformer, Matched
+from jaxnets.models.rating_factors import RatingFactors
 from jaxnets.models.resnet import ResNet
 from jaxnets.models.rnn import RNN
 from jaxnets.models.sequences import Continued, Segmented, SourceTarget
@@ -36,9 +38,13 @@ __all__ = [
     "EncoderDecoder",
     "FTTransformer",
     "Forecaster",
+    "HistoryFactors",
+    "HistoryTransformer",
     "MaskedDecoder",
+    "Matched",
     "MemoryNetwork",
     "MobileNetV2",
+    "RatingFactors",
     "ResNet",
     "Seen",
     "Segmented",

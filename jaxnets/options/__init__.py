@@ -26,6 +26,7 @@ from jaxnets.options.networks import (
 )
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
+from jaxnets.options.ratings import RatingData
 from jaxnets.options.tables import TableData, TableEncoding
 from jaxnets.options.training import TrainingConfig
 from jaxnets.options.unseen import EpisodeData, PeopleData
@@ -49,6 +50,7 @@ __all__ = [
     "PeopleData",
     "PieceData",
     "PretrainedConfig",
+    "RatingData",
     "RecurrentConfig",
     "SentenceData",
     "SeriesData",
