@@ -120,6 +120,18 @@ ROWS = {
         "mean squared error {test/mse}; of the noisy images {test/mse_of_noisy_images}",
         "mnist-denoise --seeds 5",
     ),
+    "spoken-digits": Row("a CNN on spectrograms of spoken digits, the official split", ACCURACY, "spoken-digits"),
+    **{
+        f"spoken-digits-{who}": Row(
+            f"the same, tested on {who}, who is not trained on", ACCURACY, f"spoken-digits --hold-out {who}"
+        )
+        for who in ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+    },
+    "digit-strings": Row(
+        "a convolutional GRU on strings of 3 to 7 spoken digits, by CTC",
+        "word error rate {test/word_error_rate}, by the best path {test/wer}",
+        "digit-strings",
+    ),
     "mnist-vae": Row("a dense variational autoencoder of binary MNIST, 40 latents", BOUND, "mnist-vae"),
     "mnist-vae-long": Row(
         "the same, twice as long, 1,000 codes an image", BOUND, "mnist-vae --duration 100ep --importance-samples 1000"

@@ -11,6 +11,7 @@ import pytest
 
 from jaxnets import recipes
 from jaxnets.data import NAMED, Data, Ratings, Series, Splits, Table
+from jaxnets.data.speech import Recordings
 from jaxnets.data.stories import Question
 from jaxnets.data.tokens import Sentences
 from jaxnets.data.unseen import held_out_classes
@@ -88,6 +89,23 @@ def ratings() -> Ratings:
     return Ratings(*names, values, 30.0 * np.arange(400), tags, np.arange(400) % 10 == 0)
 
 
+def recordings() -> Recordings:
+    """Return tones for words, by two speakers, of which one has a higher voice; of lengths that are not alike."""
+    rows = [(word, who, i) for word in range(10) for who in range(2) for i in range(12)]
+    found = [
+        10_000 * np.sin(np.arange(1200 + 40 * i) * (0.2 + 0.1 * word + 0.02 * who))
+        + 100 * RANDOM.normal(size=1200 + 40 * i)
+        for word, who, i in rows
+    ]
+    return Recordings(
+        [samples.astype(np.int16) for samples in found],
+        [f"w{word}" for word, *_ in rows],
+        ["ann" if who else "theo" for _, who, _ in rows],
+        ["test" if i < 2 else "train" for *_, i in rows],
+        ["a recording"] * len(rows),
+    )
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
@@ -119,6 +137,7 @@ FAKES: dict[str, Any] = {
     "bccd": boxed(32, 3, 3),
     "scattered-digits": boxed(32, 1, 10),
     "membranes": masked(24),
+    "fsdd": recordings(),
     "orl-faces": people(24),
     "omniglot-small": characters(30),
     "shakespeare": TEXT,
@@ -155,6 +174,7 @@ SMALL = {
     "max_facts": 5,
     "num_hops": 2,
     "members": 2,
+    "num_strings": 120,
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each

@@ -42,6 +42,7 @@ OTHER = {
     "zoom": 1.5,
     "overlap": 4,
     "validation": 0.3,
+    "hold_out": "theo",
     "columns": ("b",),
     "time": "minute",
     "split": (0.5, 0.25, 0.25),

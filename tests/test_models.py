@@ -20,13 +20,16 @@ from jaxnets.models import (
     CNN,
     MLP,
     RNN,
+    BothWays,
     Columns,
+    Conformer,
     Detector,
     EfficientNet,
     Forecaster,
     FTTransformer,
     HistoryFactors,
     HistoryTransformer,
+    Listener,
     MaskedDecoder,
     MemoryNetwork,
     MobileNetV2,
@@ -39,6 +42,7 @@ from jaxnets.models import (
     TableMLP,
     TableResNet,
     Tabular,
+    TimeConvs,
     Transformer,
     UNet,
     Visible,
@@ -149,6 +153,7 @@ LARGE = jax.nn.initializers.normal(0.3)  # than the default, with which a post-n
 WORDS = {"kernel_init": LARGE, "tokens": True, "padding": 0, "max_length": 9, "pool": "mean", "dropout": 0.2}
 GPT = {"tokens": True, "causal": True, "tied": True, "max_length": 7, "positions": "learned"}
 LLAMA = {"hidden": 12, "num_kv_heads": 2, "max_length": 7, "kernel_init": LARGE}
+HEARD = {"num_mels": 6, "masked_time": 0.1, "masked_bands": 1, "dropout": 0.2}
 MODELS = {
     "mlp": Case(MLP, (5, (8, 6), 3), {}, (5,), (3,)),
     "mlp without hidden layers": Case(MLP, (5, (), 3), {}, (5,), (3,)),
@@ -228,6 +233,19 @@ MODELS = {
         )
     },
     "whisper": Case(Dictation, (), {"dropout": 0.2}, (7, 3), (4, 6)),
+    "listener, convolutions": Case(
+        Listener, (3, 1000, partial(TimeConvs, widths=(5,)), (4, "pool")), HEARD, (150,), (3,)
+    ),
+    "listener, gru, framewise": Case(
+        Listener, (3, 1000, partial(BothWays, widths=(4,)), (4, "pool")), {**HEARD, "framewise": True}, (120,), (6, 3)
+    ),
+    "listener, conformer, framewise": Case(
+        Listener,
+        (3, 1000, partial(Conformer, model_dim=8, num_layers=1, num_heads=2, dropout=0.1), (4, "pool")),
+        {**HEARD, "framewise": True},
+        (120,),
+        (6, 3),
+    ),
 }
 # One of each kind in every run of the suite, the others where there is more time.
 SLOW = {
@@ -268,6 +286,9 @@ SLOW = {
     "history transformer",
     "history factors",
     "rating factors",
+    "listener, convolutions",
+    "listener, gru, framewise",
+    "listener, conformer, framewise",
 }
 # Much like another, and slow.
 RELEASE = {
@@ -285,6 +306,7 @@ RELEASE = {
     "mlp, batch norm, tanh",
     "strided encoder",
     "transformer over patches, gated",
+    "listener, gru, framewise",
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import wav
 from PIL import Image
 from small import load_small_data
 
@@ -34,7 +35,10 @@ if find_spec("libtpu") is None:  # test_accelerators.py says so
 WEIGHTS = re.compile("chat|finetune|pretrained|embed|search|transcribe|runs/(reviews|photos|more)")
 WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) == weighed] for weighed in (True, False))
 # What is not in a dependency.
-DATA = re.compile("babi|membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few")
+DATA = re.compile(
+    "babi|membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few|spoken|strings|"
+    "runs/digits"
+)
 
 
 def run_python(*arguments: str, cwd: Path) -> str:
@@ -146,6 +150,7 @@ def test_the_commands_on_other_data_are_understood(tmp_path, monkeypatch, capsys
     ):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (56, 46), np.uint8)).save(tmp_path / file)
+    (tmp_path / "recording.wav").write_bytes(wav(np.sin(np.arange(4000) * 0.3) / 2))
     commands = [command for command in COMMANDS if DATA.search(command)]
     assert len(commands) > 6
     understood(commands, "4")

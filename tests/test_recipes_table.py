@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, wav
 from PIL import Image
 from small import FAKES, LINES, PAIRS, TEXT, leaves, load_small_data, presets, smaller
 
@@ -34,6 +34,7 @@ from jaxnets.options import (
     RatingData,
     SentenceData,
     SeriesData,
+    SpeechData,
     StoryData,
     TableData,
     TextData,
@@ -128,7 +129,7 @@ def boxed_files(group: BoxData, folder: Path) -> list[str]:
     return [str(folder / "0.png"), str(folder / "1.png")]
 
 
-def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
+def given(trial: Trial) -> list[str]:  # noqa: PLR0911, PLR0912  (a kind of data each)
     """Return two things to predict, of the kind that the preset's data are, as a user gives them."""
     config, folder = trial.recipe.config, trial.folder
     groups = (getattr(config, field.name) for field in dataclasses.fields(config))
@@ -151,6 +152,10 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
             return LINES[:2]
         if isinstance(group, StoryData):
             return ["Mary went home. Where is Mary?", "John left. Mary went to the hall! Where is John?"]
+        if isinstance(group, SpeechData):
+            for i in range(2):
+                (folder / f"{i}.wav").write_bytes(wav(FAKES["fsdd"].samples[i] / 2.0**15))
+            return [str(folder / "0.wav"), str(folder / "1.wav")]
         if isinstance(group, TranslationData):
             return PAIRS[:2]
         if isinstance(group, TextData):

@@ -1,6 +1,6 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, augment_boxes, masks, music, paired, subwords, tokens
+from jaxnets.data import augment, augment_boxes, augment_sound, masks, music, paired, speech, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
 from jaxnets.data.boxes import box_splits
@@ -61,6 +61,7 @@ __all__ = [
     "Vocabulary",
     "augment",
     "augment_boxes",
+    "augment_sound",
     "balanced",
     "box_splits",
     "boxed_images",
@@ -103,6 +104,7 @@ __all__ = [
     "read_table",
     "read_text",
     "shuffled",
+    "speech",
     "split_series",
     "subwords",
     "tokens",

@@ -43,6 +43,7 @@ from jaxnets.metrics.segmentation import dice, iou, pixel_accuracy
 from jaxnets.metrics.sequences import (
     bleu,
     character_error_rate,
+    ctc_tokens,
     perplexity,
     token_error_rate,
     word_error_rate,
@@ -71,6 +72,7 @@ __all__ = [
     "compute",
     "confusion_matrix",
     "coverage",
+    "ctc_tokens",
     "dice",
     "directions",
     "divide",

@@ -2,12 +2,14 @@
 
 from jaxnets.models.bert import bert
 from jaxnets.models.cnn import CNN
+from jaxnets.models.conformer import Conformer
 from jaxnets.models.continuing import Seen
 from jaxnets.models.detector import Detector
 from jaxnets.models.efficientnet import EfficientNet
 from jaxnets.models.encoder_decoder import EncoderDecoder
 from jaxnets.models.forecaster import Forecaster
 from jaxnets.models.gpt2 import gpt2
+from jaxnets.models.listener import BothWays, Listener, TimeConvs
 from jaxnets.models.llama import llama
 from jaxnets.models.masked import MaskedDecoder
 from jaxnets.models.members import TableEnsemble
@@ -31,7 +33,9 @@ __all__ = [
     "MLP",
     "RNN",
     "Attended",
+    "BothWays",
     "Columns",
+    "Conformer",
     "Continued",
     "Detector",
     "EfficientNet",
@@ -40,6 +44,7 @@ __all__ = [
     "Forecaster",
     "HistoryFactors",
     "HistoryTransformer",
+    "Listener",
     "MaskedDecoder",
     "Matched",
     "MemoryNetwork",
@@ -55,6 +60,7 @@ __all__ = [
     "TableMLP",
     "TableResNet",
     "Tabular",
+    "TimeConvs",
     "Transformer",
     "UNet",
     "ViT",

@@ -105,5 +105,9 @@ def pooled(x: jax.Array, mask: jax.Array | None, pool: Literal["max", "mean"]) -
     """Return the largest or the mean over the steps that count, [B, T, H] -> [B, H]; 0 where none does."""
     keep = jnp.ones((*x.shape[:2], 1), bool) if mask is None else mask[..., None]  # [B, T, 1]
     if pool == "max":
-        return jnp.where(keep.any(1), jnp.where(keep, x, -jnp.inf).max(1), 0)
+        # Which is the largest is asked once: XLA may compute numbers anew, and round them otherwise, where a derivative
+        # compares them with their maximum, and divides by how many are alike.
+        largest = jnp.argmax(jnp.where(keep, x, -jnp.inf), 1)[:, None]
+        chosen = keep & (jnp.arange(x.shape[1])[None, :, None] == largest)
+        return jnp.where(chosen, x, 0).sum(1)
     return jnp.where(keep, x, 0).sum(1) / jnp.maximum(keep.sum(1), 1).astype(x.dtype)

@@ -27,6 +27,7 @@ from jaxnets.options.networks import (
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
 from jaxnets.options.ratings import RatingData
+from jaxnets.options.speech import ConformerConfig, Hearing, SpeechData, StringConfig
 from jaxnets.options.tables import TableData, TableEncoding
 from jaxnets.options.training import TrainingConfig
 from jaxnets.options.unseen import EpisodeData, PeopleData
@@ -38,9 +39,11 @@ __all__ = [
     "BoxAugmentation",
     "BoxData",
     "ClassMetrics",
+    "ConformerConfig",
     "DataConfig",
     "EpisodeData",
     "GenerateOptions",
+    "Hearing",
     "ImageAugmentation",
     "ImageData",
     "LayerConfig",
@@ -54,7 +57,9 @@ __all__ = [
     "RecurrentConfig",
     "SentenceData",
     "SeriesData",
+    "SpeechData",
     "StoryData",
+    "StringConfig",
     "TableData",
     "TableEncoding",
     "TextData",
