@@ -120,6 +120,18 @@ ROWS = {
         "mean squared error {test/mse}; of the noisy images {test/mse_of_noisy_images}",
         "mnist-denoise --seeds 5",
     ),
+    "spoken-digits": Row("a CNN on spectrograms of spoken digits, the official split", ACCURACY, "spoken-digits"),
+    **{
+        f"spoken-digits-{who}": Row(
+            f"the same, tested on {who}, who is not trained on", ACCURACY, f"spoken-digits --hold-out {who}"
+        )
+        for who in ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+    },
+    "digit-strings": Row(
+        "a convolutional GRU on strings of 3 to 7 spoken digits, by CTC",
+        "word error rate {test/word_error_rate}, by the best path {test/wer}",
+        "digit-strings",
+    ),
     "mnist-vae": Row("a dense variational autoencoder of binary MNIST, 40 latents", BOUND, "mnist-vae"),
     "mnist-vae-long": Row(
         "the same, twice as long, 1,000 codes an image", BOUND, "mnist-vae --duration 100ep --importance-samples 1000"
@@ -163,6 +175,14 @@ ROWS = {
         "{test/asked_class_share} of what is drawn is of the class asked for, by that classifier; Fréchet distance "
         "{test/fid}",
         "mnist-gan --conditional",
+    ),
+    "movielens": Row(
+        "biased factorisation of MovieLens 100k's ratings, split ua", "RMSE {test/rmse}, MAE {test/mae}", "movielens"
+    ),
+    "movielens-next": Row(
+        "a transformer over each history of the same, the latest film of each user ranked among all",
+        "HR@10 {test/hit_rate_10}, NDCG@10 {test/ndcg_10}, coverage {test/coverage_10}",
+        "movielens-next",
     ),
     "forecast-gru": Row("a GRU over patches on ETTh1, 96 hours in, 96 out", "MSE {test/mse}", "forecast-gru --seeds 5"),
     "forecast-transformer": Row(

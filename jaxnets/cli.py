@@ -52,6 +52,7 @@ COMMANDS = {
     "embed": Command("Write embeddings of a file's sentences, or of a folder's images, by pretrained weights."),
     "search": Command("Find what is most like a query among what was embedded: exact, by the cosine."),
     "chat": Command("Chat with pretrained weights that come with a chat template; replies appear as they are drawn."),
+    "transcribe": Command("Write down what is said in a file, in English, by the weights whisper-tiny.en."),
     "gallery": Command(
         "Enrol known people (enrol RUN FOLDER), say who is on images (identify), or whether two show one (compare)."
     ),

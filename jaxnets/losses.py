@@ -4,6 +4,7 @@ The caller takes the mean. They are Optax' own where it has them; what is added 
 silence, ``[N, 1]`` against ``[N]``, are an error, and that labels are checked on the host before anything compiles.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -99,6 +100,27 @@ def multiclass_hinge(scores: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.losses.multiclass_hinge_loss(scores, labels)
 
 
+def ctc(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the connectionist temporal classification loss, [B, T, V] and [B, U] -> [B] (Graves et al., 2006).
+
+    It is the negative logarithm of the probability, over all ways to place the labels in the T frames. Class 0 is the
+    blank, and fills up short labels at their end; frames that do not count have logits certain of it. Where frames are
+    fewer than labels and repeats of one, there is no way, and the loss is 100,000 or more.
+    """
+    if logits.ndim != 3 or labels.ndim != 2 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise InputError(
+            f"ctc: logits of shape {logits.shape} and labels {labels.dtype}{list(labels.shape)}; give [B, T, V] and "
+            "whole numbers [B, U]"
+        )
+    every_frame = jnp.zeros(logits.shape[:2], logits.dtype)
+    return optax.ctc_loss(logits, every_frame, labels, (labels == 0).astype(logits.dtype))
+
+
+def ctc_frames(labels: Sequence[int]) -> int:
+    """Return the fewest frames in which CTC can say these labels: one each, and a blank between two that are alike."""
+    return len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
+
+
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Return 1 where the prediction is right, else 0, float32 of the labels' shape.
 
@@ -155,7 +177,7 @@ def check_labels(loss: Loss, outputs: Any, labels: np.ndarray) -> None:
         InputError: if a label is outside the range; JAX would wrap, clamp or return NaN.
     """
     function = loss.func if isinstance(loss, partial) else loss
-    if function in (softmax_cross_entropy, multiclass_hinge):
+    if function in (softmax_cross_entropy, multiclass_hinge, ctc):
         limits = (0, outputs.shape[-1] - 1)
         remedy = f"the network has {outputs.shape[-1]} outputs; give it one for each class, numbered from 0"
     elif function in (sigmoid_cross_entropy, bernoulli_nll):

@@ -253,6 +253,7 @@ def weights() -> list[Reader]:
         ),
         Reader("l.pth", use_weights, [weight_files.as_legacy(weight_files.SMALL)]),
         Reader("w.gguf", use_weights, [made_by_hand]),
+        Reader("w.bin", use_weights, [weight_files.ctranslate2(weight_files.SPOKEN, {"c": "a/w"})]),
         Reader("w.npz", use_weights, [NPZ]),
     ]
 

@@ -1,8 +1,10 @@
 """Small pieces that several tests are made of."""
 
 import importlib.util
+import io
 import os
 import sys
+import wave
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,23 @@ def fails(capsys, *arguments: object) -> str:
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
     return " ".join((printed.err + printed.out).replace("│", " ").split())
+
+
+def wav(samples: np.ndarray, width: int = 2, rate: int = 8000) -> bytes:
+    """Return a WAV file of samples [N] or [N, channels] from -1 to 1, of so many bytes each."""
+    samples = samples if samples.ndim == 2 else samples[:, None]
+    numbers = np.round(samples * (2 ** (8 * width - 1) - 1)).astype(np.int64)
+    if width == 1:
+        raw = (numbers + 128).astype(np.uint8).tobytes()
+    else:
+        raw = numbers.astype("<i8").reshape(-1, 1).view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(samples.shape[1])
+        writer.setsampwidth(width)
+        writer.setframerate(rate)
+        writer.writeframes(raw)
+    return file.getvalue()
 
 
 def real(package: str, pattern: str) -> Path:

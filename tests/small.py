@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxnets import recipes
-from jaxnets.data import NAMED, Data, Series, Splits, Table
+from jaxnets.data import NAMED, Data, Ratings, Series, Splits, Table
+from jaxnets.data.speech import Recordings
 from jaxnets.data.stories import Question
 from jaxnets.data.tokens import Sentences
 from jaxnets.data.unseen import held_out_classes
@@ -79,6 +80,32 @@ def table(number: int, classes: tuple[str, str] = ("no", "yes")) -> Table:
     return Table(features, "good", np.where(RANDOM.random(number) < 0.4, *classes))
 
 
+def ratings() -> Ratings:
+    """Return ratings in the order of time, of which some are usually for testing."""
+    pairs = RANDOM.permutation(30 * 20)[:400]
+    names = np.array([f"u{pair // 20}" for pair in pairs]), np.array([f"Film {pair % 20}" for pair in pairs])
+    tags = {f"Film {i}": ("odd",) if i % 2 else () for i in range(20)}
+    values = RANDOM.integers(1, 6, 400).astype(np.float32)
+    return Ratings(*names, values, 30.0 * np.arange(400), tags, np.arange(400) % 10 == 0)
+
+
+def recordings() -> Recordings:
+    """Return tones for words, by two speakers, of which one has a higher voice; of lengths that are not alike."""
+    rows = [(word, who, i) for word in range(10) for who in range(2) for i in range(12)]
+    found = [
+        10_000 * np.sin(np.arange(1200 + 40 * i) * (0.2 + 0.1 * word + 0.02 * who))
+        + 100 * RANDOM.normal(size=1200 + 40 * i)
+        for word, who, i in rows
+    ]
+    return Recordings(
+        [samples.astype(np.int16) for samples in found],
+        [f"w{word}" for word, *_ in rows],
+        ["ann" if who else "theo" for _, who, _ in rows],
+        ["test" if i < 2 else "train" for *_, i in rows],
+        ["a recording"] * len(rows),
+    )
+
+
 WORDS = [f"w{i}" for i in range(40)]
 TEXT = "".join(RANDOM.choice([*string.ascii_letters, *" :\n"], 20_000))
 LINES = [" ".join(RANDOM.choice(WORDS, 6)) for _ in range(400)]
@@ -110,9 +137,11 @@ FAKES: dict[str, Any] = {
     "bccd": boxed(32, 3, 3),
     "scattered-digits": boxed(32, 1, 10),
     "membranes": masked(24),
+    "fsdd": recordings(),
     "orl-faces": people(24),
     "omniglot-small": characters(30),
     "shakespeare": TEXT,
+    "movielens-100k": ratings(),
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "babi": {"train": stories(400), "test": stories(100)},
     "multi30k": {
@@ -145,6 +174,7 @@ SMALL = {
     "max_facts": 5,
     "num_hops": 2,
     "members": 2,
+    "num_strings": 120,
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each

@@ -42,7 +42,11 @@ OTHER = {
     "zoom": 1.5,
     "overlap": 4,
     "validation": 0.3,
+    "hold_out": "theo",
     "columns": ("b",),
+    "text_column": "words",
+    "label_column": "kind",
+    "several": ";",
     "time": "minute",
     "split": (0.5, 0.25, 0.25),
     "normal": ("1",),
@@ -62,6 +66,8 @@ OTHER = {
     "accumulate": 2,
     "num_heads": 2,
     "num_hops": 3,
+    "ranges": (5.0,),
+    "longest": 4,
     "patch": {4: 2, 7: 14, 12: 6},
     "source": "de",
     "target": "fr",
@@ -125,8 +131,8 @@ def settings(task):
 
 
 # Recipes whose learners predict from other inputs than those of a batch: pairs, images of one class, a support set,
-# windows of a text.
-OTHER_INPUTS = {"translation", "anomaly", "few_shot", "language_modelling"}
+# windows of a text, what stands beside the items of a list.
+OTHER_INPUTS = {"translation", "anomaly", "few_shot", "language_modelling", "recommendation"}
 
 
 def signature(recipe):

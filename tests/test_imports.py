@@ -29,7 +29,7 @@ ARROWS = {
     "options": {"contract", "data", "nn", "training", "transforms", "weights"},
     "runs": {"contract", "data", "training"},
     "sklearn": {"contract", "data", "learners", "models", "options", "training"},
-    "tasks": {"contract", "data", "inference", "learners", "models", "options", "runs", "training", "transforms"},
+    "tasks": {"contract", "data", "inference", "learners", "models", "nn", "options", "runs", "training", "transforms"},
     "recipes": {"contract", "data", "learners", "models", "options", "tasks", "transforms", "weights"},
     "bench": {"contract", "data", "inference", "learners", "models", "nn", "runs", "training", "transforms"},
     "commands": {

@@ -38,7 +38,9 @@ from jaxnets.models import (
     RNN,
     Columns,
     EncoderDecoder,
+    HistoryTransformer,
     MaskedDecoder,
+    RatingFactors,
     TableEnsemble,
     Tabular,
     Transformer,
@@ -125,6 +127,16 @@ def translating(tx: Any, **options: Any) -> jn.Learner:
     network = jn.network(EncoderDecoder, 6, 8, 1, 2, **kind, **options)
     metrics = {"accuracy": jn.losses.accuracy}
     return sequence_to_sequence(jn.supervised(network, jn.losses.softmax_cross_entropy, tx, metrics), PADDING)
+
+
+def rating_films(tx: Any, **options: Any) -> jn.Learner:
+    network = jn.network(RatingFactors, 3, 6, np.eye(2), mean=3.0, features=4, ranges=(3.0,), **options)
+    return learners.rating(jn.supervised(network, jn.losses.mse, tx, {"rmse": jn.metrics.rmse}))
+
+
+def following(tx: Any, **options: Any) -> jn.Learner:
+    network = jn.network(HistoryTransformer, 3, 12, 8, 1, 2, max_length=4, **options)
+    return learners.next_item(network, learners.softmax_over_items, tx)
 
 
 def autoencoder(tx: Any, corrupt: Any = None, **options: Any) -> jn.Learner:
@@ -227,6 +239,20 @@ def pairs(random: np.random.Generator, size: int, most: int = 6) -> Arrays:
     return {"inputs": source, "targets": target}
 
 
+def rated(random: np.random.Generator, size: int) -> Arrays:
+    names = {"inputs": 6, "user": 3, "tags": 2, "times": 9, "given": 2}
+    found = {name: random.integers(0, most, (size, 4)).astype(np.int32) for name, most in names.items()}
+    stars = random.integers(1, 6, (size, 4)).astype(np.float32)
+    return found | {"user": found["user"][:, 0], "ratings": stars, "labels": stars}
+
+
+def histories(random: np.random.Generator, size: int) -> Arrays:
+    rows = np.array([1 + random.permutation(11)[:5] for _ in range(size)], np.int32)
+    kept = np.arange(4) < random.integers(1, 5, (size, 1))
+    user = random.integers(0, 3, size).astype(np.int32)
+    return {"inputs": np.where(kept, rows[:, :4], 0), "user": user, "labels": rows[:, 4]}
+
+
 def pictures(random: np.random.Generator, size: int) -> Arrays:
     labels = random.integers(0, 2, (size, 6, 6)).astype(np.int32)
     return {"inputs": (labels[..., None] + random.normal(size=(size, 6, 6, 1))).astype(np.float32), "labels": labels}
@@ -266,6 +292,8 @@ LEARNERS = {
     "autoregressive, gru": Case(recurrent, tokens),
     "autoregressive, transformer": Case(gpt, tokens),
     "sequence to sequence": Case(translating, pairs),
+    "rating": Case(rating_films, rated),
+    "next item": Case(following, histories, rounds=True),
     "reconstructing": Case(autoencoder, points),
     "denoising": Case(partial(autoencoder, corrupt=augment.noise(0.3, low=-9)), points, draws=True, lacks=NOISE),
     "variational": Case(vae, bits, draws=True, lacks=NOISE),

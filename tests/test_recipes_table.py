@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import assert_same_bits, wav
 from PIL import Image
 from small import FAKES, LINES, PAIRS, TEXT, leaves, load_small_data, presets, smaller
 
@@ -31,8 +31,10 @@ from jaxnets.options import (
     MaskData,
     PeopleData,
     PieceData,
+    RatingData,
     SentenceData,
     SeriesData,
+    SpeechData,
     StoryData,
     TableData,
     TextData,
@@ -40,6 +42,7 @@ from jaxnets.options import (
 )
 from jaxnets.tasks import generated_images, music, texts
 from jaxnets.tasks.episodes import SupportOptions
+from jaxnets.tasks.recommendations import RecommendOptions
 from jaxnets.training.fit import Fit
 
 STEPS, LONGER = 3, 5
@@ -126,7 +129,7 @@ def boxed_files(group: BoxData, folder: Path) -> list[str]:
     return [str(folder / "0.png"), str(folder / "1.png")]
 
 
-def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
+def given(trial: Trial) -> list[str]:  # noqa: PLR0911, PLR0912  (a kind of data each)
     """Return two things to predict, of the kind that the preset's data are, as a user gives them."""
     config, folder = trial.recipe.config, trial.folder
     groups = (getattr(config, field.name) for field in dataclasses.fields(config))
@@ -149,10 +152,16 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911  (a kind of data each)
             return LINES[:2]
         if isinstance(group, StoryData):
             return ["Mary went home. Where is Mary?", "John left. Mary went to the hall! Where is John?"]
+        if isinstance(group, SpeechData):
+            for i in range(2):
+                (folder / f"{i}.wav").write_bytes(wav(FAKES["fsdd"].samples[i] / 2.0**15))
+            return [str(folder / "0.wav"), str(folder / "1.wav")]
         if isinstance(group, TranslationData):
             return PAIRS[:2]
         if isinstance(group, TextData):
             return [TEXT[:9], TEXT[9:20]]
+        if isinstance(group, RatingData):
+            return []  # a user is named instead
         if isinstance(group, PieceData):
             return ["60 64 67, 62 65", "60"]
     raise AssertionError("tell this test what is predicted of such data")
@@ -174,6 +183,8 @@ def test_predict_prints_a_row_for_each(trial, capsys):
     options = open_run(run, None).task.options
     if isinstance(options, SupportOptions):
         options = dataclasses.replace(options, support=support(trial))
+    if isinstance(options, RecommendOptions):
+        options = dataclasses.replace(options, user="u1", top=2)
     assert predict(run, PredictOptions(tuple(files), json=True), options) == 0
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == getattr(trial.recipe.config, "horizon", 2)

@@ -1,38 +1,19 @@
 """Files of sound, and spectrograms beside the formulas of others, written anew in NumPy's float64."""
 
-import io
 import struct
-import wave
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import quick
+from helpers import quick, wav
 
 from jaxnets.data.sound import as_stored, clipped, decode_sound, read_sound, resampled
 from jaxnets.errors import InputError
 from jaxnets.nn.spectrogram import log_mel, mel_filters, power_spectrogram, whisper_log_mel
 
 TONE = np.sin(2 * np.pi * 440 * np.arange(4000) / 8000) * 0.5
-
-
-def wav(samples: np.ndarray, width: int = 2, rate: int = 8000) -> bytes:
-    """Return a WAV file of samples [N] or [N, channels], from -1 to 1."""
-    samples = samples if samples.ndim == 2 else samples[:, None]
-    numbers = np.round(samples * (2 ** (8 * width - 1) - 1)).astype(np.int64)
-    if width == 1:
-        raw = (numbers + 128).astype(np.uint8).tobytes()
-    else:
-        raw = numbers.astype("<i8").reshape(-1, 1).view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(samples.shape[1])
-        writer.setsampwidth(width)
-        writer.setframerate(rate)
-        writer.writeframes(raw)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])

@@ -12,7 +12,7 @@ import pytest
 from helpers import real
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from weight_files import METADATA, as_zip, assert_same, gguf, text
+from weight_files import METADATA, SPOKEN, as_zip, assert_same, ctranslate2, gguf, text
 
 from jaxnets import InputError
 from jaxnets.weights.files import read_gguf, read_weights
@@ -108,7 +108,10 @@ def test_npz(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not weights of a format that is read: safetensors, PyTorch's .pth, .pt and .bin, GGUF, npz, an index"),
+        (
+            b"",
+            "a format that is read: safetensors, PyTorch's .pth, .pt and .bin, GGUF, CTranslate2's model.bin, npz",
+        ),
         (b"<html>", "not weights of a format that is read"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
     ],
@@ -173,6 +176,13 @@ def test_gguf(version, tmp_path):
     wanted |= dict.fromkeys(("f32", "f16", "bf16"), floats) | {"scalar": floats[0, 0]}
     assert_same(found, wanted)
     assert_same(read_weights(tmp_path / "a.bin"), wanted)
+
+
+def test_ctranslate2(tmp_path):
+    (tmp_path / "model.bin").write_bytes(ctranslate2(SPOKEN, {"head": "a/w"}, version=5))
+    found = read_weights(tmp_path)
+    assert_same(found, {**SPOKEN, "head": SPOKEN["a/w"]})
+    assert found["head"] is found["a/w"] and not any(array.flags.writeable for array in found.values())
 
 
 def test_a_real_gguf_file():

@@ -135,6 +135,37 @@ def gguf(
     return header + bytes(-len(header) % alignment) + body
 
 
+def ctranslate2(
+    tensors: Mapping[str, np.ndarray],
+    others: Mapping[str, str] = {},
+    *,
+    version: int = 6,
+    counts: tuple[int, int] | None = None,
+    sizes: Mapping[str, int] = {},
+) -> bytes:
+    """Return a CTranslate2 file.
+
+    Args:
+        tensors: by name.
+        others: names of the same tensors.
+        version: of the format.
+        counts: of tensors and other names that the file claims, if others.
+        sizes: bytes that it claims for tensors, if others.
+    """
+
+    def text(value: str) -> bytes:
+        return struct.pack("<H", len(value.encode()) + 1) + value.encode() + b"\0"
+
+    kinds = ["<f4", "|i1", "<i2", "<i4", "<f2"]
+    num_tensors, num_others = counts or (len(tensors), len(others))
+    file = struct.pack("<I", version) + text("WhisperSpec") + struct.pack("<II", 3, num_tensors)
+    for key, array in tensors.items():
+        size = sizes.get(key, array.nbytes)
+        file += text(key) + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+        file += struct.pack("<BI", kinds.index(array.dtype.str), size) + array.tobytes()
+    return file + struct.pack("<I", num_others) + b"".join(text(key) + text(name) for key, name in others.items())
+
+
 def safetensors(header: bytes, body: bytes = b"", size: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if size is None else size) + header + body
 
@@ -165,6 +196,7 @@ BLOCKS = {
     "d": (0, (3, 2), STORED["0"]),
     "e": (30, (2,), bytes(4)),
 }
+SPOKEN = {"a/w": np.arange(6, dtype="<f2").reshape(2, 3), "heads": np.array(6, "<i2"), "b": np.arange(2, dtype="<f4")}
 
 
 def assert_same(found, wanted):

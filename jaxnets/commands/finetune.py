@@ -20,6 +20,7 @@ from jaxnets.weights.cards import CARDS
 from jaxnets.weights.pretrained import HEAD
 
 _HEADS = (*HEAD, "head/out/**", "transformer/out/**")
+_DOES = {"text": "continues text", "speech": "writes down speech"}
 _PRESETS = {"sentences": "sentiment-minilm", "images": "cifar10-lite0"}
 
 
@@ -32,9 +33,8 @@ def recipe_of(what: str) -> Recipe:
     if what in CARDS:
         kind = CARDS[what].kind
         if kind not in _PRESETS:
-            raise InputError(
-                f"{what} continues text; {', '.join(n for n in CARDS if CARDS[n].kind in _PRESETS)} are fine-tuned"
-            )
+            does, others = _DOES[kind], ", ".join(name for name in CARDS if CARDS[name].kind in _PRESETS)
+            raise InputError(f"{what} {does}; {others} are fine-tuned")
         recipe = find(_PRESETS[kind])
         options = replace(recipe.config.pretrained, pretrained=what, input_size=None)
         training = TrainingConfig(duration="3ep" if kind == "sentences" else "10ep", batch_size=32)

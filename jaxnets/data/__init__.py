@@ -1,6 +1,6 @@
 """Data: named arrays, file formats, named data sets, the order of rows, and augmentation."""
 
-from jaxnets.data import augment, augment_boxes, masks, music, paired, subwords, tokens
+from jaxnets.data import augment, augment_boxes, augment_sound, masks, music, paired, speech, subwords, tokens
 from jaxnets.data.arrays import FOLD, Column, Data, Spec, check_alike
 from jaxnets.data.batches import padded_batches
 from jaxnets.data.boxes import box_splits
@@ -18,6 +18,7 @@ from jaxnets.data.formats import (
     write_table,
 )
 from jaxnets.data.groups import GROUP
+from jaxnets.data.histories import Vocabulary, next_splits, rating_splits
 from jaxnets.data.images import image_splits
 from jaxnets.data.inputs import read_inputs
 from jaxnets.data.named import NAMED, digits, find, load, mnist
@@ -35,6 +36,7 @@ from jaxnets.data.orders import (
     usual,
     weighted,
 )
+from jaxnets.data.ratings import Ratings, read_ratings
 from jaxnets.data.raw import Raw, kinds_of, read_raw
 from jaxnets.data.series import Series, read_series, split_series
 from jaxnets.data.splits import Splits, idx_folder, npz_splits
@@ -49,14 +51,17 @@ __all__ = [
     "Encoder",
     "MakeOrder",
     "Order",
+    "Ratings",
     "Raw",
     "Series",
     "Shuffle",
     "Spec",
     "Splits",
     "Table",
+    "Vocabulary",
     "augment",
     "augment_boxes",
+    "augment_sound",
     "balanced",
     "box_splits",
     "boxed_images",
@@ -82,20 +87,24 @@ __all__ = [
     "masks",
     "mnist",
     "music",
+    "next_splits",
     "npz_splits",
     "padded_batches",
     "paired",
+    "rating_splits",
     "read_columns",
     "read_csv",
     "read_idx",
     "read_inputs",
     "read_npy",
     "read_npz",
+    "read_ratings",
     "read_raw",
     "read_series",
     "read_table",
     "read_text",
     "shuffled",
+    "speech",
     "split_series",
     "subwords",
     "tokens",

@@ -41,4 +41,4 @@ def fashion_mnist(data_dir: Path | None = None) -> Splits:
         InputError: if the files are not there and cannot be fetched, or are broken.
     """
     found = idx_folder(next(iter(located("fashion-mnist", FASHION_MNIST, data_dir).values())).parent)
-    return found.mapped(lambda part: Data(**part, classes=_CLASSES))
+    return found.mapped(lambda part: Data(inputs=part["inputs"], labels=part["labels"], classes=_CLASSES))

@@ -18,8 +18,10 @@ from jaxnets.data.fetching import Remote, find_path, located, places
 from jaxnets.data.formats import read_text
 from jaxnets.data.membranes import membranes
 from jaxnets.data.music import read_pieces
+from jaxnets.data.ratings import movielens_100k
 from jaxnets.data.scenes import scattered
 from jaxnets.data.series import Series, read_series
+from jaxnets.data.speech import fsdd
 from jaxnets.data.splits import Splits, idx_folder
 from jaxnets.data.stories import babi
 from jaxnets.data.tokens import Sentences, labelled_sentences, parallel_text
@@ -198,7 +200,7 @@ class Named(NamedTuple):
 
     Attributes:
         kind: what it holds: "images", "boxes", "masks", "people", "characters", "text", "sentences", "translations",
-            "pieces", "series", "stories" or "tables".
+            "pieces", "series", "speech", "stories", "tables" or "ratings".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -229,6 +231,8 @@ NAMED = {
     "etth1": Named("series", etth1, "hourly temperatures of a transformer"),
     "membranes": Named("masks", membranes, "electron micrographs of nerve cells, and their membranes"),
     "adult": Named("tables", adult, "the census of 1994: who earns more than 50,000 dollars, missing values"),
+    "movielens-100k": Named("ratings", movielens_100k, "100,000 ratings of 1,682 films by 943 people"),
+    "fsdd": Named("speech", fsdd, "spoken digits: ten words, 50 times each by six speakers"),
     "credit": Named("tables", credit, "applicants for credit, good and bad, with missing values"),
     "breast-cancer": Named("tables", breast_cancer, "scikit-learn's tumours, malignant and benign", comes_along=True),
     "diabetes": Named("tables", diabetes, "scikit-learn's diabetics, and a number to foretell", comes_along=True),

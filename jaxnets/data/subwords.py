@@ -110,6 +110,21 @@ def decode_subwords(rows: np.ndarray, tokenizer: str) -> list[str]:
     return _read(tokenizer).decode_batch(kept)
 
 
+def token_number(token: str, tokenizer: str) -> int | None:
+    """Return the number of a token by its name, special ones too; None if there is none."""
+    return _read(tokenizer).token_to_id(token)
+
+
+def encode_tokens(text: str, tokenizer: str) -> list[int]:
+    """Return the tokens of a text, without those that the tokenizer puts around it."""
+    return _read(tokenizer).encode(text, add_special_tokens=False).ids
+
+
+def decode_tokens(tokens: Sequence[int], tokenizer: str) -> str:
+    """Return the text of tokens, without special ones."""
+    return _read(tokenizer).decode(list(tokens))
+
+
 @lru_cache(maxsize=4)
 def _read(tokenizer: str) -> Any:
     found = library()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,11 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from jaxnets.errors import InputError, check_callable, check_number, check_whole, short
+from jaxnets.inference.beams import Found, penalty, search
 from jaxnets.learner import Learner, TrainState, check_key, check_learner, check_state
 from jaxnets.memory import check_fits
-from jaxnets.models import Continued, Seen, SourceTarget
-from jaxnets.network import Key, PyTree
+from jaxnets.models import Continued, SourceTarget
+from jaxnets.network import Key
 
 Draw = Callable[[Key, jax.Array], jax.Array]
 Predict = Callable[[TrainState, Any], Any]
@@ -68,18 +69,6 @@ def _generated(predict: Predict, length: int, draw: Draw, state: TrainState, pro
     return jnp.swapaxes(elements, 0, 1)
 
 
-class Found(NamedTuple):
-    """What a beam search found, the best first.
-
-    Attributes:
-        tokens: [B, K, length], filled up with the end's.
-        scores: their log-probabilities over the length penalty, [B, K].
-    """
-
-    tokens: jax.Array
-    scores: jax.Array
-
-
 def beam_search(
     learner: Learner,
     state: TrainState,
@@ -115,82 +104,23 @@ def beam_search(
     return _searched(learner.predict, length, num_beams, state, prompt, end, length_penalty)
 
 
-class _Search(NamedTuple):
-    """Sequences of a beam search: ``live`` ones go on, ``done`` ones have ended, whose scores are penalised."""
-
-    step: jax.Array
-    live: jax.Array  # [B, K, length]
-    live_scores: jax.Array
-    done: jax.Array  # [B, K, length]
-    done_scores: jax.Array
-    outputs: jax.Array  # logits of the live ones' next tokens, [B, K, V]
-    carry: PyTree
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _searched(
     predict: Predict, length: int, num_beams: int, state: TrainState, prompt: Any, end: int, length_penalty: float
 ) -> Found:
-    batch, dtype = _written(prompt).shape[0], _written(prompt).dtype
-
-    def beams(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf, num_beams, 0) if leaf.ndim else leaf, tree)
-
-    def penalty(count: jax.Array | int) -> jax.Array:
-        return ((5.0 + count) / 6.0) ** length_penalty
-
-    def unsettled(search: _Search) -> jax.Array:
-        reachable = search.live_scores.max(-1) / penalty(length)  # a score is below 0: the longest loses least
-        return (search.step < length) & (search.done_scores.min(-1) < reachable).any()
-
-    def advance(search: _Search) -> _Search:
-        logs = search.live_scores[..., None] + jax.nn.log_softmax(search.outputs)  # [B, K, V]
-        # Twice as many as there are beams: however many of these end, as many beams go on.
-        scores, places = lax.top_k(logs.reshape(batch, -1), min(2 * num_beams, logs[0].size))
-        parents, tokens = places // logs.shape[-1], (places % logs.shape[-1]).astype(dtype)
-        grown = _rows(search.live, parents).at[:, :, search.step].set(tokens)
-        ends = tokens == end
-        kept = ends & (jnp.arange(tokens.shape[1]) < num_beams)  # of what ends, too, only as many as there are beams
-        done, done_scores = _best(
-            num_beams,
-            jnp.concatenate([search.done, grown], 1),
-            jnp.concatenate([search.done_scores, jnp.where(kept, scores / penalty(search.step + 1), -jnp.inf)], 1),
-        )
-        live_scores, rows = lax.top_k(jnp.where(ends, -jnp.inf, scores), num_beams)
-        live, parents = _rows(grown, rows), _rows(parents, rows)
-        flat = (parents + num_beams * jnp.arange(batch)[:, None]).reshape(-1)
-        carry = _reordered(search.carry, flat)
-        newest = lax.dynamic_index_in_dim(live, search.step, 2).reshape(-1, 1)
-        outputs, carry = predict(state, Continued(newest, carry))
-        outputs = outputs[:, -1].reshape(batch, num_beams, -1)
-        return _Search(search.step + 1, live, live_scores, done, done_scores, outputs, carry)
-
     outputs, carry = predict(state, Continued(prompt))
-    empty = jnp.full((batch, num_beams, length), end, dtype)
-    nothing = jnp.full((batch, num_beams), -jnp.inf)
-    outputs = beams(outputs[:, -1]).reshape(batch, num_beams, -1)
-    start = _Search(jnp.int32(0), empty, nothing.at[:, 0].set(0.0), empty, nothing, outputs, beams(carry))
-    search = lax.while_loop(unsettled, advance, start)
-    ended = jnp.isfinite(search.done_scores).any(-1)[:, None]
-    tokens = jnp.where(ended[..., None], search.done, search.live)
-    return Found(tokens, jnp.where(ended, search.done_scores, search.live_scores / penalty(length)))
-
-
-def _reordered(carry: PyTree, rows: jax.Array) -> PyTree:
-    """Return these rows of a state; what a source is remembered by is the same for all of its beams, and stays."""
-    moved = jax.tree.map(lambda leaf: leaf[rows] if leaf.ndim else leaf, carry)
-    return moved._replace(memory=carry.memory) if isinstance(carry, Seen) else moved
-
-
-def _rows(array: jax.Array, rows: jax.Array) -> jax.Array:
-    """Return rows [B, M] of each example, [B, K, ...] -> [B, M, ...]."""
-    return jax.vmap(lambda one, rows: one[rows])(array, rows)
-
-
-def _best(number: int, sequences: jax.Array, scores: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the sequences [B, K, ...] of the highest scores [B, K], the best first, and these."""
-    scores, rows = lax.top_k(scores, number)
-    return _rows(sequences, rows), scores
+    longest = penalty(length, length_penalty)
+    return search(
+        lambda tokens, carry: predict(state, Continued(tokens, carry)),
+        outputs[:, -1],
+        carry,
+        length,
+        end=end,
+        num_beams=num_beams,
+        dtype=_written(prompt).dtype,
+        penalty=partial(penalty, length_penalty=length_penalty),
+        reachable=lambda score, count: score / longest,  # a score is below 0: the longest loses least
+    )
 
 
 def _as_prompt(prompt: Any) -> Any:

@@ -15,6 +15,7 @@ from jaxnets.learners.detection import detection, flipped
 from jaxnets.learners.few_shot import Episode, Shape, matching, prototypical
 from jaxnets.learners.masked import filled_in, masked_autoencoding
 from jaxnets.learners.members import Members, ensembled, mean_output, mean_probability
+from jaxnets.learners.recommending import bpr, next_item, rating, sampled_softmax, softmax_over_items
 from jaxnets.learners.segmentation import segmenting
 from jaxnets.learners.self_supervised import byol, vicreg
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
@@ -29,6 +30,7 @@ __all__ = [
     "adversarial",
     "arcface",
     "autoregressive",
+    "bpr",
     "byol",
     "contrastive",
     "detection",
@@ -41,11 +43,15 @@ __all__ = [
     "matching",
     "mean_output",
     "mean_probability",
+    "next_item",
     "prototypical",
+    "rating",
     "reconstructing",
     "reptile",
+    "sampled_softmax",
     "segmenting",
     "sequence_to_sequence",
+    "softmax_over_items",
     "supervised",
     "supervised_contrastive",
     "triplet",

@@ -36,12 +36,14 @@ from jaxnets.metrics.metric import (
     values_of,
     zeros,
 )
+from jaxnets.metrics.ranking import coverage, hit_rate, ndcg
 from jaxnets.metrics.regions import RandError, hausdorff95, instances, rand_error
-from jaxnets.metrics.regression import mae, mse, r2
+from jaxnets.metrics.regression import mae, mse, r2, rmse
 from jaxnets.metrics.segmentation import dice, iou, pixel_accuracy
 from jaxnets.metrics.sequences import (
     bleu,
     character_error_rate,
+    ctc_tokens,
     perplexity,
     token_error_rate,
     word_error_rate,
@@ -69,6 +71,8 @@ __all__ = [
     "character_error_rate",
     "compute",
     "confusion_matrix",
+    "coverage",
+    "ctc_tokens",
     "dice",
     "directions",
     "divide",
@@ -76,6 +80,7 @@ __all__ = [
     "f1",
     "frechet_distance",
     "hausdorff95",
+    "hit_rate",
     "instances",
     "iou",
     "log_loss",
@@ -84,6 +89,7 @@ __all__ = [
     "mean_average_precision",
     "mean_of",
     "mse",
+    "ndcg",
     "pair_auc",
     "per_example",
     "perplexity",
@@ -93,6 +99,7 @@ __all__ = [
     "r2",
     "rand_error",
     "recall",
+    "rmse",
     "token_error_rate",
     "top_k_accuracy",
     "true_accept_rate",

@@ -16,6 +16,7 @@ import numpy as np
 from jaxnets import losses
 from jaxnets.errors import InputError, check_whole
 from jaxnets.metrics.metric import Mean, Metric, divide, mean_of, per_example, spread_over
+from jaxnets.metrics.ranking import ranks
 
 Average = Literal["macro", "micro", "weighted"]
 # From (true positives, predicted positives, positives), each [C] or a number, to a score.
@@ -55,12 +56,7 @@ def top_k_accuracy(k: int) -> Metric:
         num_classes = logits.shape[-1]
         if k > num_classes:
             raise InputError(f"top_k_accuracy: {k=} exceeds the {num_classes} classes; use {num_classes} or less")
-        classes = jnp.arange(num_classes).reshape((1,) * labels.ndim + (-1,))
-        chosen = labels[..., None]
-        of_label = jnp.where(classes == chosen, logits, -jnp.inf).max(-1, keepdims=True)
-        # "Not less" instead of "greater": a NaN is never right.
-        ahead = ~(logits < of_label) & ~((logits == of_label) & (classes >= chosen))
-        return mean_of((ahead.sum(-1) < k).astype(jnp.float32), weights)
+        return mean_of((ranks(logits, labels) < k).astype(jnp.float32), weights)
 
     return Metric(measure, divide, "higher", in_training=False)
 

@@ -10,13 +10,16 @@ from jax import lax
 
 from jaxnets import losses
 from jaxnets.errors import InputError
-from jaxnets.metrics.metric import Metric, per_example, spread_over
+from jaxnets.metrics.metric import Metric, divide, per_example, spread_over
 
 mse = per_example(losses.mse, "lower")
 """The mean squared error."""
 
 mae = per_example(losses.mae, "lower")
 """The mean absolute error."""
+
+rmse = Metric(mse.measure, lambda sums: np.sqrt(divide(sums)), "lower", check=mse.check)
+"""The root of the mean squared error."""
 
 
 class _Squares(NamedTuple):

@@ -35,6 +35,16 @@ def most_likely(outputs: jax.Array) -> jax.Array:
     return jnp.argmax(outputs, axis=-1)
 
 
+def ctc_tokens(outputs: jax.Array) -> jax.Array:
+    """Return CTC's greedy tokens, [..., T, V] -> [..., T]: the likeliest class where it is new, elsewhere 0, the blank.
+
+    For ``token_error_rate(ctc_tokens)``: the edits of the best path.
+    """
+    best = most_likely(outputs)
+    before = jnp.concatenate([jnp.zeros_like(best[..., :1]), best[..., :-1]], -1)
+    return jnp.where(best == before, 0, best)
+
+
 def token_error_rate(decode: Callable[[Any], jax.Array] = most_likely, padding: int = 0) -> Metric:
     """Return the edits that turn outputs into labels, over the number of label tokens (Levenshtein, 1966).
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from jaxnets.errors import InputError
 
@@ -47,6 +48,35 @@ class Segmented(NamedTuple):
     segments: Any
 
 
+class SeenTable(nnx.Module):
+    """A vector, or a number, for each of so many things; that of number 0, which was never seen, is zero.
+
+    Args:
+        num: things, number 0 included.
+        features: numbers of a vector; None for a number alone, [...] -> [...].
+        spread: the standard deviation of initial values.
+        dtype: of what is returned; the table itself stays float32.
+        rngs: where they come from.
+    """
+
+    def __init__(self, num: int, features: int | None, spread: float, *, dtype: Any = None, rngs: nnx.Rngs):
+        shape = (num,) if features is None else (num, features)
+        self.dtype = dtype
+        self.embedding = nnx.Param(spread * jax.random.normal(rngs.params(), shape, jnp.float32))
+
+    @property
+    def table(self) -> jax.Array:
+        """All of it, as it is computed with."""
+        table = self.embedding[...]
+        return table if self.dtype is None else table.astype(self.dtype)
+
+    def __call__(self, numbers: jax.Array) -> jax.Array:
+        """Return what stands there, [...] -> [..., features]."""
+        found = self.table[numbers]
+        seen = (numbers > 0).astype(found.dtype)
+        return found * seen.reshape(seen.shape + (1,) * (found.ndim - seen.ndim))
+
+
 def check_tokens(inputs: np.ndarray, size: int, padding: int | None) -> None:
     """Check tokens on the host: JAX would make NaN of them, or count from the end, in silence.
 
@@ -75,5 +105,9 @@ def pooled(x: jax.Array, mask: jax.Array | None, pool: Literal["max", "mean"]) -
     """Return the largest or the mean over the steps that count, [B, T, H] -> [B, H]; 0 where none does."""
     keep = jnp.ones((*x.shape[:2], 1), bool) if mask is None else mask[..., None]  # [B, T, 1]
     if pool == "max":
-        return jnp.where(keep.any(1), jnp.where(keep, x, -jnp.inf).max(1), 0)
+        # Which is the largest is asked once: XLA may compute numbers anew, and round them otherwise, where a derivative
+        # compares them with their maximum, and divides by how many are alike.
+        largest = jnp.argmax(jnp.where(keep, x, -jnp.inf), 1)[:, None]
+        chosen = keep & (jnp.arange(x.shape[1])[None, :, None] == largest)
+        return jnp.where(chosen, x, 0).sum(1)
     return jnp.where(keep, x, 0).sum(1) / jnp.maximum(keep.sum(1), 1).astype(x.dtype)

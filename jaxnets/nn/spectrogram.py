@@ -111,6 +111,11 @@ def whisper_log_mel(samples: jax.Array, num_mels: int = 80) -> jax.Array:
     """
     filters = mel_filters(_WHISPER["rate"], _WHISPER["fft"], num_mels)
     bands = log_mel(samples, filters, _WHISPER["fft"], _WHISPER["hop"], "reflect")[..., :-1, :]
+    return whisper_scaled(bands)
+
+
+def whisper_scaled(bands: jax.Array) -> jax.Array:
+    """Return log-mel bands [..., T, num_mels] as Whisper hears them, the loudest of each example known."""
     return (jnp.maximum(bands, bands.max((-2, -1), keepdims=True) - 8.0) + 4.0) / 4.0
 
 

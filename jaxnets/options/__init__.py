@@ -26,6 +26,8 @@ from jaxnets.options.networks import (
 )
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
+from jaxnets.options.ratings import RatingData
+from jaxnets.options.speech import ConformerConfig, Hearing, SpeechData, StringConfig
 from jaxnets.options.tables import TableData, TableEncoding
 from jaxnets.options.training import TrainingConfig
 from jaxnets.options.unseen import EpisodeData, PeopleData
@@ -37,9 +39,11 @@ __all__ = [
     "BoxAugmentation",
     "BoxData",
     "ClassMetrics",
+    "ConformerConfig",
     "DataConfig",
     "EpisodeData",
     "GenerateOptions",
+    "Hearing",
     "ImageAugmentation",
     "ImageData",
     "LayerConfig",
@@ -49,10 +53,13 @@ __all__ = [
     "PeopleData",
     "PieceData",
     "PretrainedConfig",
+    "RatingData",
     "RecurrentConfig",
     "SentenceData",
     "SeriesData",
+    "SpeechData",
     "StoryData",
+    "StringConfig",
     "TableData",
     "TableEncoding",
     "TextData",

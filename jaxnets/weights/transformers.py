@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.weights.layout import Layout, Rule, dense, parts, same
+from jaxnets.weights.layout import Layout, Rule, dense, layer_norm, linear, parts, same
 
 
 def bert_layout(num_layers: int, *, prefix: str = "", pooler: bool = True, head: bool = False) -> Layout:
@@ -21,19 +21,19 @@ def bert_layout(num_layers: int, *, prefix: str = "", pooler: bool = True, head:
         same(f"{prefix}embeddings.word_embeddings.weight", "embed/embedding"),
         same(f"{prefix}embeddings.position_embeddings.weight", "position_embedding"),
         same(f"{prefix}embeddings.token_type_embeddings.weight", "segment_embedding"),
-        *_layer_norm(f"{prefix}embeddings.LayerNorm", "embedding_norm"),
+        *layer_norm(f"{prefix}embeddings.LayerNorm", "embedding_norm"),
     ]
     for i in range(num_layers):
         theirs, ours = f"{prefix}encoder.layer.{i}", f"blocks/{i}"
         for name, part in (("query", "q"), ("key", "k"), ("value", "v")):
-            rules += _dense(f"{theirs}.attention.self.{name}", f"{ours}/attention/{part}")
-        rules += _dense(f"{theirs}.attention.output.dense", f"{ours}/attention/out")
-        rules += _layer_norm(f"{theirs}.attention.output.LayerNorm", f"{ours}/attention_norm")
-        rules += _dense(f"{theirs}.intermediate.dense", f"{ours}/feed_forward/up")
-        rules += _dense(f"{theirs}.output.dense", f"{ours}/feed_forward/down")
-        rules += _layer_norm(f"{theirs}.output.LayerNorm", f"{ours}/feed_forward_norm")
-    rules += _dense(f"{prefix}pooler.dense", "pooler") if pooler else []
-    rules += _dense("classifier", "out") if head else []
+            rules += linear(f"{theirs}.attention.self.{name}", f"{ours}/attention/{part}")
+        rules += linear(f"{theirs}.attention.output.dense", f"{ours}/attention/out")
+        rules += layer_norm(f"{theirs}.attention.output.LayerNorm", f"{ours}/attention_norm")
+        rules += linear(f"{theirs}.intermediate.dense", f"{ours}/feed_forward/up")
+        rules += linear(f"{theirs}.output.dense", f"{ours}/feed_forward/down")
+        rules += layer_norm(f"{theirs}.output.LayerNorm", f"{ours}/feed_forward_norm")
+    rules += linear(f"{prefix}pooler.dense", "pooler") if pooler else []
+    rules += linear("classifier", "out") if head else []
     # Heads of pretraining are no part of the network, and position_ids no weights.
     ignored = ("embeddings.position_ids", "cls.**", *(() if pooler else ("pooler.**",)))
     return Layout("Hugging Face's BERT", tuple(rules), ignored, ("bert.",))
@@ -51,7 +51,7 @@ def gpt2_layout(num_layers: int, *, prefix: str = "", tied: bool = True, head: b
     rules = [
         same(f"{prefix}wte.weight", "embed/embedding"),
         same(f"{prefix}wpe.weight", "position_embedding"),
-        *_layer_norm(f"{prefix}ln_f", "norm"),
+        *layer_norm(f"{prefix}ln_f", "norm"),
     ]
     for i in range(num_layers):
         theirs, ours = f"{prefix}h.{i}", f"blocks/{i}"
@@ -63,8 +63,8 @@ def gpt2_layout(num_layers: int, *, prefix: str = "", tied: bool = True, head: b
                 same(f"{theirs}.mlp.c_fc.{name}", f"{ours}/feed_forward/up/{leaf}"),
                 same(f"{theirs}.mlp.c_proj.{name}", f"{ours}/feed_forward/down/{leaf}"),
             ]
-        rules += _layer_norm(f"{theirs}.ln_1", f"{ours}/attention_norm")
-        rules += _layer_norm(f"{theirs}.ln_2", f"{ours}/feed_forward_norm")
+        rules += layer_norm(f"{theirs}.ln_1", f"{ours}/attention_norm")
+        rules += layer_norm(f"{theirs}.ln_2", f"{ours}/feed_forward_norm")
     rules += [dense("lm_head.weight", "out/kernel")] if head else []
     # Masks of what comes later, not weights.
     ignored = ("h.*.attn.bias", "h.*.attn.masked_bias", *(("lm_head.weight",) if tied else ()))
@@ -121,19 +121,19 @@ def vit_layout(
         _reshaped(f"{prefix}embeddings.position_embeddings", "transformer/position_embedding", 0),
         _patches(f"{prefix}embeddings.patch_embeddings.projection.weight", "transformer/embed/kernel", patch, channels),
         same(f"{prefix}embeddings.patch_embeddings.projection.bias", "transformer/embed/bias"),
-        *_layer_norm(f"{prefix}layernorm", "transformer/norm"),
+        *layer_norm(f"{prefix}layernorm", "transformer/norm"),
     ]
     for i in range(num_layers):
         theirs, ours = f"{prefix}encoder.layer.{i}", f"transformer/blocks/{i}"
         for name, part in (("query", "q"), ("key", "k"), ("value", "v")):
-            rules += _dense(f"{theirs}.attention.attention.{name}", f"{ours}/attention/{part}")
-        rules += _dense(f"{theirs}.attention.output.dense", f"{ours}/attention/out")
-        rules += _dense(f"{theirs}.intermediate.dense", f"{ours}/feed_forward/up")
-        rules += _dense(f"{theirs}.output.dense", f"{ours}/feed_forward/down")
-        rules += _layer_norm(f"{theirs}.layernorm_before", f"{ours}/attention_norm")
-        rules += _layer_norm(f"{theirs}.layernorm_after", f"{ours}/feed_forward_norm")
-    rules += _dense(f"{prefix}pooler.dense", "transformer/pooler") if pooler else []
-    rules += _dense("classifier", "transformer/out") if head else []
+            rules += linear(f"{theirs}.attention.attention.{name}", f"{ours}/attention/{part}")
+        rules += linear(f"{theirs}.attention.output.dense", f"{ours}/attention/out")
+        rules += linear(f"{theirs}.intermediate.dense", f"{ours}/feed_forward/up")
+        rules += linear(f"{theirs}.output.dense", f"{ours}/feed_forward/down")
+        rules += layer_norm(f"{theirs}.layernorm_before", f"{ours}/attention_norm")
+        rules += layer_norm(f"{theirs}.layernorm_after", f"{ours}/feed_forward_norm")
+    rules += linear(f"{prefix}pooler.dense", "transformer/pooler") if pooler else []
+    rules += linear("classifier", "transformer/out") if head else []
     return Layout("Hugging Face's ViT", tuple(rules), () if pooler else ("pooler.**",), ("vit.",))
 
 
@@ -161,14 +161,6 @@ def gguf_llama_layout(num_layers: int, num_heads: int, num_kv_heads: int, *, tie
         rules += [dense(f"{name}.weight", f"{part}/kernel") for name, part in feed_forward]
     rules += [] if tied else [dense("output.weight", "out/kernel")]
     return Layout("a Llama in GGUF", tuple(rules))
-
-
-def _dense(theirs: str, ours: str) -> list[Rule]:
-    return [dense(f"{theirs}.weight", f"{ours}/kernel"), same(f"{theirs}.bias", f"{ours}/bias")]
-
-
-def _layer_norm(theirs: str, ours: str) -> list[Rule]:
-    return [same(f"{theirs}.weight", f"{ours}/scale"), same(f"{theirs}.bias", f"{ours}/bias")]
 
 
 def _reshaped(theirs: str, ours: str, axis: int) -> Rule:
