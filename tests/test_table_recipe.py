@@ -116,6 +116,7 @@ def test_values_and_their_quantiles(folder, capsys):
         assert row["quantile 0.1"] < row["quantile 0.9"] and 20 < row["value"] < 180
 
 
+@pytest.mark.slow
 def test_what_is_of_another_kind_of_labels_is_refused(folder, capsys):
     late = ["train", "table", "--data", str(folder / "late.csv"), "--label", "late", "--dry-run"]
     assert "are of values, and the labels are classes" in fails(capsys, *late, "--quantiles", "0.5")
