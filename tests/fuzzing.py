@@ -27,7 +27,8 @@ import numpy as np
 from PIL import Image
 
 from jaxnets import InputError, data
-from jaxnets.data import cifar, music, tokens
+from jaxnets.data import cifar, music, speech, tokens
+from jaxnets.data.sound import read_sound
 from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.options import TrainingConfig
 from jaxnets.runs import checkpoint
@@ -37,12 +38,16 @@ from jaxnets.weights.files import read_weights
 
 if __package__:  # python -m tests.fuzzing
     from tests import weight_files
+    from tests.helpers import wav
 else:
     import weight_files
+    from helpers import wav
 
 VECTORS = [b"the 0.5 -1 2\ngood 1 2e-3 .5\nfilm 4 5 6\n", b"2 3\ngood 1 2 3 \nfilm 4 5 6 \n"]
 HANG = 5.0  # seconds of the processor's time: others may keep it busy
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+TRANSCRIPTS = [b"file,text,speaker,part\na.wav,one two,ann,train\n", b"file,text\na.wav,x\n"]
+TONE = np.sin(np.arange(90) * 0.3) * 0.5
 SPEC = data.Data(inputs=PIXELS[None], labels=[0]).spec
 
 
@@ -126,6 +131,11 @@ def read_checkpoint(path: Path) -> Any:
     target.mkdir(parents=True, exist_ok=True)
     path.replace(target / "manifest.json")
     return checkpoint.read(path.parent / "checkpoints", 1)
+
+
+def read_transcripts(path: Path) -> Any:
+    (path.parent / "a.wav").write_bytes(wav(TONE))
+    return speech.transcribed(path, 8000)
 
 
 def config_of(run: Run) -> Any:
@@ -222,6 +232,10 @@ def readers() -> list[Reader]:
         Reader("a.pgm", lambda path: data.read_inputs(path, column), [picture("ppm", "L")]),
         Reader("p.png", lambda path: data.read_inputs(path, column), [picture("png", mode) for mode in "1P"]),
         Reader("c.png", lambda path: data.read_inputs(path, column), [picture("png"), picture("png", "P")], png_of),
+        Reader("a.wav", lambda path: read_sound(path, 8000), [wav(TONE), wav(TONE[:, None], 3), wav(TONE, 1, 11_025)]),
+        Reader(
+            "t.csv", read_transcripts, [b"file,text,speaker,part\na.wav,one two,ann,train\n", b"file,text\na.wav,x\n"]
+        ),
         Reader("b.idx", data.read_idx, [idx(PIXELS)], gzip.compress),
         Reader("vectors", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS),
         Reader("vectors.gz", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS, gzip.compress),
