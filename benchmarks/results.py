@@ -108,7 +108,7 @@ ROWS = {
     "sentiment-gru": Row("a bidirectional GRU on SST-2's sentences", ACCURACY, "sentiment-gru --seeds 5"),
     "sentiment-transformer": Row("a transformer on the same, two layers of 128", ACCURACY, "sentiment-transformer"),
     "babi": Row(
-        "a memory network of 67,513 parameters on bAbI's twenty tasks together, 1,000 questions each",
+        "a memory network of 56,250 parameters on bAbI's twenty tasks together, 1,000 questions each",
         "mean error of the tasks {test/mean_error_of_tasks}, {test/failed_tasks} of 20 above 0.05",
         "babi",
     ),

@@ -51,6 +51,7 @@ COMMANDS = {
     "summary": Command("List layers, output shapes, parameters and FLOPs, without compiling.", "recipe"),
     "embed": Command("Write embeddings of a file's sentences, or of a folder's images, by pretrained weights."),
     "search": Command("Find what is most like a query among what was embedded: exact, by the cosine."),
+    "ask": Command("Answer a question from documents, with its sources, or say that it is not in them."),
     "chat": Command("Chat with pretrained weights that come with a chat template; replies appear as they are drawn."),
     "transcribe": Command("Write down what is said in a file, in English, by the weights whisper-tiny.en."),
     "gallery": Command(

@@ -27,7 +27,8 @@ import numpy as np
 from PIL import Image
 
 from jaxnets import InputError, data
-from jaxnets.data import cifar, music, tokens
+from jaxnets.data import cifar, labelled_texts, music, passages, speech, stories, tokens
+from jaxnets.data.sound import read_sound
 from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.options import TrainingConfig
 from jaxnets.runs import checkpoint
@@ -37,12 +38,17 @@ from jaxnets.weights.files import read_weights
 
 if __package__:  # python -m tests.fuzzing
     from tests import weight_files
+    from tests.helpers import wav
 else:
     import weight_files
+    from helpers import wav
 
+STORY = b"1 Mary went home.\n2 Where is Mary?\thome\t1\n1 Rex is green.\n2 Is Rex green?\tyes\t1\n"
 VECTORS = [b"the 0.5 -1 2\ngood 1 2e-3 .5\nfilm 4 5 6\n", b"2 3\ngood 1 2 3 \nfilm 4 5 6 \n"]
 HANG = 5.0  # seconds of the processor's time: others may keep it busy
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+TRANSCRIPTS = [b"file,text,speaker,part\na.wav,one two,ann,train\n", b"file,text\na.wav,x\n"]
+TONE = np.sin(np.arange(90) * 0.3) * 0.5
 SPEC = data.Data(inputs=PIXELS[None], labels=[0]).spec
 
 
@@ -128,6 +134,11 @@ def read_checkpoint(path: Path) -> Any:
     return checkpoint.read(path.parent / "checkpoints", 1)
 
 
+def read_transcripts(path: Path) -> Any:
+    (path.parent / "a.wav").write_bytes(wav(TONE))
+    return speech.transcribed(path, 8000)
+
+
 def config_of(run: Run) -> Any:
     return from_dict(TrainingConfig, run.config.config)
 
@@ -197,6 +208,14 @@ def readers() -> list[Reader]:
         Reader("inputs.csv", lambda path: data.read_inputs(path, ROWS), [b"a,b\n1,2\n3,4\n"]),
         Reader("series.csv", data.read_series, [SERIES, b"t;a\n20230101;1,5\n20230102;2,5\n", b"t,a\n1,2\n2,3\n"]),
         Reader("a.tsv", tokens.labelled_sentences, [b"sentence\tlabel\na film\tgood\nno film\tbad\n"]),
+        Reader(
+            "a.jsonl", labelled_texts.read_texts, [b'{"text": "a film", "label": "good"}\n{"text": "b", "label": 2}\n']
+        ),
+        Reader("texts.csv", labelled_texts.read_texts, [b"text,label\na film,good\nno film,bad\n"]),
+        Reader("a.md", passages.read_passages, [b"# Tea\n\nTea is hot. It is green.\n"]),
+        Reader(
+            "stories.zip", stories.story_parts, [zip_of({f"en/qa1_a_{part}.txt": STORY for part in ("train", "test")})]
+        ),
         Reader("a.en", lambda path: tokens.parallel_text([path, path]), [b"a man\na dog\n"]),
         Reader("a.json", music.read_pieces, [b'{"train": [[[60, 64], [62]]], "valid": [], "test": [[[21]]]}']),
         Reader("a.zip", data.image_splits, [zip_of(ZIPPED), zip_of(ZIPPED, zipfile.ZIP_STORED)]),
@@ -222,6 +241,10 @@ def readers() -> list[Reader]:
         Reader("a.pgm", lambda path: data.read_inputs(path, column), [picture("ppm", "L")]),
         Reader("p.png", lambda path: data.read_inputs(path, column), [picture("png", mode) for mode in "1P"]),
         Reader("c.png", lambda path: data.read_inputs(path, column), [picture("png"), picture("png", "P")], png_of),
+        Reader("a.wav", lambda path: read_sound(path, 8000), [wav(TONE), wav(TONE[:, None], 3), wav(TONE, 1, 11_025)]),
+        Reader(
+            "t.csv", read_transcripts, [b"file,text,speaker,part\na.wav,one two,ann,train\n", b"file,text\na.wav,x\n"]
+        ),
         Reader("b.idx", data.read_idx, [idx(PIXELS)], gzip.compress),
         Reader("vectors", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS),
         Reader("vectors.gz", lambda path: read_word_vectors(path, ["good", "film"]), VECTORS, gzip.compress),

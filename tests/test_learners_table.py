@@ -104,9 +104,9 @@ def binary(tx: Any, **options: Any) -> jn.Learner:
     return jn.supervised(jn.network(MLP, 4, (6,), 1, **options), jn.losses.sigmoid_cross_entropy, tx)
 
 
-def members(tx: Any, *, dropout: float = 0.0) -> jn.Learner:
+def members(tx: Any, *, dropout: float = 0.0, **options: Any) -> jn.Learner:
     body = partial(TableEnsemble, hidden=(6,), members=2, dropout=dropout)
-    network = jn.network(Tabular, Columns((2,), (3, 3)), 4, body, 3)
+    network = jn.network(Tabular, Columns((2,), (3, 3)), 4, body, 3, **options)
     return ensembled(network, jn.losses.softmax_cross_entropy, tx, {"accuracy": jn.metrics.accuracy})
 
 

@@ -27,6 +27,7 @@ PARTS = {
     ],
     "augmentations": ["test_augment.py"],
     "detection": ["test_detection.py", "-k", "plain or focal or chain or mirror or follow or little"],
+    "speech": ["test_speech.py", "-k", "speed or all_paths or blanked"],
     "optimizers": ["test_optimizers.py"],
 }
 # Tests of augmentations look at what one key does to several inputs. Optax raises floats to whole powers, and divides
@@ -34,6 +35,7 @@ PARTS = {
 LAX = {
     "augmentations": {"JAX_DEBUG_KEY_REUSE": "0"},
     "detection": {"JAX_DEBUG_KEY_REUSE": "0"},
+    "speech": {"JAX_DEBUG_KEY_REUSE": "0"},
     "optimizers": {"JAX_NUMPY_DTYPE_PROMOTION": "standard"},
 }
 pytestmark = pytest.mark.slow

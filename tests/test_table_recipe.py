@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,12 +12,25 @@ from jaxnets import cli
 from jaxnets.data import Data, Splits, fit_encoder
 from jaxnets.data.raw import Raw
 from jaxnets.inference import clinical
-from jaxnets.tasks import table_baselines
+from jaxnets.tasks import table_baselines, table_choice
 from jaxnets.tasks.table_classes import _cost
 
 RANDOM = np.random.default_rng(0)
 ROWS = 400
-SMALL = ["--batch-size", "32", "--hidden", "8", "--members", "2", "--embedding", "4", "--duration", "6ep"]
+SMALL = [
+    "--batch-size",
+    "32",
+    "--hidden",
+    "8",
+    "--members",
+    "2",
+    "--embedding",
+    "4",
+    "--learning-rate",
+    "0.02",
+    "--duration",
+    "8ep",
+]
 
 
 def make_table():
@@ -47,19 +61,27 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_classes_from_training_to_a_file_of_ones_own(folder, capsys):
+def test_classes_from_training_to_a_file_of_ones_own(folder, capsys, monkeypatch):
     run = folder / "run"
     flags = ["--data", str(folder / "late.csv"), "--label", "late", "--costs", "5", "1", "--positive", "yes"]
     assert cli.main(["train", "table", *flags, *SMALL, "--out", str(run)]) == 0
     printed = capsys.readouterr()
     assert "left out: key (identifier: rows are numbered)" in printed.err
+    chosen = json.loads((run / "spec.json").read_text())["columns"]["inputs"]["encoder"]["settings"]
+    losses = {
+        name: float(loss) for name, loss in re.findall(r"(as told|stronger decay|linear) (\d+\.\d+)", printed.err)
+    }
+    assert len(losses) == 3 and chosen == min(losses, key=lambda name: losses[name])
     result = json.loads((run / "result.json").read_text())
     assert result["metrics"]["test/auroc"]["mean"] > 0.9
     names = ("logistic_regression", "boosting")
     assert all(0.9 < result["baselines"][f"test/auroc_of_{name}"] < 1.001 for name in names)
     assert result["metrics"]["test/mean_cost"]["mean"] < 0.6  # of saying "yes" always; of "no" more than 2
-    ranked = [row["column"] for row in csv.DictReader((run / "importance.csv").open())]
+    ranked = [row["column"] for row in csv.DictReader((run / "importance.csv").read_text().splitlines())]
     assert ranked[-1] == "noise" and (run / "table.png").stat().st_size > 10_000
+    monkeypatch.setattr(table_choice, "fit", None)  # what was tried is known
+    assert cli.main(["evaluate", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test/auroc"] == result["metrics"]["test/auroc"]
     assert cli.main(["predict", str(run), str(folder / "new.csv"), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["row"] for row in rows] == [0, 1, 2, 3, 4] and {row["class"] for row in rows} <= {"yes", "no"}
@@ -73,7 +95,17 @@ def test_classes_from_training_to_a_file_of_ones_own(folder, capsys):
 @pytest.mark.slow
 def test_values_and_their_quantiles(folder, capsys):
     run = folder / "values"
-    flags = ["--data", str(folder / "amount.csv"), "--label", "amount", "--quantiles", "0.1", "0.9"]
+    flags = [
+        "--data",
+        str(folder / "amount.csv"),
+        "--label",
+        "amount",
+        "--quantiles",
+        "0.1",
+        "0.9",
+        "--choose",
+        "False",
+    ]
     assert cli.main(["train", "table", *flags, *SMALL, "--duration", "30ep", "--linear", "--out", str(run)]) == 0
     result = json.loads((run / "result.json").read_text())
     assert result["metrics"]["test/r2"]["mean"] > 0.7 and 0.5 < result["metrics"]["test/coverage"]["mean"] < 1
@@ -84,6 +116,7 @@ def test_values_and_their_quantiles(folder, capsys):
         assert row["quantile 0.1"] < row["quantile 0.9"] and 20 < row["value"] < 180
 
 
+@pytest.mark.slow
 def test_what_is_of_another_kind_of_labels_is_refused(folder, capsys):
     late = ["train", "table", "--data", str(folder / "late.csv"), "--label", "late", "--dry-run"]
     assert "are of values, and the labels are classes" in fails(capsys, *late, "--quantiles", "0.5")

@@ -66,6 +66,7 @@ def test_members_against_a_loop():
     np.testing.assert_allclose(shared, each, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_member_is_an_mlp_of_its_own_weights():
     """What the ensemble says of member k is what dense layers say whose weights are the shared ones, scaled."""
     body = partial(TableEnsemble, hidden=(6, 5), members=3)
@@ -87,6 +88,7 @@ def test_a_member_is_an_mlp_of_its_own_weights():
         np.testing.assert_allclose(got[:, k], want, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_residual_blocks_against_torch():
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
     network = jn.network(TableResNet, 3, 4, 2, hidden=(6, 5))
@@ -108,6 +110,7 @@ def test_residual_blocks_against_torch():
     np.testing.assert_allclose(got, found.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_member_learns_by_its_own_loss_and_the_mean_is_predicted():
     network = jn.network(Tabular, COLUMNS, 4, partial(TableEnsemble, hidden=(6,), members=3), 2)
     learner = ensembled(network, losses.softmax_cross_entropy, optax.sgd(1.0), {"accuracy": jn.metrics.accuracy})

@@ -51,7 +51,7 @@ def chat(
     """
     draw = categorical(temperature, top_p=top_p)
     check_number("seed", seed, 0, 2**31, "from 0 to 2**31 - 1")
-    model = _chatter(name, weights, context)
+    model = chatter(name, weights, context)
     conversation, key = begin(model, system), jax.random.key(seed)
     for number, message in enumerate(messages or _lines()):
         options = {"length": length, "draw": draw, "key": jax.random.fold_in(key, number)}
@@ -59,7 +59,7 @@ def chat(
     return 0
 
 
-def _chatter(name: str, weights: Path | None, context: int) -> Chatter:
+def chatter(name: str, weights: Path | None, context: int) -> Chatter:
     """Return the model of weights whose name begins so, with room for so many tokens."""
     found = [each for each in CARDS if each.startswith(name)] if name not in CARDS else [name]
     chosen = found[0] if len(found) == 1 else name

@@ -39,9 +39,9 @@ def read_texts(path: Path, text: str | None = None, label: str | None = None, se
     sheet = read_sheet(path)
     columns = _columns(path, sheet.header, text, label)
     sheet.check_names(*columns)
-    found = [[str(field) for field in sheet.column(name)] for name in columns]
+    texts, labels = ([str(field) for field in sheet.column(name)] for name in columns)
     places = [f"row {line}" for line in sheet.lines]
-    return _checked(path, places, *found, several)
+    return _checked(path, places, texts, labels, several)
 
 
 def text_parts(
@@ -138,7 +138,7 @@ def _of_objects(path: Path, text: str | None, label: str | None, several: str | 
         if missing := [name for name in names if name not in row]:
             raise InputError(f"{path}: {place} has no {missing[0]!r}")
         found.append((str(row[names[0]]), _spelled(f"{path}: {place}", row[names[1]], several)))
-    return _checked(path, places, *map(list, zip(*found, strict=True)), several)
+    return _checked(path, places, [one for one, _ in found], [one for _, one in found], several)
 
 
 def _spelled(place: str, label: Any, several: str | None) -> str:

@@ -14,6 +14,7 @@ from jaxnets.data.fetching import places
 from jaxnets.data.images import Tree, with_progress, with_tree
 from jaxnets.data.separated import read_sheet
 from jaxnets.data.sound import SOUNDS, clipped, decode_sound
+from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError, check_number, check_whole
 
 PADDING = -(2**15)
@@ -165,6 +166,8 @@ def _decoded(path: Path, files: Mapping[tuple[str, ...], Callable[[], bytes]], r
             content = read()
         except FileNotFoundError:
             raise InputError(f"{name}: there is no such file") from None
+        except BROKEN as error:  # a folder, or no name of a file
+            raise InputError(f"{name}: cannot be read: {error}") from error
         found = decode_sound(name, content, rate)
         if len(found) > _MOST_SECONDS * rate:
             raise InputError(

@@ -11,13 +11,14 @@ from jaxnets.training.featurized import featurized
 from jaxnets.weights.pretrained import Pretrained
 
 
-def embed(model: Pretrained, inputs: Sequence[Any], *, progress: bool = True) -> np.ndarray:
+def embed(model: Pretrained, inputs: Sequence[Any], *, progress: bool = True, keep: bool = False) -> np.ndarray:
     """Return embeddings of length 1, float32 [N, D]: their products are cosines.
 
     Args:
         model: as ``pretrained`` returns it.
         inputs: sentences, or paths of images.
         progress: show progress, after two seconds.
+        keep: keep them in the cache folder, where the next call with the same inputs finds them.
 
     Raises:
         InputError: if there are no inputs, or they do not suit.
@@ -25,7 +26,7 @@ def embed(model: Pretrained, inputs: Sequence[Any], *, progress: bool = True) ->
     if not len(inputs):
         raise InputError("inputs are none; give at least one")
     padding = None if model.card.kind == "images" else subwords.PADDING
-    data, options = Data(inputs=model.prepare(inputs)), {"padding": padding, "progress": progress}
+    data, options = Data(inputs=model.prepare(inputs)), {"padding": padding, "progress": progress, "keep": keep}
     return normalized(featurized(model.body, model.params, model.model_state, data, **options)["inputs"])
 
 

@@ -18,7 +18,7 @@ class Scale(nnx.Module):
 
     def __init__(self, members: int, features: int, *, signs: bool = False, rngs: nnx.Rngs):
         drawn = jax.random.rademacher(rngs.params(), (members, features), jnp.float32) if signs else None
-        self.scale = nnx.Param(jnp.ones((members, features)) if drawn is None else drawn)
+        self.scale = nnx.Param(jnp.ones((members, features), jnp.float32) if drawn is None else drawn)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the scaled features."""
@@ -39,7 +39,7 @@ class MemberLinear(nnx.Module):
             in_features, out_features, use_bias=False, kernel_init=he_normal(), dtype=dtype, rngs=rngs
         )
         self.after = Scale(members, out_features, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros((members, out_features)))
+        self.bias = nnx.Param(jnp.zeros((members, out_features), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the outputs."""
@@ -88,8 +88,8 @@ class TableEnsemble(nnx.Module):
             ]
         )
         draw = lecun_normal(batch_axis=0)
-        self.kernel = nnx.Param(draw(rngs.params(), (members, widths[-1], out_features)))
-        self.bias = nnx.Param(jnp.zeros((members, out_features)))
+        self.kernel = nnx.Param(draw(rngs.params(), (members, widths[-1], out_features), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((members, out_features), jnp.float32))
         self.dropout = dropout_layer(dropout)
 
     def __call__(self, vectors: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:

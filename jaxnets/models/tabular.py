@@ -55,10 +55,10 @@ class ColumnEmbedding(nnx.Module):
         most, count = max(columns.bins, default=0), len(columns.sizes)
         normal = nnx.initializers.normal
         shape = (len(columns.bins), most + 1, features)
-        drawn = nnx.Param(normal(scale / math.sqrt(2))(rngs.params(), shape)) if columns.bins else None
+        drawn = nnx.Param(normal(scale / math.sqrt(2))(rngs.params(), shape, jnp.float32)) if columns.bins else None
         self.kernel = nnx.data(drawn)
-        self.embedding = nnx.Param(normal(scale)(rngs.params(), (sum(columns.sizes), features)))
-        self.bias = nnx.Param(jnp.zeros((count, features)))
+        self.embedding = nnx.Param(normal(scale)(rngs.params(), (sum(columns.sizes), features), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((count, features), jnp.float32))
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Return the vectors."""
@@ -225,7 +225,7 @@ class FTTransformer(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        self.token = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (features,)))
+        self.token = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (features,), jnp.float32))
         options = {"hidden": 2 * features, "activation": nnx.relu, "gated": True, "dropout": dropout}
         self.blocks = nnx.List(
             [TransformerBlock(features, num_heads, **options, dtype=dtype, rngs=rngs) for _ in range(num_layers)]

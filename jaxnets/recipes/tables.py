@@ -1,5 +1,6 @@
 """Learn from tables: who earns more, who pays back, who falls ill, or a number, from a user's own columns."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import losses, metrics
-from jaxnets.data import Spec, Splits
+from jaxnets.data import Data, Spec, Splits
 from jaxnets.errors import FINITE, InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import ensembled, mean_output, mean_probability, supervised
@@ -25,9 +26,11 @@ from jaxnets.options import (
     only,
     optimizer_for,
 )
-from jaxnets.options.tables import described
+from jaxnets.options.tables import Rows, described
 from jaxnets.recipes.recipe import Preset
+from jaxnets.tasks.table_choice import tried
 from jaxnets.tasks.table_classes import table_classes
+from jaxnets.tasks.table_rows import encoder_of
 from jaxnets.tasks.table_values import table_values
 from jaxnets.tasks.task import Task
 
@@ -57,6 +60,9 @@ class Config:
     """heads of the transformer's attention, which share the embedding's numbers"""
     linear: bool = False
     """add a path on which each column acts by itself"""
+    choose: bool = True
+    """try, for a short time, stronger decay without exact values, and a linear model, as well, and take what has the
+    least loss of the validation rows"""
     dropout: float = 0.1
     """probability that a hidden unit is dropped in training"""
     class_weights: Literal["alike", "balanced"] = "alike"
@@ -98,7 +104,8 @@ _TABLE = Config(
 _ADULT = replace(
     _TABLE,
     table=TableData("adult", validation=0.1),
-    training=TrainingConfig(duration="12ep", batch_size=256),
+    choose=False,
+    training=TrainingConfig(duration="8ep", batch_size=256),
     optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=1e-2),
 )
 _CREDIT = replace(_TABLE, table=TableData("credit"), positive="bad")
@@ -110,14 +117,30 @@ PRESETS = {
 
 
 def load(config: Config) -> Splits:
-    """Return the rows as numbers, and say what each column was taken for."""
+    """Return the rows as numbers, and say what each column was taken for, and which settings were chosen."""
     from rich.console import Console  # noqa: PLC0415
 
     table = config.table.load()
-    parts = config.encoding.encoded(table)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in described(table):
         console.print(line, markup=False)
+    splits = _encoded(config, table)
+    if not config.choose or splits.validation is None:
+        return splits
+    steps = min(_TRIED, config.training.num_steps(splits.train.num_examples) or _TRIED)
+    short = replace(config.training, duration=f"{steps}", evaluate_every=f"{max(1, steps // 10)}")
+    changed = {name: change(replace(config, training=short)) for name, change in _SETTINGS.items()}
+    candidates = {name: (one, _encoded(one, table)) for name, one in changed.items()}
+    found = tried(candidates, _learner)
+    best = min(found, key=lambda name: found[name])
+    told = ", ".join(f"{name} {loss:.4f}" for name, loss in found.items())
+    console.print(f"settings: {best} (validation loss after {steps} steps: {told})", markup=False)
+    return candidates[best][1].mapped(partial(_settled_on, best))
+
+
+def _encoded(config: Config, table: Rows) -> Splits:
+    """Return the parts of a table as numbers, with the weights of classes, if they have some."""
+    parts = config.encoding.encoded(table)
     splits = Splits(parts["train"], parts.get("validation"), parts["test"])
     if config.class_weights == "alike":
         return splits
@@ -126,12 +149,50 @@ def load(config: Config) -> Splits:
     return splits.balanced()
 
 
+def _stronger(config: Config) -> Config:
+    """Return the config with stronger decay, more dropout and half the embedding, without exact values."""
+    optimizer = replace(config.optimizer, weight_decay=10 * config.optimizer.weight_decay)
+    encoding = replace(config.encoding, exact_count=0)
+    dropout, embedding = (1 + 2 * config.dropout) / 3, max(1, config.embedding // 2)
+    if config.model == "transformer":
+        embedding = config.embedding  # which its heads share
+    return replace(config, encoding=encoding, dropout=dropout, embedding=embedding, optimizer=optimizer)
+
+
+def _linear(config: Config) -> Config:
+    """Return the config of a linear model: no hidden layers, numbers as they are."""
+    encoding = replace(config.encoding, exact_count=0, num_bins=1)
+    return replace(config, encoding=encoding, model="mlp", hidden=(), dropout=0.0)
+
+
+_TRIED = 300  # steps in which each of the settings is tried
+_SETTINGS: dict[str, Callable[[Config], Config]] = {
+    "as told": lambda config: config,
+    "stronger decay": _stronger,
+    "linear": _linear,
+}
+
+
+def _settled_on(name: str, data: Data) -> Data:
+    """Return the data whose encoder says which settings were chosen."""
+    encoder = data.known["inputs"]["encoder"]
+    return data.knowing("inputs", encoder=replace(encoder, settings=name))
+
+
 def build(config: Config, spec: Spec) -> Learner:
-    """Return the learner of rows like those of ``spec``."""
-    classes = spec["labels"].classes
+    """Return the learner of rows like those of ``spec``, with the settings that were chosen for them."""
+    name = encoder_of(spec).settings
+    if name not in ("", *_SETTINGS):
+        raise InputError(f"the table's encoder names the settings {name!r}; there are {', '.join(_SETTINGS)}")
+    return _learner(_SETTINGS[name](config) if name else config, spec)
+
+
+def _learner(config: Config, spec: Spec) -> Learner:
+    classes, encoder = spec["labels"].classes, encoder_of(spec)
     _check_outcome(config, classes)
     outputs = len(classes) or 1 + len(config.quantiles)
-    model = network(Tabular, _columns(spec), config.embedding, _body(config), outputs, linear=config.linear)
+    columns = Columns(encoder.bins, encoder.sizes)
+    model = network(Tabular, columns, config.embedding, _body(config), outputs, linear=config.linear)
     if classes:
         loss, combine, measured = losses.softmax_cross_entropy, mean_probability, config.metrics.of(len(classes))
     else:
@@ -160,13 +221,6 @@ def _check_outcome(config: Config, classes: tuple[str, ...]) -> None:
     told = {"positive": (config.positive, None), "costs": (config.costs, (1.0, 1.0))}
     if not classes and (idle := [name for name, (value, usual) in told.items() if value != usual]):
         raise InputError(f"{idle[0]}={told[idle[0]][0]!r} is of two classes, and the labels are values; leave it out")
-
-
-def _columns(spec: Spec) -> Columns:
-    encoder = spec["inputs"].encoder
-    if encoder is None:
-        raise InputError("the data are no encoded table; a table's recipe needs the encoder of its columns")
-    return Columns(encoder.bins, encoder.sizes)
 
 
 def _body(config: Config) -> Body:

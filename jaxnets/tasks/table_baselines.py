@@ -12,7 +12,8 @@ LINEAR_CLASSES, LINEAR_VALUES, BOOSTING = "logistic_regression", "ridge", "boost
 _MOST_CATEGORIES = 255  # of a column, which boosting takes as such
 _BOOSTED: tuple[dict[str, Any], ...] = (
     {"learning_rate": 0.1, "max_iter": 100},
-    {"learning_rate": 0.05, "max_iter": 300, "min_samples_leaf": 40, "l2_regularization": 1.0},
+    {"learning_rate": 0.03, "max_iter": 300, "max_leaf_nodes": 8},
+    {"learning_rate": 0.03, "max_iter": 600, "max_leaf_nodes": 16, "l2_regularization": 1.0},
 )
 
 
