@@ -29,7 +29,7 @@ from jaxnets.options import (
     optimizer_for,
 )
 from jaxnets.recipes.recipe import Preset
-from jaxnets.tasks.speech import spoken_words, transcripts
+from jaxnets.tasks.speech import BREAK, spoken_words, transcripts
 from jaxnets.tasks.task import Task
 from jaxnets.transforms import trimmed
 
@@ -160,7 +160,7 @@ def filled_rows(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
 
 
 def _units(config: Config, text: str) -> Sequence[str]:
-    return text.split() if config.units == "words" else text
+    return text.split() if config.units == "words" else text.replace(" ", BREAK)
 
 
 def _tokens(config: Config, names: Sequence[str], part: str, text: str) -> list[int]:

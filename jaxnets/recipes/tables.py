@@ -104,9 +104,10 @@ _TABLE = Config(
 _ADULT = replace(
     _TABLE,
     table=TableData("adult", validation=0.1),
+    encoding=TableEncoding(exact_count=5),
     choose=False,
-    training=TrainingConfig(duration="8ep", batch_size=256),
-    optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=1e-2),
+    training=TrainingConfig(duration="6ep", batch_size=256),
+    optimizer=OptimizerConfig(learning_rate=8e-3, weight_decay=2e-2),
 )
 _CREDIT = replace(_TABLE, table=TableData("credit"), positive="bad")
 PRESETS = {

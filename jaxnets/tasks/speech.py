@@ -20,6 +20,7 @@ from jaxnets.tasks.classes import classes
 from jaxnets.tasks.task import Examples, Finished, NoOptions, Row, Task, Trained, one_row_each
 from jaxnets.training.evaluation import predict
 
+BREAK = "|"  # between words, where tokens are characters: a class that is named by a space would have no name
 _BLOCK = 0.5  # seconds by whole numbers of which recordings are filled up, so that few lengths are compiled
 _QUIET = 10 ** (-30 / 20)  # of the loudest 10 ms: below it nothing is said
 _DRAWN = 3  # recordings
@@ -94,9 +95,10 @@ def spoken_words(spec: Spec, rate: int) -> Task:
         done = task.finish(trained, splits, folder)
         test = splits.test or splits.validation
         if test is not None:
-            some = test["inputs"][:: max(1, test.num_examples // _DRAWN)][:_DRAWN]
-            each = said(some, trained.mean(some, jax.nn.softmax))
-            save_spoken(folder / "recordings.png", Heard(rate, [_samples(row) for row in some], [[s] for s in each]))
+            some = test.take(np.linspace(0, test.num_examples - 1, _DRAWN).round().astype(int))
+            each = said(some["inputs"], trained.mean(some["inputs"], jax.nn.softmax))
+            heard = Heard(rate, [_samples(row) for row in some["inputs"]], [[one] for one in each])
+            save_spoken(folder / "recordings.png", heard, [names[label] for label in some["labels"]])
         return done
 
     return replace(task, rows=rows, finish=finish)
@@ -134,8 +136,8 @@ def transcripts(spec: Spec, rate: int, frame: float, characters: bool, num_beams
         """Measure error rates of the search over prefixes on the test recordings, and draw some."""
         test = splits.test
         assert test is not None
-        spell = "".join if characters else " ".join
-        wanted = [spell(names[token] for token in row if token) for row in test["labels"]]
+        wanted = [(" ", "")[characters].join(names[token] for token in row if token) for row in test["labels"]]
+        wanted = [text.replace(BREAK, " ") if characters else text for text in wanted]
         metrics: dict[str, list[float]] = {"test/word_error_rate": [], "test/character_error_rate": []}
         heard = Heard(rate, [], [])
         for state in trained.states[::-1]:
@@ -177,7 +179,7 @@ def _in_words(characters: Sequence[Said]) -> list[Said]:
     words: list[Said] = []
     new = True
     for one in characters:
-        if one.word == " ":
+        if one.word == BREAK:
             new = True
         elif new:
             words.append(one)
