@@ -400,12 +400,33 @@ def csv(tmp_path_factory):
     return path
 
 
+def rmse_of_biases(path):
+    """Return the error of the mean and of what users and items differ by, fitted in turn, one rating at a time."""
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    rows = sorted(rows, key=lambda row: float(row[3]))
+    last = {row[0]: i for i, row in enumerate(rows)}
+    held = set(last.values())
+    before = {row[0]: i for i, row in enumerate(rows) if i not in held}  # for validation
+    known = [row for i, row in enumerate(rows) if i not in held | set(before.values())]
+    mean = sum(float(row[2]) for row in known) / len(known)
+    users, items = dict.fromkeys((row[0] for row in rows), 0.0), dict.fromkeys((row[1] for row in rows), 0.0)
+    for _ in range(10):
+        for of, shrink, other, key in ((items, 3, users, 1), (users, 5, items, 0)):
+            for name in of:
+                left = [float(row[2]) - mean - other[row[1 - key]] for row in known if row[key] == name]
+                of[name] = sum(left) / (shrink + len(left))
+    told = [min(5, max(1, mean + users[rows[i][0]] + items[rows[i][1]])) for i in held]
+    return math.sqrt(sum((a - float(rows[i][2])) ** 2 for a, i in zip(told, held, strict=True)) / len(held))
+
+
 @pytest.mark.slow
 def test_from_a_csv_file_to_recommendations(csv, tmp_path, capsys):
     flags = ["--data", str(csv), "--held-out", "latest", "--batch-size", "16", "--out", str(tmp_path / "run")]
     assert cli.main(["train", "movielens", *flags]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["metrics"]["test/rmse"]["mean"] < 1  # of ratings that are 1 or 5
+    assert result["baselines"]["test/rmse_of_biases"] == pytest.approx(rmse_of_biases(csv), abs=1e-5)
+    assert (tmp_path / "run" / "ratings.png").stat().st_size > 5000
     capsys.readouterr()
     assert cli.main(["predict", str(tmp_path / "run"), "--user", "p3", "--top", "2", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -436,6 +457,7 @@ def test_what_comes_next_is_learned(tmp_path, capsys, model):
     flags += ["--learning-rate", "0.01", "--evaluate-every", "20ep", "--out", str(tmp_path / "run")]
     assert cli.main(["train", "movielens-next", *flags]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert (tmp_path / "run" / "ranks.png").stat().st_size > 5000
     assert result["test/ndcg_10"]["mean"] > 0.8 and result["test/hit_rate_10"]["mean"] > 0.9
     capsys.readouterr()
     (tmp_path / "circle.csv").unlink()  # somebody new needs no data
