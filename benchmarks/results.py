@@ -62,6 +62,7 @@ ACCURACY, LOSS = "accuracy {test/accuracy}", "validation loss {validation/loss} 
 AUTOENCODER = "mean squared error {test/mse}, {test/mse_over_pca} of PCA's with 32 components"
 BOUND = "test bound {test/loss} nats, negative log-likelihood at most {test/nll}"
 BOXES = "mAP at an IoU of 0.5 {test/coco_map50}, over 0.5 to 0.95 {test/coco_map}"
+NEXT_ITEMS = "HR@10 {test/hit_rate_10}, NDCG@10 {test/ndcg_10}, coverage {test/coverage_10}"
 FEATURES = (
     "linear probe {test/linear_probe_accuracy}, 10 neighbours {test/knn_accuracy}, a linear classifier of 100 labels "
     "{test/few_labels_accuracy}; of pixels {test/few_labels_of_pixels_accuracy}"
@@ -180,10 +181,11 @@ ROWS = {
         "biased factorisation of MovieLens 100k's ratings, split ua", "RMSE {test/rmse}, MAE {test/mae}", "movielens"
     ),
     "movielens-next": Row(
-        "a transformer over each history of the same, the latest film of each user ranked among all",
-        "HR@10 {test/hit_rate_10}, NDCG@10 {test/ndcg_10}, coverage {test/coverage_10}",
+        "vectors of users and fading means of their histories on the same, each user's latest film ranked among all",
+        NEXT_ITEMS,
         "movielens-next",
     ),
+    "movielens-sasrec": Row("a transformer over the histories (SASRec)", NEXT_ITEMS, "movielens-sasrec"),
     "forecast-gru": Row("a GRU over patches on ETTh1, 96 hours in, 96 out", "MSE {test/mse}", "forecast-gru --seeds 5"),
     "forecast-transformer": Row(
         "a transformer over patches on the same", "MSE {test/mse}", "forecast-transformer --seeds 5"

@@ -17,6 +17,7 @@ from jaxnets.models.sequences import SeenTable
 from jaxnets.nn import dropout_layer
 
 _SPREAD = 0.1  # of initial factors
+_POOLED = 0.55  # of what is pooled, so that a decay of weights holds it back more than the rest
 
 
 class RatingFactors(nnx.Module):
@@ -24,7 +25,7 @@ class RatingFactors(nnx.Module):
 
     A rating is told by the mean, a bias of the user, of the item and of its tags, the product of a user's and an item's
     vectors (Koren, Bell and Volinsky, 2009), and what the user gave to other items, pooled in two ways. To the user's
-    vector comes ``n^-1/2`` times the sum of a vector of each item that was rated, and of another times how far
+    vector comes ``0.55 n^-1/2`` times the sum of a vector of each item that was rated, and of another times how far
     the rating is from the item's mean (SVD++ and asymmetric factors; Koren, 2008). And for each of several
     ranges of time, ratings of that time count by how far they are from theirs, for people rate several things in a
     sitting. What is to be told is never among what it is told from.
@@ -136,7 +137,7 @@ class RatingFactors(nnx.Module):
         own = self.rated(items) * seen[..., None] + self.liked(items) * residual[..., None]
         others = own.sum(1, keepdims=True) - own
         number = seen.sum(1, keepdims=True) - seen
-        return others / jnp.sqrt(jnp.maximum(number, 1.0))[..., None]
+        return _POOLED * others / jnp.sqrt(jnp.maximum(number, 1.0))[..., None]
 
     def _of_the_time(self, times: jax.Array, residual: jax.Array, seen: jax.Array) -> jax.Array:
         """Return how far the user's other ratings near in time are from the items' own, by ranges, [B, T]."""

@@ -77,18 +77,31 @@ class Config:
 
 
 _RATINGS = Config(
-    training=TrainingConfig(duration="20ep", batch_size=32, evaluate_every="2ep"),
-    optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=1.0),
+    training=TrainingConfig(duration="24ep", batch_size=32, evaluate_every="4ep"),
+    optimizer=OptimizerConfig(optimizer="adam", learning_rate=1e-2, weight_decay=3e-4),
+)
+_FADING = replace(
+    _RATINGS,
+    model="fading",
+    features=64,
+    loss="sampled",
+    negatives=256,
+    dropout=0.4,
+    training=TrainingConfig(duration="40ep", batch_size=64, evaluate_every="4ep"),
+    optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.3),
 )
 _SEQUENCES = replace(
-    _RATINGS,
+    _FADING,
     model="transformer",
-    training=TrainingConfig(duration="40ep", batch_size=32, evaluate_every="4ep"),
+    features=32,
+    ratings=RatingData(longest=200),
+    dropout=0.3,
     optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.1),
 )
 PRESETS = {
     "movielens": Preset(_RATINGS, "what people give to films, by what else they gave: biased factorisation"),
-    "movielens-next": Preset(_SEQUENCES, "which film comes next, by a transformer over each history"),
+    "movielens-next": Preset(_FADING, "which film comes next, by a fading mean of the history's"),
+    "movielens-sasrec": Preset(_SEQUENCES, "the same by a transformer over the history (SASRec)"),
 }
 
 
