@@ -143,11 +143,13 @@ class HistoryFactors(_NextItems):
         """Return what histories [B, T] and items are held against each other by."""
         had = self.had(items)
         kept = jax.nn.sigmoid(self.fading[...].astype(had.dtype))[None, None]
-        steps = (1 - kept) * had  # [B, T, D]
+        steps = jnp.swapaxes((1 - kept) * had, 0, 1)  # [T, B, D]
 
-        def joined(first: tuple[jax.Array, jax.Array], then: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
-            return first[0] * then[0], first[1] * then[0] + then[1]
+        def further(mean: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+            mean = kept[0] * mean + step
+            return mean, mean
 
-        _, pooled = lax.associative_scan(joined, (jnp.broadcast_to(kept, steps.shape), steps), axis=1)
+        # One step after another: an associative scan takes XLA minutes to compile on a CPU, and is not faster there.
+        pooled = jnp.swapaxes(lax.scan(further, jnp.zeros_like(steps[0]), steps)[1], 0, 1)  # [B, T, D]
         states = self.user(user)[:, None] + self.dropout(pooled, rngs=rngs)
         return self._matched(states, self.item.table)

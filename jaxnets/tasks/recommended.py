@@ -71,11 +71,10 @@ def save_ratings(path: Path, told: np.ndarray, given: np.ndarray, known: np.ndar
     places = np.digitize(known, _BOUNDS) - 1
     there = [i for i in range(len(_BOUNDS)) if (places == i).any()]
     errors = [np.sqrt(np.mean((told - given)[places == i] ** 2)) for i in there]
-    right.bar(range(len(there)), errors)
+    right.plot(range(len(there)), errors, "o")
     ends = [*_BOUNDS[1:], None]
     right.set_xticks(range(len(there)), [f"{_BOUNDS[i]}-{ends[i] - 1}" if ends[i] else f"{_BOUNDS[i]}+" for i in there])
     right.set(xlabel="ratings of the same user that are known", ylabel="RMSE", title="error by what is known")
-    right.set_ylim(0.9 * min(errors), 1.05 * max(errors))
     figure.savefig(path, dpi=120)
 
 
