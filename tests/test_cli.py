@@ -316,8 +316,8 @@ class TestRefuses:
             (["--seeds", 0], "seeds=0 must be 1 or more"),
             (
                 ["--data", "digitz"],
-                "data='digitz' is not digits, mnist, cifar10, a folder or zip file of images, an npz file or a folder "
-                "of IDX files, here or in JAXNETS_DATA (did you mean 'digits'?)",
+                "data='digitz' is not digits, mnist, fashion-mnist, cifar10, a folder or zip file of images, an npz "
+                "file or a folder of IDX files, here or in JAXNETS_DATA (did you mean 'digits'?)",
             ),
             (["--image-size", 16, 16], "image_size=(16, 16) is for folders and zip files of images, not for digits"),
             (["--label-smoothing", 1], "label_smoothing=1.0 must be in [0, 1)"),
