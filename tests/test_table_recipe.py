@@ -103,8 +103,7 @@ def test_values_and_their_quantiles(folder, capsys):
         "--quantiles",
         "0.1",
         "0.9",
-        "--choose",
-        "False",
+        "--no-choose",
     ]
     assert cli.main(["train", "table", *flags, *SMALL, "--duration", "30ep", "--linear", "--out", str(run)]) == 0
     result = json.loads((run / "result.json").read_text())

@@ -95,7 +95,7 @@ def next_item(network: Network, loss: NextLoss, tx: optax.GradientTransformation
         labels = jnp.where(at_end, last[:, None].astype(items.dtype), following)
         mask = labels != 0
         if "mask" in batch:
-            mask = mask & (batch["mask"] != 0)[:, None]
+            mask = mask & batch["mask"].astype(bool)[:, None]
         return {**parts(batch), "labels": labels, "mask": mask}
 
     def parts(batch: Batch) -> dict[str, Any]:
@@ -127,8 +127,9 @@ def _ranking(matched: Matched, items: jax.Array) -> jax.Array:
 
 def softmax_over_items(matched: Matched, labels: jax.Array, key: Key) -> jax.Array:
     """Return the negative log-likelihood of each label in a softmax over all items, [B, T]."""
-    logits = matched.states @ matched.items.T + matched.bias
-    logits = jnp.where(jnp.arange(logits.shape[-1]) == 0, jnp.finfo(logits.dtype).min, logits)
+    logits = matched.states @ matched.items.T + matched.bias[None, None]
+    nothing = (jnp.arange(logits.shape[-1]) == 0)[None, None]
+    logits = jnp.where(nothing, jnp.finfo(logits.dtype).min, logits)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -142,8 +143,8 @@ def sampled_softmax(num_negatives: int) -> NextLoss:
 
     def loss(matched: Matched, labels: jax.Array, key: Key) -> jax.Array:
         drawn = jax.random.randint(key, (num_negatives,), 1, len(matched.bias))
-        others = matched.states @ matched.items[drawn].T + matched.bias[drawn]
-        same = drawn == labels[..., None]
+        others = matched.states @ matched.items[drawn].T + matched.bias[drawn][None, None]
+        same = drawn[None, None] == labels[..., None]
         others = jnp.where(same, jnp.finfo(others.dtype).min, others)
         right = _of(matched, labels)
         return jax.nn.logsumexp(jnp.concatenate([right[..., None], others], -1), -1) - right

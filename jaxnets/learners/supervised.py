@@ -143,7 +143,7 @@ def row_weights(batch: Batch) -> jax.Array | None:
         return mask if weights is None else jnp.asarray(weights, jnp.float32)
     weights = jnp.asarray(weights, jnp.float32)
     weights = weights.reshape(weights.shape + (1,) * (mask.ndim - weights.ndim))
-    return jnp.where(jnp.asarray(mask) != 0, weights, 0.0)
+    return jnp.where(jnp.asarray(mask).astype(bool), weights, 0.0)
 
 
 def _flat(found: tuple[PyTree, tuple[PyTree, Sums, jax.Array]]) -> tuple[PyTree, PyTree, Sums, jax.Array]:

@@ -15,7 +15,7 @@ def ranks(scores: jax.Array, labels: jax.Array) -> jax.Array:
         scores: [..., V].
         labels: [...], whole numbers in 0..V-1.
     """
-    items = jnp.arange(scores.shape[-1]).reshape((1,) * labels.ndim + (-1,))
+    items = jnp.arange(scores.shape[-1], dtype=labels.dtype).reshape((1,) * labels.ndim + (-1,))
     chosen = labels[..., None]
     of_label = jnp.where(items == chosen, scores, -jnp.inf).max(-1, keepdims=True)
     # "Not less" instead of "greater": a label whose score is NaN is behind all others.
