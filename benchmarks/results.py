@@ -180,12 +180,12 @@ ROWS = {
     "movielens": Row(
         "biased factorisation of MovieLens 100k's ratings, split ua",
         "RMSE {test/rmse}, MAE {test/mae}",
-        "movielens --no-validate",
+        "movielens --no-validate --seeds 5",
     ),
     "movielens-next": Row(
         "vectors of users and fading means of their histories on the same, each user's latest film ranked among all",
         NEXT_ITEMS,
-        "movielens-next --no-validate",
+        "movielens-next --no-validate --seeds 5",
     ),
     "movielens-sasrec": Row("a transformer over the histories (SASRec)", NEXT_ITEMS, "movielens-sasrec --no-validate"),
     "forecast-gru": Row("a GRU over patches on ETTh1, 96 hours in, 96 out", "MSE {test/mse}", "forecast-gru --seeds 5"),
