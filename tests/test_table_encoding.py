@@ -187,6 +187,16 @@ def test_parts_by_groups_and_by_time(path):
     assert set(parts["train"]) == {"inputs", "labels", "group"} and parts["train"].classes == ("no", "yes")
 
 
+def test_a_tables_parts_are_encoded_by_its_training_rows_alone(path):
+    usual = TableData(path, label="late").load()
+    before = TableEncoding().encoded(usual)["train"].known["inputs"]["encoder"]
+    for part in ("validation", "test"):
+        usual.columns["n"].numbers()[usual.parts[part]] = 1e6
+    assert TableEncoding().encoded(usual)["train"].known["inputs"]["encoder"] == before
+    usual.columns["n"].numbers()[usual.parts["train"]] += 1
+    assert TableEncoding().encoded(usual)["train"].known["inputs"]["encoder"] != before
+
+
 def test_labels_are_classes_or_values(path):
     assert TableData(path, label="n").load().labels.dtype.kind == "U"
     assert TableData(path, label="n", outcome="values").load().labels.dtype == np.float64
