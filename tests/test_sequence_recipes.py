@@ -154,7 +154,7 @@ class TestTextClassification:
         assert "has 13 words; 1 to 12 are taken; use a larger" in fails(capsys, "predict", judged, "so " * 13)
         assert "is no model that generates" in fails(capsys, "generate", judged)
         train = ["train", "sentiment-gru", "--data"]
-        assert "is not sst2, a .tsv file or a folder of .tsv files, here or in" in fails(capsys, *train, "sst3")
+        assert "is not sst2, a .csv, .tsv or .jsonl file, or a folder of texts" in fails(capsys, *train, "sst3")
         (tmp_path / "b.tsv").write_text("one film\tgood\none book\tbad\n" * 9)
         assert "needs validation data" in fails(
             capsys, *train, tmp_path / "b.tsv", "--validation", "0", "--batch-size", "8"

@@ -105,7 +105,7 @@ class SentenceData(DataConfig):
 
     def load(self) -> dict[str, Sentences]:
         """Return the sentences: "train", "test" and, if there is one, "validation"."""
-        path = named.find("sentences", self.data, self.data_dir, "a .tsv file or a folder of .tsv files")
+        path = named.find("sentences", self.data, self.data_dir, "a .csv, .tsv or .jsonl file, or a folder of texts")
         columns = {name: getattr(self, f"{name}_column") for name in ("text", "label")} | {"several": self.several}
         if path is None:
             if given := [name for name, value in columns.items() if value is not None]:
