@@ -175,7 +175,7 @@ SMALL = {
     "num_hops": 2,
     "members": 2,
     "num_strings": 120,
-    "choose": False,
+    "settings": "as-told",
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each

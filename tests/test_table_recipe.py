@@ -67,10 +67,8 @@ def test_classes_from_training_to_a_file_of_ones_own(folder, capsys, monkeypatch
     assert cli.main(["train", "table", *flags, *SMALL, "--out", str(run)]) == 0
     printed = capsys.readouterr()
     assert "left out: key (identifier: rows are numbered)" in printed.err
-    chosen = json.loads((run / "spec.json").read_text())["columns"]["inputs"]["encoder"]["settings"]
-    losses = {
-        name: float(loss) for name, loss in re.findall(r"(as told|stronger decay|linear) (\d+\.\d+)", printed.err)
-    }
+    chosen = json.loads((run / "config.json").read_text())["config"]["settings"]
+    losses = {name: float(loss) for name, loss in re.findall(r"(as-told|strong-decay|linear) (\d+\.\d+)", printed.err)}
     assert len(losses) == 3 and chosen == min(losses, key=lambda name: losses[name])
     result = json.loads((run / "result.json").read_text())
     assert result["metrics"]["test/auroc"]["mean"] > 0.9
@@ -79,7 +77,7 @@ def test_classes_from_training_to_a_file_of_ones_own(folder, capsys, monkeypatch
     assert result["metrics"]["test/mean_cost"]["mean"] < 0.6  # of saying "yes" always; of "no" more than 2
     ranked = [row["column"] for row in csv.DictReader((run / "importance.csv").read_text().splitlines())]
     assert ranked[-1] == "noise" and (run / "table.png").stat().st_size > 10_000
-    monkeypatch.setattr(table_choice, "fit", None)  # what was tried is known
+    monkeypatch.setattr(table_choice, "fit", None)  # what was chosen is the run's, wherever it is read
     assert cli.main(["evaluate", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["test/auroc"] == result["metrics"]["test/auroc"]
     assert cli.main(["predict", str(run), str(folder / "new.csv"), "--json"]) == 0
@@ -103,7 +101,7 @@ def test_values_and_their_quantiles(folder, capsys):
         "--quantiles",
         "0.1",
         "0.9",
-        "--no-choose",
+        *("--settings", "as-told"),
     ]
     assert cli.main(["train", "table", *flags, *SMALL, "--duration", "30ep", "--linear", "--out", str(run)]) == 0
     result = json.loads((run / "result.json").read_text())

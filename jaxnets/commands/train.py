@@ -82,6 +82,8 @@ def train(recipe: Recipe, options: TrainOptions) -> int:
     mesh = options.hosts.mesh(options.mesh)
     run = Run.unused(options.out, recipe.name)
     recipe = recipe._replace(config=with_data(recipe.config, DataConfig.absolute))  # it may be resumed from elsewhere
+    if not options.dry_run:
+        recipe = recipe.settled()
     seeds = tuple(range(options.seed, options.seed + options.seeds))
     way = options.population or ("vmap" if mesh else fitting_way())
     spread: Any = {"mesh": mesh, "fully_sharded": options.fully_sharded, "folds": options.folds}

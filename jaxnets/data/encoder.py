@@ -103,12 +103,10 @@ class Encoder:
     Attributes:
         numbers: of each row, those of dates included.
         categories: of each row.
-        settings: which of a recipe's settings were chosen for the table, if some were tried.
     """
 
     numbers: tuple[NumberColumn, ...]
     categories: tuple[CategoryColumn, ...]
-    settings: str = ""
 
     @property
     def names(self) -> list[str]:

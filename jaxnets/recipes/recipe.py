@@ -15,6 +15,7 @@ and, optionally,
   classes where the labels are classes and the learner predicts a number for each, else values.
 - ``start(config, spec) -> Start | None``: weights to begin from, where the config names some; a run that is resumed
   does not need them again.
+- ``settled(config) -> config``: what the config leaves to the data is chosen, once, before a run begins and keeps it.
 - ``onward(config) -> Onward``: the recipe that fine-tuning a run goes on with, where it is another than the run's.
 - ``PRESETS``: named configs, ``{"digits-cnn": Preset(config, "one line")}``, written out as such.
 """
@@ -81,6 +82,11 @@ class Recipe(NamedTuple):
     own_start: Callable[[Any, Spec], Start | None] | None = None
     own_layout: Callable[[Any, Spec], Layout | None] | None = None
     own_onward: Callable[[Any], Onward] | None = None
+    own_settled: Callable[[Any], Any] | None = None
+
+    def settled(self) -> "Recipe":
+        """Return the recipe whose config leaves nothing to the data; it may train for a short time to find that."""
+        return self if self.own_settled is None else self._replace(config=self.own_settled(self.config))
 
     def learner(self, spec: Spec) -> Learner:
         """Return the learner for data like those of ``spec``, with all that the config asks for."""
@@ -124,7 +130,7 @@ def find(name: str) -> Recipe:
 
 
 def _recipe(name: str, file: str, config: Any, module: Any) -> Recipe:
-    own = (getattr(module, part, None) for part in ("task", "start", "layout", "onward"))
+    own = (getattr(module, part, None) for part in ("task", "start", "layout", "onward", "settled"))
     return Recipe(name, file, config, module.load, module.build, *own)
 
 
