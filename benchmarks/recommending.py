@@ -1,16 +1,18 @@
 """Recommendation by others' methods, on the splits of `movielens` and `movielens-next`.
 
-    python -m benchmarks.recommending ratings    # RMSE and MAE of biases, item kNN and SVD++ (scikit-surprise)
+    python -m benchmarks.recommending ratings    # RMSE and MAE of biases, item kNN, SVD and SVD++ (scikit-surprise)
     python -m benchmarks.recommending next       # HR@10, NDCG@10 and coverage of popularity, item kNN, ALS and EASE
 
 Settings are chosen by the validation part; the figures are of the test part, trained on all that comes before it. ALS
-is the one of `implicit` where that is installed, and else our own. Rankings are of all items that were not had.
+is the one of `implicit` where that is installed, and else our own. Rankings are of all items that were not had. Each
+takes a minute or two: `pip install -e ".[recommendation]"` brings what they need.
 """
 
 import argparse
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from jaxnets.data import Ratings, load
 from jaxnets.data.histories import next_splits, rating_splits
 
 Scores = np.ndarray  # [users, items], the higher the better
+Triples = tuple[np.ndarray, np.ndarray, np.ndarray]  # users, items and ratings
 Rows = list[np.ndarray]  # of each user, the numbers of what was had, the latest last
 
 
@@ -29,7 +32,7 @@ def main() -> None:
     what = parser.parse_args().what
     ratings = load("movielens-100k")
     for name, found in (told if what == "ratings" else followed)(ratings):
-        print(f"{name:<44}" + "  ".join(f"{metric} {value:.4f}" for metric, value in found.items()), flush=True)
+        print(f"{name:<70}" + "  ".join(f"{metric} {value:.4f}" for metric, value in found.items()), flush=True)
 
 
 def followed(ratings: Ratings) -> Iterable[tuple[str, Mapping[str, float]]]:
@@ -40,7 +43,13 @@ def followed(ratings: Ratings) -> Iterable[tuple[str, Mapping[str, float]]]:
             settings, key=lambda chosen: figures(method(choosing[0], choosing[2], **chosen), *choosing)["NDCG@10"]
         )
         rows, _, number = final
-        yield f"{name} {best or ''}", figures(method(rows, number, **best), *final)
+        yield named(name, best), figures(method(rows, number, **best), *final)
+
+
+def named(method: str, settings: Mapping[str, float]) -> str:
+    """Return a method's name with its settings."""
+    told = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+    return f"{method} ({told})" if told else method
 
 
 def parts_of(ratings: Ratings, part: str) -> tuple[Rows, np.ndarray, int]:
@@ -120,47 +129,63 @@ def als(rows: Rows, number: int, factors: int, penalty: float, alpha: float) -> 
 
 def _als_of_others(had: np.ndarray, factors: int, penalty: float, alpha: float) -> Scores:
     from scipy.sparse import csr_matrix  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     kind: Any = importlib.import_module("implicit.cpu.als").AlternatingLeastSquares
-    model = kind(factors, penalty, alpha + 1, iterations=15, random_state=0, num_threads=1)
-    model.fit(csr_matrix(had), show_progress=False)
+    with threadpool_limits(1, "blas"):  # as it asks for
+        model = kind(factors, penalty, alpha + 1, iterations=15, random_state=0, num_threads=1)
+        model.fit(csr_matrix(had), show_progress=False)
     return model.user_factors @ model.item_factors.T
 
 
-_HALVES = (np.inf, 20.0, 10.0, 5.0)
+def _grid(**values: Sequence[float]) -> list[dict[str, Any]]:
+    """Return all settings that can be made of the values."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+_NEVER, _HALVES = (np.inf,), (20.0, 10.0, 5.0, 2.5)
 METHODS: list[tuple[str, Callable[..., Scores], list[dict[str, Any]]]] = [
     ("popularity", popularity, [{}]),
-    ("item kNN", item_knn, [{"neighbours": k, "half_life": np.inf} for k in (20, 50, 200)]),
-    ("item kNN, recent first", item_knn, [{"neighbours": k, "half_life": h} for k in (20, 50) for h in _HALVES[1:]]),
-    ("ALS", als, [{"factors": f, "penalty": p, "alpha": a} for f in (32, 64) for p in (1.0, 10.0) for a in (1.0, 4.0)]),
-    ("EASE", ease, [{"penalty": p, "half_life": np.inf} for p in (100.0, 300.0, 1000.0)]),
-    ("EASE, recent first", ease, [{"penalty": p, "half_life": h} for p in (100.0, 300.0) for h in _HALVES[1:]]),
+    ("item kNN", item_knn, _grid(neighbours=(5, 10, 20, 50, 200), half_life=_NEVER)),
+    ("item kNN, recent first", item_knn, _grid(neighbours=(10, 20, 50), half_life=_HALVES)),
+    ("ALS", als, _grid(factors=(32, 64, 128), penalty=(0.1, 1.0, 10.0), alpha=(0.25, 1.0, 4.0))),
+    ("EASE", ease, _grid(penalty=(30.0, 100.0, 300.0, 1000.0), half_life=_NEVER)),
+    ("EASE, recent first", ease, _grid(penalty=(30.0, 100.0, 300.0, 1000.0), half_life=_HALVES)),
 ]
 
 
 def told(ratings: Ratings) -> Iterable[tuple[str, Mapping[str, float]]]:
-    """Yield the figures of each method of ratings; known are those of the training and the validation part."""
-    splits = rating_splits(ratings, "usual", validation=False, longest=2000)
-    assert splits.test is not None
-    (train, test) = (_triples(data) for data in (splits.train, splits.test))
-    low, high = splits.train["labels"][splits.train["mask"] > 0].min(), splits.train["labels"].max()
-
-    def errors(found: np.ndarray) -> dict[str, float]:
-        wrong = np.clip(found, low, high) - test[2]
-        return {"RMSE": float(np.sqrt(np.mean(wrong**2))), "MAE": float(np.abs(wrong).mean())}
-
+    """Yield the figures of each method of ratings."""
+    train, test = rated(ratings, validation=False)
     mean, users, items = biases(*train)
     base = mean + users[test[0]] + items[test[1]]
-    yield "biases", errors(base)
-    yield "item kNN (60 neighbours, Pearson, shrunk)", errors(base + _neighbours(train, test, mean, users, items))
+    yield "biases", errors(base, train, test)
+    near = base + _neighbours(train, test, mean, users, items)
+    yield "item kNN (60 neighbours, Pearson, shrunk)", errors(near, train, test)
     if not importlib.util.find_spec("surprise"):
-        print("SVD++ is not run: scikit-surprise is not installed")
+        print("SVD and SVD++ are not run: scikit-surprise is not installed")
         return
-    for name, found in _surprise(train, test):
-        yield name, errors(found)
+    choosing = rated(ratings, validation=True)
+    for name, kind, settings in SURPRISE:
+        best = min(settings, key=lambda chosen: errors(_surprise(kind, chosen, *choosing), *choosing)["RMSE"])
+        yield named(name, best), errors(_surprise(kind, best, train, test), train, test)
 
 
-def _triples(data: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rated(ratings: Ratings, *, validation: bool) -> tuple[Triples, Triples]:
+    """Return users, items and ratings that are known, and those to be told: of validation, or of the test."""
+    splits = rating_splits(ratings, "usual", validation=validation, longest=2000)
+    held_out = splits.validation if validation else splits.test
+    assert held_out is not None
+    return _triples(splits.train), _triples(held_out)
+
+
+def errors(found: np.ndarray, train: Triples, test: Triples) -> dict[str, float]:
+    """Return the errors of what is told, within the range of the known ratings."""
+    wrong = np.clip(found, train[2].min(), train[2].max()) - test[2]
+    return {"RMSE": float(np.sqrt(np.mean(wrong**2))), "MAE": float(np.abs(wrong).mean())}
+
+
+def _triples(data: Mapping[str, np.ndarray]) -> Triples:
     rows, places = np.nonzero(data["mask"])
     return data["user"][rows], data["inputs"][rows, places], data["labels"][rows, places].astype(np.float64)
 
@@ -177,7 +202,7 @@ def biases(
     return mean, user, item
 
 
-def _neighbours(train: Any, test: Any, mean: float, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+def _neighbours(train: Triples, test: Triples, mean: float, user: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Return what is added for the user's ratings of the 60 items most alike, by Pearson's correlation of residuals."""
     users, items, values = train
     left = np.zeros((len(user), len(item)))
@@ -196,16 +221,21 @@ def _neighbours(train: Any, test: Any, mean: float, user: np.ndarray, item: np.n
     return added
 
 
-def _surprise(train: Any, test: Any) -> Iterable[tuple[str, np.ndarray]]:
-    """Yield what Surprise's methods tell, as they come."""
+_BY_DESCENT = {"lr_all": (0.005,), "reg_all": (0.02, 0.05, 0.1), "n_epochs": (20, 40, 80)}
+SURPRISE = [
+    ("SVD", "SVD", _grid(n_factors=(20, 100), **_BY_DESCENT)),
+    ("SVD++", "SVDpp", _grid(n_factors=(20,), **_BY_DESCENT)),
+]
+
+
+def _surprise(kind: str, settings: Mapping[str, Any], train: Triples, test: Triples) -> np.ndarray:
+    """Return what a method of Surprise tells."""
     surprise: Any = importlib.import_module("surprise")
     rows = [(person, thing, value, None) for person, thing, value in zip(*train, strict=True)]
     known = surprise.Dataset(surprise.Reader(rating_scale=(1, 5))).construct_trainset(rows)
-    methods = {"SVD (Surprise)": surprise.SVD(random_state=0), "SVD++ (Surprise)": surprise.SVDpp(random_state=0)}
-    for name, method in methods.items():
-        method.fit(known)
-        pairs = zip(test[0].tolist(), test[1].tolist(), strict=True)
-        yield name, np.array([method.predict(person, thing).est for person, thing in pairs])
+    method = getattr(surprise, kind)(random_state=0, **settings).fit(known)
+    pairs = zip(test[0].tolist(), test[1].tolist(), strict=True)
+    return np.array([method.predict(person, thing).est for person, thing in pairs])
 
 
 if __name__ == "__main__":

@@ -151,6 +151,15 @@ ROWS = {
         )
         for part in range(4)
     },
+    **{
+        f"voices-{part}": Row(
+            f"embeddings of spoken digits, tested on the two speakers of part {part} of three",
+            "AUC {test/auc}, equal error rate {test/eer}; LDA of mean spectra {test/auc_of_lda_of_mean_spectra} and "
+            "{test/eer_of_lda_of_mean_spectra}",
+            f"voices --held-out {part}",
+        )
+        for part in range(3)
+    },
     "omniglot-few-shot": Row(
         "prototypical networks on Omniglot's small sets, 1,000 episodes of 5 new characters, one example each",
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",

@@ -55,7 +55,7 @@ COMMANDS = {
     "chat": Command("Chat with pretrained weights that come with a chat template; replies appear as they are drawn."),
     "transcribe": Command("Write down what is said in a file, in English, by the weights whisper-tiny.en."),
     "gallery": Command(
-        "Enrol known people (enrol RUN FOLDER), say who is on images (identify), or whether two show one (compare)."
+        "Enrol known people (enrol RUN FOLDER), say whose a file is (identify), or whether two are of one (compare)."
     ),
     "pretrained": Command("List pretrained weights (ls), or fetch some and say all of them (get NAME)."),
     "compile": Command(

@@ -90,18 +90,19 @@ def ratings() -> Ratings:
 
 
 def recordings() -> Recordings:
-    """Return tones for words, by two speakers, of which one has a higher voice; of lengths that are not alike."""
-    rows = [(word, who, i) for word in range(10) for who in range(2) for i in range(12)]
+    """Return tones for words, by six speakers, each with a higher voice; of lengths that are not alike."""
+    speakers = ("ann", "ben", "eve", "ida", "theo", "uwe")
+    rows = [(word, who, i) for word in range(10) for who in range(len(speakers)) for i in range(4)]
     found = [
-        10_000 * np.sin(np.arange(1200 + 40 * i) * (0.2 + 0.1 * word + 0.02 * who))
-        + 100 * RANDOM.normal(size=1200 + 40 * i)
+        10_000 * np.sin(np.arange(1200 + 110 * i) * (0.2 + 0.1 * word + 0.015 * who))
+        + 100 * RANDOM.normal(size=1200 + 110 * i)
         for word, who, i in rows
     ]
     return Recordings(
         [samples.astype(np.int16) for samples in found],
         [f"w{word}" for word, *_ in rows],
-        ["ann" if who else "theo" for _, who, _ in rows],
-        ["test" if i < 2 else "train" for *_, i in rows],
+        [speakers[who] for _, who, _ in rows],
+        ["test" if i < 1 else "train" for *_, i in rows],
         ["a recording"] * len(rows),
     )
 
@@ -176,6 +177,7 @@ SMALL = {
     "members": 2,
     "num_strings": 120,
     "settings": "as-told",
+    "seconds": 0.2,
 }
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each

@@ -119,7 +119,7 @@ def test_a_gallery_knows_who_is_enrolled(run, people, tmp_path, capsys):
             shutil.copy(people / person / f"{i}.pgm", known / person)
     assert "nobody is enrolled" in fails(capsys, "gallery", "identify", run, people / "s10" / "5.pgm")
     assert cli.main(["gallery", "enrol", str(run), str(known)]) == 0
-    assert "3 people, 12 images" in capsys.readouterr().out
+    assert "3 people, 12 files" in capsys.readouterr().out
     words = [str(people / person / "5.pgm") for person in ("s10", "s11", "s12", "s13", "s14")]
     assert cli.main(["gallery", "identify", str(run), *words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -143,10 +143,10 @@ def test_a_gallery_knows_who_is_enrolled(run, people, tmp_path, capsys):
 def test_a_gallery_refuses(run, people, tmp_path, capsys):
     picture = people / "s1" / "0.pgm"
     for words, message in (
-        (("enrol", run, picture), "enrol takes one folder of PERSON/IMAGE"),
+        (("enrol", run, picture), "enrol takes one folder of PERSON/FILE"),
         (("enrol", run, people / "s1"), "is in no person's folder"),
         (("enrol", run, people, "--threshold", 0.5), "changes nothing with enrol"),
-        (("compare", run, picture), "compare takes two images, not 1"),
+        (("compare", run, picture), "compare takes two files, not 1"),
         (("compare", run, picture, picture, "--threshold", 2), "threshold=2.0 must be a cosine"),
         (("identify", run, picture, "--gallery", tmp_path / "a.txt"), "must be an .npy file"),
         (("identify", run, picture, "--gallery", tmp_path / "a.npy"), "nobody is enrolled"),

@@ -43,6 +43,7 @@ OTHER = {
     "overlap": 4,
     "validation": 0.3,
     "hold_out": "theo",
+    "speeds": (0.8,),
     "columns": ("b",),
     "text_column": "words",
     "label_column": "kind",

@@ -26,7 +26,7 @@ ARROWS = {
     "training": {"contract", "data", "transforms"},
     "accelerators": {"contract", "training"},
     "inference": {"contract", "data", "models", "training", "weights"},
-    "options": {"contract", "data", "nn", "training", "transforms", "weights"},
+    "options": {"contract", "data", "learners", "nn", "training", "transforms", "weights"},
     "runs": {"contract", "data", "training"},
     "sklearn": {"contract", "data", "learners", "models", "options", "training"},
     "tasks": {"contract", "data", "inference", "learners", "models", "nn", "options", "runs", "training", "transforms"},

@@ -37,7 +37,7 @@ WEIGHED, COMMANDS = ([line for line in COMMANDS if bool(WEIGHTS.search(line)) ==
 # What is not in a dependency.
 DATA = re.compile(
     "babi|membranes|mnist|anomaly|cifar|shakespeare|chorales|sentiment|forecast|translate|faces|runs/few|spoken|strings|"
-    "runs/digits"
+    "runs/digits|voices"
 )
 
 
@@ -150,7 +150,9 @@ def test_the_commands_on_other_data_are_understood(tmp_path, monkeypatch, capsys
     ):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (56, 46), np.uint8)).save(tmp_path / file)
-    (tmp_path / "recording.wav").write_bytes(wav(np.sin(np.arange(4000) * 0.3) / 2))
+    for file in ("recording.wav", "speakers/ann/1.wav", "speakers/bob/1.wav"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(wav(np.sin(np.arange(4000) * draw.uniform(0.2, 0.4)) / 2))
     commands = [command for command in COMMANDS if DATA.search(command)]
     assert len(commands) > 6
     understood(commands, "4")

@@ -39,6 +39,7 @@ from jaxnets.options import (
     TableData,
     TextData,
     TranslationData,
+    VoiceData,
 )
 from jaxnets.tasks import generated_images, music, texts
 from jaxnets.tasks.episodes import SupportOptions
@@ -152,7 +153,7 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911, PLR0912  (a kind of data
             return LINES[:2]
         if isinstance(group, StoryData):
             return ["Mary went home. Where is Mary?", "John left. Mary went to the hall! Where is John?"]
-        if isinstance(group, SpeechData):
+        if isinstance(group, SpeechData | VoiceData):
             for i in range(2):
                 (folder / f"{i}.wav").write_bytes(wav(FAKES["fsdd"].samples[i] / 2.0**15))
             return [str(folder / "0.wav"), str(folder / "1.wav")]

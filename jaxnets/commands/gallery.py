@@ -8,9 +8,8 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from jaxnets.commands.opening import Opened, RecipeFile, RunFolder, open_run, print_json
+from jaxnets.commands.opening import Opened, RecipeFile, RunFolder, file_options, open_run, print_json
 from jaxnets.data import read_npy
-from jaxnets.data.images import is_image
 from jaxnets.errors import InputError
 from jaxnets.inference.similarity import normalized
 from jaxnets.runs import checkpoint
@@ -18,7 +17,7 @@ from jaxnets.runs.console import console
 from jaxnets.runs.json_files import from_json, to_json
 from jaxnets.runs.lock import written
 from jaxnets.tasks.embeddings import THRESHOLDS
-from jaxnets.tasks.task import Examples, FileOptions
+from jaxnets.tasks.task import Examples
 from jaxnets.training.compiling import use_compile_cache
 
 
@@ -33,16 +32,17 @@ def gallery(
     invert: bool = False,
     json: bool = False,
 ) -> int:
-    """Enrol known people (enrol RUN FOLDER), say who is on images (identify), or whether two show one (compare).
+    """Enrol known people (enrol RUN FOLDER), say whose a file is (identify), or whether two are of one (compare).
 
-    An image is of the person whose enrolled image is most like it, and of nobody known below the threshold.
+    Files are pictures or recordings, as the run was trained on. One is of the person whose enrolled file is most like
+    it, and of nobody known below the threshold.
 
     Args:
         action: enrol, identify or compare.
-        run: the folder of a run that learned embeddings, such as of faces.
-        given: a folder of PERSON/IMAGE to enrol; images, or folders of them, to identify; two images to compare.
+        run: the folder of a run that learned embeddings, such as of faces or voices.
+        given: a folder of PERSON/FILE to enrol; files, or folders of them, to identify; two files to compare.
         gallery: the .npy file of who is enrolled, with a .json file beside; gallery.npy in the run's folder if absent.
-        threshold: the least cosine at which two images are taken for one person; what was chosen on validation people,
+        threshold: the least cosine at which two files are taken for one person; what was chosen on validation people,
             if absent.
         recipe: the recipe's file, if the run is of one's own recipe.
         invert: swap dark and bright in images.
@@ -57,29 +57,27 @@ def gallery(
     if action == "enrol" and threshold is not None:
         raise InputError(f"threshold={threshold} changes nothing with enrol; give it to identify or compare")
     if action == "compare" and gallery is not None:
-        raise InputError(f"gallery={str(gallery)!r} changes nothing with compare, which takes two images")
+        raise InputError(f"gallery={str(gallery)!r} changes nothing with compare, which takes two files")
     if threshold is not None and not -1 <= threshold <= 1:
         raise InputError(f"threshold={threshold} must be a cosine, in [-1, 1]")
     use_compile_cache()
-    options = FileOptions(invert)
+    options = file_options(opened.task, invert)
     if action == "enrol":
         return _enrol(opened, given, path, options, json)
     least = _threshold(run, action) if threshold is None else threshold
     return (_identify if action == "identify" else _compare)(opened, given, path, least, options, json)
 
 
-def _enrol(opened: Opened, given: tuple[Path, ...], path: Path, options: FileOptions, json: bool) -> int:
-    """Write embeddings of a folder's images, and whose they are."""
+def _enrol(opened: Opened, given: tuple[Path, ...], path: Path, options: Any, json: bool) -> int:
+    """Write embeddings of a folder's files, and whose they are."""
     if len(given) != 1 or not given[0].is_dir():
-        raise InputError(f"enrol takes one folder of PERSON/IMAGE, not {' '.join(map(str, given)) or 'nothing'}")
+        raise InputError(f"enrol takes one folder of PERSON/FILE, not {' '.join(map(str, given)) or 'nothing'}")
     (folder,) = given
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and is_image(file.relative_to(folder).parts)]
-    if not files:
-        raise InputError(f"{folder}: holds no images; put those of each person in a folder of their own")
+    examples, made = _embedded(opened, given, options)
+    files = [Path(name["file"]) for name in examples.names]
     if loose := next((file for file in files if file.parent == folder), None):
         raise InputError(f"{loose}: is in no person's folder; use {folder}/PERSON/{loose.name}")
     people = [str(file.relative_to(folder).parent) for file in files]
-    _, made = _embedded(opened, files, options)
     with written(path):
         np.save(path, made)
         to_json(path.with_suffix(".json"), {"people": people, "weights": _digest(opened)})
@@ -88,15 +86,13 @@ def _enrol(opened: Opened, given: tuple[Path, ...], path: Path, options: FileOpt
         print_json(counts)
         return 0
     one = sum(count == 1 for count in counts.values())
-    alone = f" ({one} of them by one image alone)" if one else ""
-    console.print(f"{len(counts):,} people{alone}, {len(files):,} images, kept in {path}")
+    alone = f" ({one} of them by one file alone)" if one else ""
+    console.print(f"{len(counts):,} people{alone}, {len(files):,} files, kept in {path}")
     return 0
 
 
-def _identify(
-    opened: Opened, given: tuple[Path, ...], path: Path, least: float, options: FileOptions, json: bool
-) -> int:
-    """Print who is on each image, or that it is nobody known."""
+def _identify(opened: Opened, given: tuple[Path, ...], path: Path, least: float, options: Any, json: bool) -> int:
+    """Print whose each file is, or that it is nobody's who is known."""
     known, people = _enrolled(opened, path)
     examples, made = _embedded(opened, given, options)
     cosines = made @ known.T  # [N, enrolled]
@@ -115,13 +111,11 @@ def _identify(
     return 0
 
 
-def _compare(
-    opened: Opened, given: tuple[Path, ...], path: Path, least: float, options: FileOptions, json: bool
-) -> int:
-    """Print whether two images show one person."""
+def _compare(opened: Opened, given: tuple[Path, ...], path: Path, least: float, options: Any, json: bool) -> int:
+    """Print whether two files are of one person."""
     made = _embedded(opened, given, options)[1] if given else ()
     if len(made) != 2:
-        raise InputError(f"compare takes two images, not {len(made)}")
+        raise InputError(f"compare takes two files, not {len(made)}")
     cosine = float(made[0] @ made[1])
     distance = math.sqrt(max(0.0, 2 - 2 * cosine))
     if json:
@@ -132,7 +126,7 @@ def _compare(
     return 0
 
 
-def _embedded(opened: Opened, files: Any, options: FileOptions) -> tuple[Examples, np.ndarray]:
+def _embedded(opened: Opened, files: Any, options: Any) -> tuple[Examples, np.ndarray]:
     """Return what files hold, and embeddings of it of length 1, [N, D]."""
     examples = opened.task.read([str(file) for file in files], options)
     assert opened.task.encode is not None

@@ -29,7 +29,7 @@ from jaxnets.runs.json_files import from_dict, plain
 from jaxnets.runs.signals import Interrupted
 from jaxnets.runs.sweeps import SweepConfig
 from jaxnets.runs.training import diverged, train
-from jaxnets.tasks.task import Finished, Task, Trained
+from jaxnets.tasks.task import FileOptions, Finished, Task, Trained
 from jaxnets.training.plan import Plan, check
 from jaxnets.training.progress import Display
 from jaxnets.transforms.folded import folded
@@ -213,6 +213,19 @@ def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool =
     if is_writer():
         report.report(run, result, again, plan.better)
     return 1 if diverged(result) else 0
+
+
+def file_options(task: Task, invert: bool) -> Any:
+    """Return the options by which a task reads files.
+
+    Raises:
+        InputError: if they are to be inverted, and are no images.
+    """
+    if isinstance(task.options, FileOptions):
+        return replace(task.options, invert=invert)
+    if invert:
+        raise InputError("invert=True changes nothing here: it is for images, and this run reads others")
+    return task.options
 
 
 def print_json(value: Any) -> None:

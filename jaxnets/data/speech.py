@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnets.data.arrays import Data
 from jaxnets.data.fetching import places
 from jaxnets.data.images import Tree, with_progress, with_tree
 from jaxnets.data.separated import read_sheet
-from jaxnets.data.sound import SOUNDS, clipped, decode_sound
+from jaxnets.data.sound import SOUNDS, clipped, decode_sound, resampled
 from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError, check_number, check_whole
 
@@ -126,6 +127,66 @@ def _in_folders(path: Path, tree: Tree, rate: int) -> Recordings:
     parts = [next((part for part in _SPLITS if part in map(str.lower, file[:-2])), "train") for file in files]
     words, names = [file[-2] for file in files], ["/".join(file) for file in files]
     return Recordings(_decoded(path, files, rate), words, [""] * len(files), parts, names)
+
+
+def voices(path: Path, rate: int) -> Recordings:
+    """Return the recordings of a folder or a zip file by speaker: PERSON/FILE.wav, or files WORD_PERSON_NUMBER.wav.
+
+    The names count where all files lie in one folder. What is said is not known, "".
+
+    Raises:
+        InputError: if there are none, they lie otherwise, or one cannot be read.
+    """
+    return with_tree(path, lambda tree: _of_people(path, tree, rate))
+
+
+def _of_people(path: Path, tree: Tree, rate: int) -> Recordings:
+    files = {parts: read for parts, read in sorted(tree.others.items()) if _is_sound(parts)}
+    if not files:
+        raise InputError(
+            f"{path}: holds no recordings ({', '.join(sorted(SOUNDS))}); put those of each person in a folder"
+        )
+    people = ["/".join(parts[:-1]) for parts in files]
+    if len(set(people)) == 1:
+        found = [re.fullmatch(r"[^_]+_(.+)_\d+\.\w+", parts[-1]) for parts in files]
+        if other := next((parts for parts, match in zip(files, found, strict=True) if match is None), None):
+            raise InputError(
+                f"{path}: {'/'.join(other)} is in one folder with all others, and not named WORD_PERSON_NUMBER "
+                "(seven_ann_3.wav); give PERSON/FILE.wav, or such names"
+            )
+        people = [match[1] for match in found if match]
+    elif "" in people:
+        name = list(files)[people.index("")][-1]
+        raise InputError(f"{path}: {name} is in no person's folder; give PERSON/{name}")
+    number, names = len(files), ["/".join(parts) for parts in files]
+    return Recordings(_decoded(path, files, rate), [""] * number, people, ["train"] * number, names)
+
+
+def middles(samples: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Return recordings as rows of one length, [N, length] int16: of a longer one its middle."""
+    starts = [max(0, len(found) - length) // 2 for found in samples]
+    return filled_up([found[at : at + length] for found, at in zip(samples, starts, strict=True)], length)
+
+
+def at_speeds(data: Data, speeds: Sequence[float], rate: int) -> Data:
+    """Return recordings [N, L] and, behind them, the same played at other speeds, as voices of their own.
+
+    Pitch and formants move with the speed (Yamamoto et al., 2019).
+
+    Args:
+        data: with classes, who speaks.
+        speeds: 1 is as it was recorded.
+        rate: samples a second.
+    """
+    rows, length = data["inputs"], data["inputs"].shape[1]
+    real = [row[row != PADDING].astype(np.float32) / 2.0**15 for row in rows]
+    parts, names = [rows], list(data.classes)
+    for speed in speeds:
+        played = [whole_numbers(resampled(samples, round(rate * speed), rate)) for samples in real]
+        parts.append(middles(played, length))
+        names += [f"{name}, {speed:g} times as fast" for name in data.classes]
+    labels = np.concatenate([data["labels"] + i * len(data.classes) for i in range(len(parts))])
+    return Data(inputs=np.concatenate(parts), labels=labels, classes=names, known=data.known)
 
 
 def transcribed(path: Path, rate: int) -> Recordings:

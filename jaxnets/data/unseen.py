@@ -71,13 +71,14 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def without_few(data: Data, least: int, what: str) -> Data:
+def without_few(data: Data, least: int, what: str, example: str = "picture") -> Data:
     """Return the examples of classes that have ``least`` or more, and print which were left out, if any.
 
     Args:
         data: with classes.
         least: examples of a class.
         what: the classes are called, such as "people".
+        example: an example is called.
 
     Raises:
         InputError: if fewer than two classes are left.
@@ -86,17 +87,17 @@ def without_few(data: Data, least: int, what: str) -> Data:
     few = np.flatnonzero(counts < least)
     names = [data.classes[number] for number in few]
     told = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-    pictures = "one picture" if least == 2 else f"fewer than {least} pictures"
+    number = f"one {example}" if least == 2 else f"fewer than {least} {example}s"
     if len(counts) - len(few) < 2:
         raise InputError(
-            f"{len(few)} of {len(counts)} {what} have {pictures} ({told}): two or more with {least} or "
-            "more are needed to learn from; add pictures"
+            f"{len(few)} of {len(counts)} {what} have {number} ({told}): two or more with {least} or "
+            f"more are needed to learn from; add {example}s"
         )
     if len(few):
         from rich.console import Console  # noqa: PLC0415
 
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"left out {len(few)} {what} with {pictures}: {told}", markup=False)
+        console.print(f"left out {len(few)} {what} with {number}: {told}", markup=False)
     kept = data.take(np.flatnonzero(counts[data["labels"]] >= least))
     return _numbered(kept, np.flatnonzero(counts >= least))
 

@@ -1,5 +1,6 @@
 """Learning embeddings: examples of one class lie close together on a sphere, those of others apart."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -158,6 +159,7 @@ def embedding(
     metrics: Mapping[str, Metric] | None = None,
     *,
     block: int = 1,
+    at_once: int | None = None,
 ) -> Learner:
     """Return the learner of a network whose outputs [B, D], brought to length 1, embed examples by their classes.
 
@@ -172,11 +174,14 @@ def embedding(
         tx: an Optax optimizer.
         metrics: of embeddings, in evaluation, such as ``jaxnets.metrics.verification()``.
         block: rows that are evaluated together: pairs are those within them.
+        at_once: the most of these rows that go through the network at once, where a block takes much memory; all if
+            absent.
     """
     check_network("network", network)
     check_kind("loss", loss, EmbeddingLoss, "give an EmbeddingLoss, such as triplet()")
     check_tx("tx", tx)
     check_whole("block", block)
+    check_whole("at_once", block if at_once is None else at_once)
     measured = dict(metrics or {})
 
     def init(key: Key, initial: Initial | None = None) -> TrainState:
@@ -205,9 +210,17 @@ def embedding(
     def predict(state: TrainState, inputs: Any) -> jax.Array:
         return normalized(network.apply(state.params["network"], state.model_state, inputs)[0])
 
+    def in_parts(state: TrainState, inputs: PyTree) -> jax.Array:
+        if at_once is None:
+            return predict(state, inputs)
+        rows = jax.tree.leaves(inputs)[0].shape[0]
+        size = math.gcd(rows, at_once)
+        parts = jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), inputs)
+        return jax.lax.map(lambda part: predict(state, part), parts).reshape(rows, -1)
+
     def evaluate(state: TrainState, batch: Batch) -> Sums:
         _check_unweighted(batch)
-        embeddings = predict(state, inputs_of(batch))
+        embeddings = in_parts(state, inputs_of(batch))
         sums = {} if loss.num_classes else {"loss": measured_of(state, embeddings, batch)}
         more = {name: one.measure(embeddings, batch["labels"], batch.get("mask")) for name, one in measured.items()}
         return sums | more

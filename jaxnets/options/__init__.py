@@ -14,6 +14,7 @@ from jaxnets.options.data import (
     TranslationData,
     with_data,
 )
+from jaxnets.options.embeddings import EmbeddingConfig, check_each, people_and_examples
 from jaxnets.options.generation import GenerateOptions
 from jaxnets.options.masks import MaskAugmentation, MaskData
 from jaxnets.options.metrics import ClassMetrics
@@ -30,7 +31,7 @@ from jaxnets.options.ratings import RatingData
 from jaxnets.options.speech import ConformerConfig, Hearing, SpeechData, StringConfig
 from jaxnets.options.tables import TableData, TableEncoding
 from jaxnets.options.training import TrainingConfig
-from jaxnets.options.unseen import EpisodeData, PeopleData
+from jaxnets.options.unseen import EpisodeData, PeopleData, VoiceData
 from jaxnets.options.views import ViewsConfig
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ClassMetrics",
     "ConformerConfig",
     "DataConfig",
+    "EmbeddingConfig",
     "EpisodeData",
     "GenerateOptions",
     "Hearing",
@@ -68,8 +70,11 @@ __all__ = [
     "TransformerConfig",
     "TranslationData",
     "ViewsConfig",
+    "VoiceData",
+    "check_each",
     "make_optimizer",
     "only",
     "optimizer_for",
+    "people_and_examples",
     "with_data",
 ]

@@ -1,11 +1,11 @@
-"""Where pictures come from of which some classes are not trained on: people, characters, species."""
+"""Where pictures and recordings come from of which some classes are not trained on: people, characters, species."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jaxnets import data as named
-from jaxnets.data import Data, Splits, episodes
+from jaxnets.data import Data, Splits, episodes, speech
 from jaxnets.data.unseen import fold_of, held_out_classes, images_by_class, inverted, turned, without_few
 from jaxnets.errors import InputError, check_field
 from jaxnets.memory import check_fits
@@ -13,13 +13,9 @@ from jaxnets.options.data import DataConfig
 
 
 @dataclass(frozen=True)
-class PeopleData(DataConfig):
-    """Pictures of people, some of whom are not trained on."""
+class UnseenPeople(DataConfig):
+    """Who is not trained on."""
 
-    data: str = "orl-faces"
-    """orl-faces, or the path of a folder or zip file of PERSON/IMAGE; people with one picture are left out"""
-    image_size: tuple[int, int] = (56, 46)
-    """height and width to resize the pictures to"""
     parts: int = 4
     """parts of like size into which the people are cut, in the order of their names"""
     held_out: int = 3
@@ -29,28 +25,91 @@ class PeopleData(DataConfig):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_field(
-            self, "image_size", len(self.image_size) == 2 and min(self.image_size) >= 1, "two sizes of 1 or more"
-        )
         check_field(self, "parts", self.parts >= 2, "2 or more")
         check_field(self, "held_out", 0 <= self.held_out < self.parts, f"in 0..{self.parts - 1}, below parts")
         good = self.validation_people >= 0 and self.validation_people != 1
         check_field(self, "validation_people", good, "0, or 2 or more: two people make a pair of strangers")
 
+    def parted(self, found: Data, example: str) -> Splits:
+        """Return splits by people, those with one example left out."""
+        found = without_few(found, 2, "people", example)
+        number = len(found.classes)
+        test = fold_of(number, self.held_out, self.parts) if self.parts <= number else ()
+        if len(test) < 2:
+            raise InputError(f"parts={self.parts} of {number} people: two or more are needed to test; use fewer")
+        return held_out_classes(found, self.validation_people, test, "people")
+
+
+@dataclass(frozen=True)
+class PeopleData(UnseenPeople):
+    """Pictures of people, some of whom are not trained on."""
+
+    data: str = "orl-faces"
+    """orl-faces, or the path of a folder or zip file of PERSON/IMAGE; people with one picture are left out"""
+    image_size: tuple[int, int] = (56, 46)
+    """height and width to resize the pictures to"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        check_field(
+            self, "image_size", len(self.image_size) == 2 and min(self.image_size) >= 1, "two sizes of 1 or more"
+        )
+
     def load(self) -> Splits:
         """Return the pictures, and who is on them, by number."""
         path = named.find("people", self.data, self.data_dir, "a folder or zip file of PERSON/IMAGE")
         if path is None:
-            found = named.load(self.data, self.data_dir, image_size=self.image_size)
-        else:
-            found = images_by_class(path, self.image_size)
-        found = without_few(found, 2, "people")
-        test = fold_of(len(found.classes), self.held_out, self.parts)
-        if len(test) < 2:
-            raise InputError(
-                f"parts={self.parts} of {len(found.classes)} people: two or more are needed to test; use fewer"
-            )
-        return held_out_classes(found, self.validation_people, test, "people")
+            return self.parted(named.load(self.data, self.data_dir, image_size=self.image_size), "picture")
+        return self.parted(images_by_class(path, self.image_size), "picture")
+
+
+@dataclass(frozen=True)
+class VoiceData(UnseenPeople):
+    """Recordings of people, some of whom are not trained on."""
+
+    data: str = "fsdd"
+    """fsdd, or the path of a folder or zip file of PERSON/FILE.wav, or of files WORD_PERSON_NUMBER.wav; people with one
+    recording are left out"""
+    parts: int = 3
+    """parts of like size into which the people are cut, in the order of their names"""
+    held_out: int = 2
+    """the part that is tested, and not trained on, from 0"""
+    validation_people: int = 0
+    """people beside them who are not trained on either: the threshold is chosen on them; 0 for none"""
+    rate: int = 8000
+    """samples a second that files are brought to"""
+    seconds: float = 1.0
+    """seconds of a recording that are trained and tested on: the middle of a longer one"""
+    speeds: tuple[float, ...] = (0.9, 1.1)
+    """training recordings are also played at these speeds, each of a person's as a voice of its own; () for none"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        check_field(self, "rate", 1000 <= self.rate <= 192_000, "1000 to 192000 samples a second")
+        check_field(self, "seconds", 0.1 <= self.seconds <= 60, "0.1 to 60")
+        good = all(0.5 <= speed <= 2 and speed != 1 for speed in self.speeds)
+        check_field(self, "speeds", good and len(set(self.speeds)) == len(self.speeds), "each once, 0.5 to 2, none 1")
+
+    def load(self) -> Splits:
+        """Return the recordings, [N, L] int16, and who speaks, by number."""
+        files = "a folder or zip file of PERSON/FILE.wav, or of files WORD_PERSON_NUMBER.wav"
+        path = named.find("speech", self.data, self.data_dir, files)
+        own = speech.voices(path, self.rate) if path else None
+        found = own or named.load(self.data, self.data_dir, rate=self.rate)
+        length, (names, labels) = round(self.seconds * self.rate), np.unique(found.speakers, return_inverse=True)
+        check_fits(f"seconds={self.seconds}", (1 + len(self.speeds)) * len(labels) * length * 2, "use fewer")
+        known = {"inputs": {"mean": (0.0,), "std": (1.0,)}}
+        rows = speech.middles(found.samples, length)
+        splits = self.parted(Data(inputs=rows, labels=labels, classes=names.tolist(), known=known), "recording")
+        splits = splits.mapped(_mixed)
+        return replace(splits, train=speech.at_speeds(splits.train, self.speeds, self.rate))
+
+
+def _mixed(data: Data) -> Data:
+    """Return the rows in an order drawn once, so that each block that is evaluated holds all people."""
+    return data.take(np.random.default_rng(0).permutation(data.num_examples))
 
 
 @dataclass(frozen=True)

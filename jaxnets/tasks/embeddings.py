@@ -1,7 +1,7 @@
-"""Embeddings: whether two pictures show one person, and who is meant, of people who were not trained on."""
+"""Embeddings: whether two examples are of one person, and of whom, of people who were not trained on."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,19 +31,41 @@ _COMPONENTS = 100  # of eigenfaces, and below Fisherfaces
 
 
 class Thresholds(NamedTuple):
-    """The least cosines at which two pictures are taken for one person, chosen on people who were not trained on.
+    """The least cosines at which two examples are taken for one person, chosen on people who were not trained on.
 
     Attributes:
-        compare: for two pictures: as many strangers are accepted as pictures of one person are not.
-        identify: for the picture most alike among many, likewise.
+        compare: for two examples: as many pairs of strangers are accepted as pairs of one person are not.
+        identify: for the example most alike among many, likewise.
     """
 
     compare: float
     identify: float
 
 
-def embeddings(spec: Spec) -> Task:
-    """Return the task of embeddings of length 1, [N, D]; of several seeds they stand side by side (``embed``)."""
+class Kind(NamedTuple):
+    """What is embedded.
+
+    Attributes:
+        read: as a ``Task`` has it.
+        options: of ``read``.
+        plain: ``plain(train, test)``: embeddings of the test's examples by plain methods, of length 1, by their names.
+        pictures: ``pictures(inputs)``: examples as images [N, H, W, C], pixels 0 to 1, to be shown.
+    """
+
+    read: Callable[[Sequence[str], Any], Examples]
+    options: Any
+    plain: Callable[[Data, Data], Mapping[str, np.ndarray]]
+    pictures: Callable[[np.ndarray], np.ndarray]
+
+
+def embeddings(spec: Spec, kind: Kind | None = None) -> Task:
+    """Return the task of embeddings of length 1, [N, D]; of several seeds they stand side by side (``embed``).
+
+    Args:
+        spec: of the training data.
+        kind: what is embedded; images if absent, beside eigenfaces and Fisherfaces.
+    """
+    what = kind or Kind(reading_files(spec), FileOptions(), _baselines, lambda images: images / spec["inputs"].high)
 
     def rows(examples: Examples, made: np.ndarray) -> Sequence[Row]:
         """Tell which other of the examples each is most like; of one alone, how large its largest number is."""
@@ -51,7 +73,7 @@ def embeddings(spec: Spec) -> Task:
             return one_row_each(examples, [{"most like": "", "cosine": 1.0}])
         cosines = made @ made.T
         np.fill_diagonal(cosines, -np.inf)
-        names = [f"{name['file']} row {name['row']}" for name in examples.names]
+        names = [" row ".join(map(str, name.values())) for name in examples.names]
         found = [{"most like": names[row.argmax()], "cosine": float(row.max())} for row in cosines]
         return one_row_each(examples, found)
 
@@ -66,27 +88,27 @@ def embeddings(spec: Spec) -> Task:
         labels = test["labels"]
         of_seeds = [predict(trained.learner, state, test["inputs"]) for state in trained.states]
         metrics = {"test/rank_1": [rank(cumulative_matches(made, labels)) for made in of_seeds]}
-        methods = {"this model": embed(trained, test["inputs"]), **_baselines(splits.train, test)}
+        methods = {"this model": embed(trained, test["inputs"]), **what.plain(splits.train, test)}
         if thresholds is not None:
             genuine, impostors = pairs_of(methods["this model"], labels)
             metrics["test/false_accepts"] = [float((impostors >= thresholds.compare).mean())]
             metrics["test/false_rejects"] = [float((genuine < thresholds.compare).mean())]
-        _draw(folder, test, methods, spec["inputs"].high, thresholds)
+        _draw(folder, test, methods, what.pictures, thresholds)
         return Finished(metrics, _measured(methods, labels), _ABOUT)
 
     return Task(
-        read=reading_files(spec),
+        read=what.read,
         predict=lambda trained, examples: embed(trained, examples.inputs),
         rows=rows,
-        options=FileOptions(),
+        options=what.options,
         encode=lambda trained, examples: embed(trained, examples.inputs),
         finish=finish,
     )
 
 
 _ABOUT = {
-    "test/false_accepts": "of two people's pictures, at the threshold chosen on validation people",
-    "test/false_rejects": "of one person's pictures, at that threshold",
+    "test/false_accepts": "of pairs of two people, at the threshold chosen on validation people",
+    "test/false_rejects": "of pairs of one person, at that threshold",
 }
 
 
@@ -106,10 +128,10 @@ def _measured(methods: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str
     found = {}
     for name, made in methods.items():
         if name != "this model":
-            curve = roc(*pairs_of(made, labels))
-            found[f"test/auc_of_{name.lower()}"] = area(curve)
-            found[f"test/eer_of_{name.lower()}"] = equal_error(curve)[0]
-            found[f"test/rank_1_of_{name.lower()}"] = rank(cumulative_matches(made, labels))
+            curve, key = roc(*pairs_of(made, labels)), name.lower().replace(" ", "_")
+            found[f"test/auc_of_{key}"] = area(curve)
+            found[f"test/eer_of_{key}"] = equal_error(curve)[0]
+            found[f"test/rank_1_of_{key}"] = rank(cumulative_matches(made, labels))
     return found
 
 
@@ -135,12 +157,16 @@ def _baselines(train: Data, test: Data) -> dict[str, np.ndarray]:
 
 
 def _draw(
-    folder: Path, test: Data, methods: Mapping[str, np.ndarray], high: float, thresholds: Thresholds | None
+    folder: Path,
+    test: Data,
+    methods: Mapping[str, np.ndarray],
+    pictures: Callable[[np.ndarray], np.ndarray],
+    thresholds: Thresholds | None,
 ) -> None:
     """Write pairs.png, verification.png and embeddings.png."""
     made, labels = methods["this model"], test["labels"]
     least = None if thresholds is None else thresholds.compare
-    save_pairs(folder / "pairs.png", test["inputs"] / high, made, labels, least)
+    save_pairs(folder / "pairs.png", pictures(test["inputs"]), made, labels, least)
     _save_curves(folder / "verification.png", methods, labels, least)
     some = np.linspace(0, len(labels) - 1, min(_MAPPED, len(labels))).round().astype(int)
     if len(some) >= 10:  # of fewer there is no map
@@ -197,8 +223,8 @@ def _save_curves(path: Path, methods: Mapping[str, np.ndarray], labels: np.ndarr
         rates.plot(curve.far, curve.tar, label=f"{name}: {area(curve):.3f}, EER {equal_error(curve)[0]:.1%}")
         found = cumulative_matches(made, labels)
         matches.plot(range(1, len(found) + 1), found, marker=".", label=f"{name}: rank 1 {found[0]:.1%}")
-    rates.set(xlabel="strangers accepted", ylabel="pictures of one person accepted", xscale="log", xlim=(1e-3, 1))
-    matches.set(xlabel="rank", ylabel="share of pictures whose person is found (CMC)")
+    rates.set(xlabel="pairs of strangers accepted", ylabel="pairs of one person accepted", xscale="log", xlim=(1e-3, 1))
+    matches.set(xlabel="rank", ylabel="share of examples whose person is found (CMC)")
     for axes in (scores, rates, matches):
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
