@@ -221,10 +221,9 @@ def _neighbours(train: Triples, test: Triples, mean: float, user: np.ndarray, it
     return added
 
 
-_BY_DESCENT = {"lr_all": (0.005,), "reg_all": (0.02, 0.05, 0.1), "n_epochs": (20, 40, 80)}
 SURPRISE = [
-    ("SVD", "SVD", _grid(n_factors=(20, 100), **_BY_DESCENT)),
-    ("SVD++", "SVDpp", _grid(n_factors=(20,), **_BY_DESCENT)),
+    ("SVD", "SVD", _grid(n_factors=(100,), reg_all=(0.05, 0.1, 0.15), n_epochs=(40, 80))),
+    ("SVD++", "SVDpp", _grid(n_factors=(20,), reg_all=(0.05, 0.1), n_epochs=(20, 40))),
 ]
 
 

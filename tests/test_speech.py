@@ -262,7 +262,7 @@ def test_joined_recordings():
     counts = [len(text.split()) for text in strings.texts]
     assert min(counts) == 3 and max(counts) == 7 and set(strings.speakers) == set(of.speakers)
     for samples, number in zip(strings.samples, counts, strict=True):
-        assert 1200 * number <= len(samples) <= 1640 * number + 2400 * (number + 1)
+        assert 1200 * number <= len(samples) <= 1530 * number + 2400 * (number + 1)
         assert (samples != PADDING).all()
 
 

@@ -208,7 +208,8 @@ def build(config: Config, spec: Spec) -> Learner:
         metrics = {"accuracy": losses.accuracy}
         learner = supervised(model, losses.softmax_cross_entropy, optimizer_for(config, spec), metrics)
     longest = spec["inputs"].shape[0]
-    return trimmed(config.hearing.around(learner), PADDING, sorted({max(1, int(s * longest)) for s in _SHARES}))
+    least = round(config.hearing.hop * config.speech.rate) * config.stride  # samples of one frame of the output
+    return trimmed(config.hearing.around(learner), PADDING, sorted({max(least, int(s * longest)) for s in _SHARES}))
 
 
 def task(config: Config, spec: Spec) -> Task:
