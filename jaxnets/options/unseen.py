@@ -81,7 +81,7 @@ class VoiceData(UnseenPeople):
     """samples a second that files are brought to"""
     seconds: float = 1.0
     """seconds of a recording that are trained and tested on: the middle of a longer one"""
-    speeds: tuple[float, ...] = (0.9, 1.1)
+    speeds: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.45)
     """training recordings are also played at these speeds, each of a person's as a voice of its own; () for none"""
 
     def __post_init__(self) -> None:

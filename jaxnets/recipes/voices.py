@@ -62,7 +62,7 @@ class Config:
 PRESETS = {
     "voices": Preset(
         Config(
-            training=TrainingConfig(duration="300", batch_size=64, evaluate_every="100"),
+            training=TrainingConfig(duration="200", batch_size=64, evaluate_every="50"),
             optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-2),
         ),
         "the speakers of spoken digits: whether two recordings are of one, of speakers never heard, beside LDA",
