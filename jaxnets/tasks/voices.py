@@ -1,6 +1,6 @@
 """Voices: whether two recordings are of one person, and of whom, of people who were not trained on."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,10 @@ def voices(spec: Spec, rate: int) -> Task:
         return _plain(mean_spectra(train["inputs"], rate), train["labels"], mean_spectra(test["inputs"], rate))
 
     def pictures(inputs: np.ndarray) -> np.ndarray:
-        bands = np.concatenate([found for found, _ in _blocks(inputs, rate)])  # [N, T, M]
-        loudest = bands.max((1, 2), keepdims=True)
-        return np.clip(1 + (bands - loudest) / _DARK, 0, 1).swapaxes(1, 2)[:, ::-1, :, None]
+        bands, masks = (np.concatenate(parts) for parts in zip(*_blocks(inputs, rate), strict=True))
+        dark = np.clip(1 + (bands - bands.max((1, 2), keepdims=True)) / _DARK, 0, 1)
+        shown = np.where(masks[..., None], dark, 1.0).swapaxes(1, 2)[:, ::-1, :, None]  # what fills up is white
+        return shown.repeat(2, 1)  # [N, 2M, T, 1]
 
     return embeddings(spec, Kind(reading_sound(rate), NoOptions(), plain, pictures))
 
@@ -58,7 +59,7 @@ def _plain(train: np.ndarray, labels: np.ndarray, new: np.ndarray) -> dict[str, 
     return {"mean spectra": normalized(new), "LDA of mean spectra": normalized(analysis.transform(new))}
 
 
-def _blocks(inputs: np.ndarray, rate: int) -> Any:
+def _blocks(inputs: np.ndarray, rate: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield log-mel bands [B, T, 40] of some recordings after others, and which frames count, [B, T]."""
     fft, hop = rate // 32, rate // 100
     filters = mel_filters(rate, fft, _MELS)
