@@ -161,14 +161,14 @@ ROWS = {
         for part in range(3)
     },
     "omniglot-few-shot": Row(
-        "prototypical networks on Omniglot's small sets, 1,000 episodes of 5 new characters, one example each",
+        "matching networks on Omniglot's small sets, 1,000 episodes of 5 new characters, one example each",
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
-        "omniglot-few-shot --seeds 5",
+        "omniglot-few-shot --validation-classes 0 --seeds 5",
     ),
     "omniglot-few-shot-20": Row(
         "the same of 20 new characters",
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
-        "omniglot-few-shot --ways 20 --validation-classes 20",
+        "omniglot-few-shot --ways 20 --validation-classes 0 --seeds 5",
     ),
     "omniglot-maml": Row("MAML on the same, 5 new characters", "accuracy {test/accuracy}", "omniglot-maml --seeds 5"),
     "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol"),

@@ -179,7 +179,8 @@ SMALL = {
     "settings": "as-told",
     "seconds": 0.2,
 }
-SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "test_episodes": 20}  # two episodes in a batch of 16
+# two episodes in a batch of 16
+SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "train_queries": 3, "test_episodes": 20}
 NARROW = {"hidden", "features", "widths"}  # widths of layers: as many, but of 8 each
 
 

@@ -13,7 +13,10 @@ from jaxnets.errors import InputError
 from jaxnets.options import EpisodeData
 
 SIDE = 12
-SMALL = "--features 8 pool --embedding 8 --train-ways 4 --queries 2 --ways 3 --test-episodes 50 --validation-classes 4"
+SMALL = (
+    "--features 8 pool --embedding 8 --train-ways 4 --train-queries 2 --queries 2 --ways 3 --test-episodes 50 "
+    "--validation-classes 4"
+)
 
 
 def save_signs(folder, number=24, pictures=5):
@@ -114,7 +117,7 @@ def test_predict_refuses(run, signs, support, tmp_path, capsys):
 @pytest.mark.slow
 def test_maml_takes_as_many_classes_as_it_has_outputs(signs, support, tmp_path, capsys):
     words = ["--method", "maml", "--norm", "layer", "--batch-size", "9", "--duration", "10"]
-    small = SMALL.replace("--embedding 8 --train-ways 4 ", "").split()
+    small = SMALL.replace("--embedding 8 --train-ways 4 --train-queries 2 ", "").split()
     flags = ["train", "omniglot-few-shot", "--data", signs, "--image-size", SIDE, SIDE, *small, "--dark-on-light"]
     assert cli.main([str(word) for word in [*flags, *words, "--out", tmp_path / "run"]]) == 0
     picture = signs / "sign1" / "0.png"
@@ -148,7 +151,7 @@ def test_omniglot(jaxnets_data):
         (("--batch-size", 13), "batch_size=13 must be a multiple of 12, an episode of 4 ways with 1 shots and 2"),
         (("--queries", 5, "--batch-size", 24), "24 of 24 classes have fewer than 6 pictures"),
         (("--test-share", 1.5), "test_share=1.5 must be in (0, 1)"),
-        (("--inner-rate", 0.2), "inner_rate=0.2 changes nothing with method='prototypical'"),
+        (("--inner-rate", 0.2), "inner_rate=0.2 changes nothing with method='matching'"),
         (("--method", "reptile", "--inner-steps", 1), "inner_steps=1 must be 2 or more"),
         (("--image-size", 12, 10), "images of 12 x 10 pixels cannot be turned"),
         (("--folds", 3), "would part rows that belong together"),

@@ -37,6 +37,8 @@ class Config:
     descent from initial weights that are learned (maml, reptile)"""
     train_ways: int = only(20, method=_COMPARING)
     """classes of an episode of training (prototypical, matching), which may be more than those of the test"""
+    train_queries: int = only(5, method=_COMPARING)
+    """examples of each class to classify in an episode of training (prototypical, matching)"""
     inner_rate: float = only(0.1, method=_ADAPTING)
     """learning rate of the descent within an episode (maml, reptile)"""
     inner_steps: int = only(3, method=_ADAPTING)
@@ -59,6 +61,7 @@ class Config:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_field(self, "train_ways", 2 <= self.train_ways < 2**20, "2 or more")
+        check_field(self, "train_queries", 1 <= self.train_queries < 2**20, "1 or more")
         check_field(self, "inner_rate", 0 < self.inner_rate < FINITE, "a number greater than 0")
         least = 2 if self.method == "reptile" else 1
         check_field(self, "inner_steps", least <= self.inner_steps < 2**20, f"{least} or more")
@@ -81,21 +84,25 @@ class Config:
     @property
     def train_shape(self) -> Shape:
         """The episodes of training."""
-        return self.test_shape._replace(ways=self.train_ways) if self.method in _COMPARING else self.test_shape
+        if self.method not in _COMPARING:
+            return self.test_shape
+        return self.test_shape._replace(ways=self.train_ways, queries=self.train_queries)
 
 
-_FIVE_WAY = Config(
+_CHARACTERS = Config(
+    views=ViewsConfig(shift=1, rotate=10, stretch=0.15, shear=0.15, bend=0.5),
     training=TrainingConfig(duration="3000", batch_size=120, evaluate_every="300"),
     optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-3),
 )
+_COMPARED = replace(_CHARACTERS, method="matching", train_ways=60, train_queries=1)
 _MAML = replace(
-    _FIVE_WAY,
+    _CHARACTERS,
     method="maml",
     layers=LayerConfig(norm="layer"),
     optimizer=OptimizerConfig(learning_rate=1e-3),
 )
 PRESETS = {
-    "omniglot-few-shot": Preset(_FIVE_WAY, "prototypical networks on Omniglot's small sets, new characters from one"),
+    "omniglot-few-shot": Preset(_COMPARED, "matching networks on Omniglot's small sets, new characters from one"),
     "omniglot-maml": Preset(_MAML, "MAML on the same, exact to second order"),
 }
 
