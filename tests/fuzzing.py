@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from jaxnets import InputError, data
-from jaxnets.data import cifar, labelled_texts, music, passages, speech, stories, tokens
+from jaxnets.data import cifar, labelled_texts, music, passages, spans, speech, stories, tokens
 from jaxnets.data.sound import read_sound
 from jaxnets.data.word_vectors import read_word_vectors
 from jaxnets.options import TrainingConfig
@@ -44,6 +44,10 @@ else:
     from helpers import wav
 
 STORY = b"1 Mary went home.\n2 Where is Mary?\thome\t1\n1 Rex is green.\n2 Is Rex green?\tyes\t1\n"
+ASKED = (
+    b'{"data": [{"title": "t", "paragraphs": [{"context": "Mary went home.", "qas": [{"id": "1", "question": "Where?", '
+    b'"answers": [{"text": "home", "answer_start": 10}]}, {"id": "2", "question": "Why?", "is_impossible": true}]}]}]}'
+)
 VECTORS = [b"the 0.5 -1 2\ngood 1 2e-3 .5\nfilm 4 5 6\n", b"2 3\ngood 1 2 3 \nfilm 4 5 6 \n"]
 HANG = 5.0  # seconds of the processor's time: others may keep it busy
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -216,6 +220,7 @@ def readers() -> list[Reader]:
         Reader(
             "stories.zip", stories.story_parts, [zip_of({f"en/qa1_a_{part}.txt": STORY for part in ("train", "test")})]
         ),
+        Reader("spans.json", spans.read_asked, [ASKED, gzip.compress(ASKED)]),
         Reader("a.en", lambda path: tokens.parallel_text([path, path]), [b"a man\na dog\n"]),
         Reader("a.json", music.read_pieces, [b'{"train": [[[60, 64], [62]]], "valid": [], "test": [[[21]]]}']),
         Reader("a.zip", data.image_splits, [zip_of(ZIPPED), zip_of(ZIPPED, zipfile.ZIP_STORED)]),

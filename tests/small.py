@@ -11,6 +11,7 @@ import pytest
 
 from jaxnets import recipes
 from jaxnets.data import NAMED, Data, Ratings, Series, Splits, Table
+from jaxnets.data.spans import Answer, Asked
 from jaxnets.data.speech import Recordings
 from jaxnets.data.stories import Question
 from jaxnets.data.tokens import Sentences
@@ -131,6 +132,17 @@ def stories(number: int) -> list[Question]:
     ]
 
 
+def asked(number: int) -> list[Asked]:
+    """Return so many questions, of which each is about a word that stands anywhere in a text of twelve."""
+    found = []
+    for i in range(number):
+        words = list(RANDOM.choice(MANY, 12))
+        text, place = " ".join(words), RANDOM.integers(12)
+        answer = Answer(words[place], sum(len(word) + 1 for word in words[:place]))
+        found.append(Asked(f"q{i}", "Who?", text, (answer,), f"article {i // 2}"))
+    return found
+
+
 FAKES: dict[str, Any] = {
     "digits": images(8),
     "mnist": images(28),
@@ -145,6 +157,7 @@ FAKES: dict[str, Any] = {
     "movielens-100k": ratings(),
     "sst2": {part: Sentences(LINES, ["negative", "positive"] * 200) for part in ("train", "validation", "test")},
     "babi": {"train": stories(400), "test": stories(100)},
+    "babi-spans": {"train": asked(100), "test": asked(30)},
     "multi30k": {
         part: [PAIRS[:number], PAIRS[::-1][:number]]
         for part, number in {"train": 400, "validation": 100, "test": 50}.items()
@@ -246,7 +259,7 @@ def presets() -> list[Any]:
 
 def smaller(preset: str, duration: str = "20ep", **training: Any) -> Recipe:
     """Return a preset's recipe with a config whose tracing is quick; skip the test where a library is missing."""
-    if preset == "translate":
+    if preset == "translate" or preset.startswith("extractive"):
         for library in ("tokenizers", "sacrebleu"):
             pytest.importorskip(library, reason="needs tokenizers and sacrebleu: pip install -e '.[translation]'")
     recipe = find(preset)

@@ -25,6 +25,7 @@ from jaxnets.learners import (
     ensembled,
     maml,
     matching,
+    pointing,
     prototypical,
     reconstructing,
     reptile,
@@ -53,7 +54,7 @@ from jaxnets.runs import checkpoint
 from jaxnets.transforms import augmented_pairs, probed, trimmed, windowed
 
 SIZE = 8  # examples of a batch
-PADDING = 0
+PADDING, SEPARATOR = 0, 2
 Arrays = dict[str, np.ndarray]
 
 
@@ -137,6 +138,11 @@ def rating_films(tx: Any, **options: Any) -> jn.Learner:
 def following(tx: Any, **options: Any) -> jn.Learner:
     network = jn.network(HistoryTransformer, 3, 12, 8, 1, 2, max_length=4, **options)
     return learners.next_item(network, learners.softmax_over_items, tx)
+
+
+def pointing_at(tx: Any, **options: Any) -> jn.Learner:
+    kind = {"tokens": True, "padding": PADDING, "num_segments": 2, "max_length": 7}
+    return pointing(jn.network(Transformer, 8, 4, 1, 2, 2, **kind, **options), SEPARATOR, tx)
 
 
 def autoencoder(tx: Any, corrupt: Any = None, **options: Any) -> jn.Learner:
@@ -253,6 +259,16 @@ def histories(random: np.random.Generator, size: int) -> Arrays:
     return {"inputs": np.where(kept, rows[:, :4], 0), "user": user, "labels": rows[:, 4]}
 
 
+def asked(random: np.random.Generator, size: int) -> Arrays:
+    """Rows of a beginning, a question, a separator, a text of two or three tokens, a separator, and padding."""
+    rows = random.integers(4, 8, (size, 7)).astype(np.int32)
+    rows[:, 0], rows[:, 2] = 1, SEPARATOR
+    short = random.random(size) < 0.5
+    rows[:, 6] = np.where(short, PADDING, SEPARATOR)
+    rows[short, 5] = SEPARATOR
+    return {"inputs": rows, "labels": np.array([[0, 0], [3, 3], [3, 4], [4, 4]], np.int32)[random.integers(0, 4, size)]}
+
+
 def pictures(random: np.random.Generator, size: int) -> Arrays:
     labels = random.integers(0, 2, (size, 6, 6)).astype(np.int32)
     return {"inputs": (labels[..., None] + random.normal(size=(size, 6, 6, 1))).astype(np.float32), "labels": labels}
@@ -294,6 +310,7 @@ LEARNERS = {
     "sequence to sequence": Case(translating, pairs),
     "rating": Case(rating_films, rated),
     "next item": Case(following, histories, rounds=True),
+    "pointing": Case(pointing_at, asked),
     "reconstructing": Case(autoencoder, points),
     "denoising": Case(partial(autoencoder, corrupt=augment.noise(0.3, low=-9)), points, draws=True, lacks=NOISE),
     "variational": Case(vae, bits, draws=True, lacks=NOISE),

@@ -28,7 +28,8 @@ COMMANDS = [
 ]
 RESULTS = re.findall(r"^\|.*\| `(jaxnets train [^`]*)` \|", README, re.MULTILINE)
 if find_spec("tokenizers") is None or find_spec("sacrebleu") is None:  # test_translation.py says so
-    COMMANDS, RESULTS = ([line for line in lines if "translate" not in line] for lines in (COMMANDS, RESULTS))
+    NEED = re.compile("translate|extractive|babi-spans")
+    COMMANDS, RESULTS = ([line for line in lines if not NEED.search(line)] for lines in (COMMANDS, RESULTS))
 if find_spec("libtpu") is None:  # test_accelerators.py says so
     COMMANDS = [line for line in COMMANDS if not line.startswith("jaxnets compile")]
 # What needs pretrained weights, and files to fine-tune them on.

@@ -34,6 +34,7 @@ from jaxnets.options import (
     RatingData,
     SentenceData,
     SeriesData,
+    SpanData,
     SpeechData,
     StoryData,
     TableData,
@@ -153,6 +154,10 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911, PLR0912  (a kind of data
             return LINES[:2]
         if isinstance(group, StoryData):
             return ["Mary went home. Where is Mary?", "John left. Mary went to the hall! Where is John?"]
+        if isinstance(group, SpanData):
+            texts = [{"context": one.context, "qas": [{"question": "Who?"}]} for one in FAKES[group.data]["test"][:2]]
+            (folder / "asked.json").write_text(json.dumps({"data": [{"paragraphs": texts}]}))
+            return [str(folder / "asked.json")]
         if isinstance(group, SpeechData | VoiceData):
             for i in range(2):
                 (folder / f"{i}.wav").write_bytes(wav(FAKES["fsdd"].samples[i] / 2.0**15))

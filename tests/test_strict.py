@@ -27,6 +27,7 @@ PARTS = {
     ],
     "augmentations": ["test_augment.py"],
     "detection": ["test_detection.py", "-k", "plain or focal or chain or mirror or follow or little"],
+    "spans": ["test_extractive.py", "-k", "positions or elsewhere"],
     "speech": ["test_speech.py", "-k", "speed or all_paths or blanked"],
     "optimizers": ["test_optimizers.py"],
 }

@@ -21,6 +21,7 @@ from jaxnets.data.music import read_pieces
 from jaxnets.data.ratings import movielens_100k
 from jaxnets.data.scenes import scattered
 from jaxnets.data.series import Series, read_series
+from jaxnets.data.spans import babi_spans
 from jaxnets.data.speech import fsdd
 from jaxnets.data.splits import Splits, idx_folder
 from jaxnets.data.stories import babi
@@ -200,7 +201,7 @@ class Named(NamedTuple):
 
     Attributes:
         kind: what it holds: "images", "boxes", "masks", "people", "characters", "text", "sentences", "translations",
-            "pieces", "series", "speech", "stories", "tables" or "ratings".
+            "pieces", "series", "speech", "stories", "spans", "tables" or "ratings".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -226,6 +227,7 @@ NAMED = {
     "shakespeare": Named("text", shakespeare, "Shakespeare's plays"),
     "sst2": Named("sentences", sst2, "film reviews, negative and positive"),
     "babi": Named("stories", babi, "questions about stories, twenty tasks"),
+    "babi-spans": Named("spans", babi_spans, "bAbI's questions whose answers are words of their stories"),
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),
     "chorales": Named("pieces", chorales, "Bach's chorales"),
     "etth1": Named("series", etth1, "hourly temperatures of a transformer"),

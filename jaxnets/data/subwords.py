@@ -1,6 +1,7 @@
 """Text as parts of words: a byte-pair encoding (Sennrich et al., 2016), learned from the training data."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ from jaxnets.errors import InputError
 
 PADDING, UNKNOWN, START, END = range(4)
 _SPECIAL = ("<padding>", "<unknown>", "<start>", "<end>")
+_OF_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 def learn_subwords(sentences: Iterable[str], size: int) -> str:
@@ -32,6 +34,44 @@ def learn_subwords(sentences: Iterable[str], size: int) -> str:
             f"a vocabulary of {size} has no room for parts of words: the text's characters alone are "
             f"{tokenizer.get_vocab_size()}; use a larger --vocabulary"
         )
+    return tokenizer.to_str()
+
+
+def learn_wordpieces(texts: Iterable[str], size: int) -> str:
+    """Return a tokenizer of BERT's kind (Schuster and Nakajima, 2012), as JSON of the ``tokenizers`` library.
+
+    Words are lower-cased, and punctuation stands by itself. The parts are all characters, to begin a word and to go on
+    with, and the most frequent words: the same texts have the same tokens, as the library's own trainer would not.
+
+    Args:
+        texts: as people write them.
+        size: parts, at most.
+
+    Raises:
+        InputError: if the library is not installed, or the characters alone are more.
+    """
+    found = library()
+    normalizer, pre_tokenizer = (
+        found.normalizers.BertNormalizer(lowercase=True),
+        found.pre_tokenizers.BertPreTokenizer(),
+    )
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = sorted({letter for word in words for letter in word})
+    parts = [*_OF_BERT, *letters, *(f"##{letter}" for letter in letters)]
+    if len(parts) > size:
+        raise InputError(
+            f"a vocabulary of {size} has no room for words: the texts' characters alone make {len(parts)} parts; use a "
+            "larger --vocabulary"
+        )
+    often = sorted(words, key=lambda word: (-words[word], word))
+    parts = list(dict.fromkeys([*parts, *often]))[:size]
+    model = found.models.WordPiece({part: number for number, part in enumerate(parts)}, unk_token=_OF_BERT[UNKNOWN])
+    tokenizer = found.Tokenizer(model)
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    tokenizer.decoder = found.decoders.WordPiece()
+    tokenizer.add_special_tokens(list(_OF_BERT))
     return tokenizer.to_str()
 
 
@@ -92,6 +132,24 @@ def encode_sentences(sentences: Sequence[str], tokenizer: str, most: int = 0) ->
     for row, ids in zip(rows, found, strict=True):
         row[: len(ids)] = ids
     return rows
+
+
+def encode_with_places(texts: Sequence[str], tokenizer: str) -> list[tuple[list[int], np.ndarray]]:
+    """Return the tokens of texts, without ends around them, and the characters of its text that each stands for.
+
+    Args:
+        texts: as people write them.
+        tokenizer: JSON of the ``tokenizers`` library.
+
+    Returns:
+        For each text its tokens and, from and to, int32 [tokens, 2].
+    """
+    read = copy.deepcopy(_read(tokenizer))
+    read.encode_special_tokens = True  # a copy loses it
+    read.no_padding()
+    read.no_truncation()
+    found = read.encode_batch(list(texts), add_special_tokens=False)
+    return [(encoding.ids, np.array(encoding.offsets, np.int32).reshape(-1, 2)) for encoding in found]
 
 
 def unknown_characters(sentence: str, tokenizer: str) -> str:

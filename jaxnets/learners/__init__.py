@@ -19,6 +19,7 @@ from jaxnets.learners.recommending import bpr, next_item, rating, sampled_softma
 from jaxnets.learners.segmentation import segmenting
 from jaxnets.learners.self_supervised import byol, vicreg
 from jaxnets.learners.sequences import autoregressive, sequence_to_sequence
+from jaxnets.learners.spans import pointing
 from jaxnets.learners.supervised import supervised
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "mean_output",
     "mean_probability",
     "next_item",
+    "pointing",
     "prototypical",
     "rating",
     "reconstructing",

@@ -48,6 +48,7 @@ from jaxnets.metrics.sequences import (
     token_error_rate,
     word_error_rate,
 )
+from jaxnets.metrics.spans import answer_exact_match, answer_f1, span_accuracy, span_f1
 from jaxnets.metrics.verification import equal_error_rate, pair_auc, true_accept_rate
 
 __all__ = [
@@ -59,6 +60,8 @@ __all__ = [
     "accuracy",
     "add",
     "add_up",
+    "answer_exact_match",
+    "answer_f1",
     "auroc",
     "average_precision",
     "average_precisions",
@@ -100,6 +103,8 @@ __all__ = [
     "rand_error",
     "recall",
     "rmse",
+    "span_accuracy",
+    "span_f1",
     "token_error_rate",
     "top_k_accuracy",
     "true_accept_rate",

@@ -28,6 +28,7 @@ from jaxnets.options.networks import (
 from jaxnets.options.optimizer import OptimizerConfig, make_optimizer, optimizer_for
 from jaxnets.options.pretrained import PretrainedConfig
 from jaxnets.options.ratings import RatingData
+from jaxnets.options.spans import SpanData
 from jaxnets.options.speech import ConformerConfig, Hearing, SpeechData, StringConfig
 from jaxnets.options.tables import TableData, TableEncoding
 from jaxnets.options.training import TrainingConfig
@@ -59,6 +60,7 @@ __all__ = [
     "RecurrentConfig",
     "SentenceData",
     "SeriesData",
+    "SpanData",
     "SpeechData",
     "StoryData",
     "StringConfig",

@@ -12,6 +12,7 @@ from jaxnets.data.stories import Question, encode_stories, read_questions, words
 from jaxnets.errors import InputError
 from jaxnets.models import Attended
 from jaxnets.runs import plots
+from jaxnets.tasks.sentences import names_file
 from jaxnets.tasks.task import Examples, Finished, Row, Task, Trained, one_row_each
 from jaxnets.training.evaluation import predict as predict_outputs
 
@@ -105,7 +106,7 @@ def answers(spec: Spec, max_facts: int, max_words: int, test: Callable[[], Seque
 def _questions(text: str) -> list[Question]:
     """Return the questions of the file that a text names, or that of a story in its own words, which ends with it."""
     path = Path(text)
-    if len(text) < 1000 and path.is_file():
+    if names_file(text):
         return read_questions("\n".join(tokens.lines(path)), path, answered=False)
     *facts, question = [part.strip() for part in re.findall(r"[^.?!\n]+[.?!]?", text) if part.strip()] or [""]
     if not facts or not question.endswith("?"):

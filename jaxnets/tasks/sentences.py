@@ -128,8 +128,12 @@ def _sentences(given: Sequence[str]) -> list[str]:
 
 def _lines(text: str) -> list[str]:
     """Return the lines of the file that the text names, or the text itself."""
+    return [line for line in tokens.lines(Path(text)) if line.strip()] if names_file(text) else [text]
+
+
+def names_file(text: str) -> bool:
+    """Return whether a text that is given is the name of a file."""
     try:
-        is_file = Path(text).is_file()
-    except OSError:  # too long for a name
-        is_file = False
-    return [line for line in tokens.lines(Path(text)) if line.strip()] if is_file else [text]
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a character that none has
+        return False

@@ -39,6 +39,12 @@ def bert_layout(num_layers: int, *, prefix: str = "", pooler: bool = True, head:
     return Layout("Hugging Face's BERT", tuple(rules), ignored, ("bert.",))
 
 
+def question_answering_layout(num_layers: int) -> Layout:
+    """Return the layout of Hugging Face's ``BertForQuestionAnswering``, whose head is called "qa_outputs"."""
+    found = bert_layout(num_layers, prefix="bert.", pooler=False)
+    return found._replace(rules=(*found.rules, *linear("qa_outputs", "out")))
+
+
 def gpt2_layout(num_layers: int, *, prefix: str = "", tied: bool = True, head: bool = False) -> Layout:
     """Return the layout of Hugging Face's GPT-2, whose dense layers ("Conv1D") are [in, out], as ours are.
 
