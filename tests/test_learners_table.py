@@ -310,7 +310,7 @@ LEARNERS = {
     "sequence to sequence": Case(translating, pairs),
     "rating": Case(rating_films, rated),
     "next item": Case(following, histories, rounds=True),
-    "pointing": Case(pointing_at, asked),
+    "pointing": Case(pointing_at, asked, rounds=True),
     "reconstructing": Case(autoencoder, points),
     "denoising": Case(partial(autoencoder, corrupt=augment.noise(0.3, low=-9)), points, draws=True, lacks=NOISE),
     "variational": Case(vae, bits, draws=True, lacks=NOISE),
