@@ -141,7 +141,7 @@ def following(tx: Any, **options: Any) -> jn.Learner:
 
 
 def pointing_at(tx: Any, **options: Any) -> jn.Learner:
-    kind = {"tokens": True, "padding": PADDING, "num_segments": 2, "max_length": 7}
+    kind = {"tokens": True, "padding": PADDING, "num_segments": 2, "max_length": 7, "use_bias": False}
     return pointing(jn.network(Transformer, 8, 4, 1, 2, 2, **kind, **options), SEPARATOR, tx)
 
 
