@@ -113,6 +113,12 @@ ROWS = {
         "mean error of the tasks {test/mean_error_of_tasks}, {test/failed_tasks} of 20 above 0.05",
         "babi",
     ),
+    "extractive": Row(
+        "MiniLM fine-tuned for minutes to point at answers: 4,000 questions of ten of bAbI's tasks (`benchmarks.spans`)",
+        "exact match {test/exact_match}, F1 {test/f1}; what is mentioned last {test/exact_match_of_last_mentioned}, "
+        "the sentence most like the question {test/f1_of_likest_sentence} of F1",
+        "extractive --data babi-squad --duration 200 --evaluate-every 100",
+    ),
     "adult": Row("an ensemble whose members share weights, on the census", TABLE, "adult --seeds 5"),
     "credit": Row("the same on applicants for credit", TABLE, "credit --seeds 5"),
     "mnist-autoencoder": Row("a dense autoencoder of MNIST, codes of 32", AUTOENCODER, "mnist-autoencoder"),
