@@ -114,7 +114,7 @@ ROWS = {
         "babi",
     ),
     "extractive": Row(
-        "MiniLM fine-tuned for minutes to point at answers: 4,000 questions of ten of bAbI's tasks (`benchmarks.spans`)",
+        "MiniLM fine-tuned to point at answers, 4,000 questions of ten of bAbI's tasks (`benchmarks.spans`)",
         "exact match {test/exact_match}, F1 {test/f1}; what is mentioned last {test/exact_match_of_last_mentioned}, "
         "the sentence most like the question {test/f1_of_likest_sentence} of F1",
         "extractive --data babi-squad --duration 200 --evaluate-every 100",
