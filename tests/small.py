@@ -191,6 +191,7 @@ SMALL = {
     "num_strings": 120,
     "settings": "as-told",
     "seconds": 0.2,
+    "speeds": (0.9, 1.1),
 }
 # two episodes in a batch of 16
 SMALL |= {"ways": 2, "train_ways": 2, "queries": 3, "train_queries": 3, "test_episodes": 20}
