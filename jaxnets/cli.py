@@ -52,7 +52,9 @@ COMMANDS = {
     "embed": Command("Write embeddings of a file's sentences, or of a folder's images, by pretrained weights."),
     "search": Command("Find what is most like a query among what was embedded: exact, by the cosine."),
     "ask": Command("Answer a question from documents, with its sources, or say that it is not in them."),
-    "chat": Command("Chat with pretrained weights that come with a chat template; replies appear as they are drawn."),
+    "chat": Command(
+        "Chat with pretrained weights, or a run of one's own, by their chat template; replies appear as they are drawn."
+    ),
     "transcribe": Command("Write down what is said in a file, in English, by the weights whisper-tiny.en."),
     "gallery": Command(
         "Enrol known people (enrol RUN FOLDER), say whose a file is (identify), or whether two are of one (compare)."

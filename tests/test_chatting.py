@@ -17,26 +17,10 @@ from jaxnets.inference.chatting import Chatter, Conversation, begin, reply
 from jaxnets.models import Continued, llama
 from jaxnets.weights.pretrained import where
 
-tokenizers = pytest.importorskip("tokenizers", reason="needs tokenizers: pip install -e '.[translation]'")
+pytest.importorskip("tokenizers", reason="needs tokenizers: pip install -e '.[translation]'")
 
-SMOLLM2 = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
-    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
-    "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-
-
-def tokenizer():
-    """Return a tokenizer of bytes alone."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(tokenizers.models.BPE({token: i for i, token in enumerate(SPECIAL + alphabet)}, []))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    made.add_special_tokens(SPECIAL)
-    return made
-
+import tokenizers
+from talking import SMOLLM2, tokenizer
 
 TEMPLATE = chat_template(SMOLLM2, tokenizer().to_str(), "small")
 

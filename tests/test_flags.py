@@ -214,7 +214,8 @@ def test_odd_values_of_every_flag_are_taken_or_refused_by_name(preset, small_dat
     foreign, unnamed = [], []
     for path in leaves(recipe.config):
         value = at(recipe.config, path)
-        for odd in () if isinstance(value, bool) or choices(recipe.config, path) else ODD[type(value)]:
+        kind = next(kind for kind in ODD if isinstance(value, kind))
+        for odd in () if isinstance(value, bool) or choices(recipe.config, path) else ODD[kind]:
             case = f"{'/'.join(path)}={str(odd)[:20]!r}"
             try:
                 # Types are the parser's, or those of a run's config: what neither takes is refused here.

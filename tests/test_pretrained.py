@@ -11,6 +11,7 @@ from helpers import fails
 
 import jaxnets as jn
 from jaxnets import InputError, cli
+from jaxnets.commands import finetune
 from jaxnets.data.fetching import Remote
 from jaxnets.inference.similarity import most_similar, normalized
 from jaxnets.weights import cards
@@ -75,7 +76,8 @@ def tiny(monkeypatch, tmp_path):
         config=CONFIG,
     )
     monkeypatch.setenv("JAXNETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cards, "CARDS", {**CARDS, "tiny": card})
+    for module in (cards, finetune):
+        monkeypatch.setattr(module, "CARDS", {**CARDS, "tiny": card})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "table.tsv").write_text(TABLE)
     return folder
@@ -267,7 +269,8 @@ class TestFineTuning:
 
     def test_what_is_wrong_is_said(self, tiny, capsys):
         assert "is neither the folder of a run nor pretrained weights" in fails(capsys, "finetune", "nothing")
-        assert "continues text" in fails(capsys, "finetune", "smollm2-135m")
+        assert "whisper-tiny.en writes down speech; minilm" in fails(capsys, "finetune", "whisper-tiny.en")
+        assert "needs data: --data PATH" in fails(capsys, "finetune", "smollm2-135m")
         assert "needs data: --data PATH" in fails(capsys, "finetune", "tiny")
         assert "max_words=2 must be 3 to 64" in fails(capsys, "finetune", "tiny", "--max-words", "2")
         assert "takes sentences, and these data are images" in fails(

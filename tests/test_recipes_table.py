@@ -26,6 +26,7 @@ from jaxnets.commands.resume import resume
 from jaxnets.commands.train import TrainOptions, train
 from jaxnets.options import (
     BoxData,
+    ConversationData,
     EpisodeData,
     ImageData,
     MaskData,
@@ -42,7 +43,7 @@ from jaxnets.options import (
     TranslationData,
     VoiceData,
 )
-from jaxnets.tasks import generated_images, music, texts
+from jaxnets.tasks import generated_images, music, replies, texts
 from jaxnets.tasks.episodes import SupportOptions
 from jaxnets.tasks.recommendations import RecommendOptions
 from jaxnets.training.fit import Fit
@@ -60,6 +61,7 @@ SHORT = [
     (generated_images, "fit", fit_for_three_steps),
     (music, "_LENGTH", 4),
     (texts, "SAMPLE_LENGTH", 20),
+    (replies, "_SHORT", 4),
 ]
 
 
@@ -152,6 +154,8 @@ def given(trial: Trial) -> list[str]:  # noqa: PLR0911, PLR0912  (a kind of data
             return [str(folder / "rows.csv")]
         if isinstance(group, SentenceData):
             return LINES[:2]
+        if isinstance(group, ConversationData):
+            return ["Hello!", "Who are you?"]
         if isinstance(group, StoryData):
             return ["Mary went home. Where is Mary?", "John left. Mary went to the hall! Where is John?"]
         if isinstance(group, SpanData):
@@ -207,7 +211,7 @@ def test_a_run_that_is_made_longer_has_the_bits_of_one_that_was_as_long(trial, t
     opened = open_run(tmp_path / "longer", None)
     assert opened.run.num_steps == LONGER
     splits, options = opened.recipe.load(opened.recipe.config), opened.recipe.config.training.options()
-    unbroken = jn.fit(
-        opened.learner, splits.train, **options, validation=splits.validation, order=splits.order, progress=False
-    )
+    start = opened.recipe.start(splits.train.spec)
+    options |= {"validation": splits.validation, "order": splits.order, "initial": start and start.initial}
+    unbroken = jn.fit(opened.learner, splits.train, **options, progress=False)
     assert_same_bits(opened.run.train_state(opened.learner), jax.device_get(unbroken.state))

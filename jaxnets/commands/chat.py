@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import jax
 import tyro
 
+from jaxnets.commands.opening import RecipeFile, open_run
 from jaxnets.data.conversations import chat_template
-from jaxnets.errors import InputError, check_number
+from jaxnets.errors import InputError, check_number, check_whole
 from jaxnets.inference.chatting import Chatter, Conversation, begin, reply
 from jaxnets.inference.generation import categorical
 from jaxnets.runs.console import console
@@ -33,12 +34,13 @@ def chat(
     context: int = 2048,
     seed: int = 0,
     weights: Path | None = None,
+    recipe: RecipeFile = None,
     json: bool = False,
 ) -> int:
-    """Chat with pretrained weights that come with a chat template; replies appear as they are drawn.
+    """Chat with pretrained weights, or a run of one's own, by their chat template; replies appear as they are drawn.
 
     Args:
-        name: of the weights (jaxnets pretrained ls), or its beginning.
+        name: of the weights (jaxnets pretrained ls), or its beginning, or the folder of a run.
         messages: what is said, one turn each; lines of the standard input if there are none.
         system: what the model is told first; what its template says if absent, "" for nothing.
         temperature: below 1 likelier and duller, 0 always the likeliest.
@@ -47,11 +49,12 @@ def chat(
         context: the most tokens of a conversation; beyond, its oldest turns are forgotten.
         seed: of the draws.
         weights: a file of the weights; found in a package, the cache, or fetched, if absent.
+        recipe: the recipe's file, if it is a run of one's own recipe.
         json: print JSON, one object a reply.
     """
     draw = categorical(temperature, top_p=top_p)
     check_number("seed", seed, 0, 2**31, "from 0 to 2**31 - 1")
-    model = chatter(name, weights, context)
+    model = chatter(name, weights, context, recipe)
     conversation, key = begin(model, system), jax.random.key(seed)
     for number, message in enumerate(messages or _lines()):
         options = {"length": length, "draw": draw, "key": jax.random.fold_in(key, number)}
@@ -59,8 +62,12 @@ def chat(
     return 0
 
 
-def chatter(name: str, weights: Path | None, context: int) -> Chatter:
-    """Return the model of weights whose name begins so, with room for so many tokens."""
+def chatter(name: str, weights: Path | None, context: int, recipe: Path | None = None) -> Chatter:
+    """Return the model of weights whose name begins so, or of the run in this folder, with room for so many tokens."""
+    if name not in CARDS and Path(name).is_dir():
+        return _of_run(Path(name), weights, context, recipe)
+    if recipe is not None:
+        raise InputError(f"recipe={str(recipe)!r} changes nothing: {name} is no run")
     found = [each for each in CARDS if each.startswith(name)] if name not in CARDS else [name]
     chosen = found[0] if len(found) == 1 else name
     if chosen in CARDS and CARDS[chosen].kind != "text":
@@ -74,6 +81,21 @@ def chatter(name: str, weights: Path | None, context: int) -> Chatter:
         return model.network.apply(params, model_state, inputs)[0]
 
     return Chatter(predict, jax.device_put((model.params, model.model_state)), template, context)
+
+
+def _of_run(path: Path, weights: Path | None, context: int, recipe: Path | None) -> Chatter:
+    """Return the model that a run trained; of several seeds, the first's."""
+    if weights is not None:
+        raise InputError(f"weights={str(weights)!r} changes nothing: {path} is a run, and has its own")
+    check_whole("context", context)
+    opened = open_run(path, recipe)
+    if opened.task.chatter is None:
+        raise InputError(
+            f"{path}: {opened.config.recipe} has no chat template, and does not chat; train what does: jaxnets train "
+            "chat --data FILE.jsonl"
+        )
+    use_compile_cache()
+    return opened.task.chatter(opened.trained().first, context)
 
 
 def _lines() -> Iterator[str]:

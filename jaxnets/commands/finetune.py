@@ -20,8 +20,8 @@ from jaxnets.weights.cards import CARDS
 from jaxnets.weights.pretrained import HEAD
 
 _HEADS = (*HEAD, "head/out/**", "transformer/out/**")
-_DOES = {"text": "continues text", "speech": "writes down speech"}
-_PRESETS = {"sentences": "sentiment-minilm", "images": "cifar10-lite0"}
+_DOES = {"speech": "writes down speech"}
+_PRESETS = {"sentences": "sentiment-minilm", "images": "cifar10-lite0", "text": "chat"}
 
 
 def recipe_of(what: str) -> Recipe:
@@ -37,9 +37,11 @@ def recipe_of(what: str) -> Recipe:
             raise InputError(f"{what} {does}; {others} are fine-tuned")
         recipe = find(_PRESETS[kind])
         options = replace(recipe.config.pretrained, pretrained=what, input_size=None)
-        training = TrainingConfig(duration="3ep" if kind == "sentences" else "10ep", batch_size=32)
         optimizer = replace(recipe.config.optimizer, warmup=0)  # a few photographs make a few steps
-        config = replace(recipe.config, pretrained=options, training=training, optimizer=optimizer)
+        config = replace(recipe.config, pretrained=options, optimizer=optimizer)
+        if kind != "text":
+            training = TrainingConfig(duration="3ep" if kind == "sentences" else "10ep", batch_size=32)
+            config = replace(config, training=training)
         if kind == "images":
             config = replace(config, augmentation=ImageAugmentation())  # which of them suit is the user's to know
         return recipe._replace(config=with_data(config, lambda group: replace(group, data="")))

@@ -17,9 +17,8 @@ from jaxnets.data.names import are_numbers, class_numbers, column_order, numbere
 from jaxnets.data.numbers import checked, moments
 from jaxnets.errors import InputError, check_number, check_whole
 
-# Integer labels above this are numbers, unless their classes are named.
 FOLD = "fold"  # the array that says in which fold of a cross-validation a row is, int32 [N]
-_MOST_CLASSES = 10_000
+_MOST_CLASSES = 10_000  # integer labels above this are numbers, unless their classes are named
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class Column:
         features: names of the features, where they have names.
         white: the number of a white pixel, where the data set's description says so; bytes are 0 to 255 otherwise.
         tokenizer: how text becomes these numbers, where parts of words were learned: JSON of ``tokenizers``.
+        template: how conversations become text, in Jinja, where pretrained weights say so.
+        architecture: what network takes these tokens, where pretrained weights say so: JSON, a ``config.json``.
         step: what is between two rows of a series, as text, such as "1 h"; "" where that is not known.
         encoder: how a table's columns become these numbers, where they are of one.
     """
@@ -51,6 +52,8 @@ class Column:
     features: tuple[str, ...] = ()
     white: float | None = None
     tokenizer: str = ""
+    template: str = ""
+    architecture: str = ""
     step: str = ""
     encoder: Encoder | None = None
 

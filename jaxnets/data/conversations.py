@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jaxnets.data.subwords import library
@@ -25,6 +26,7 @@ class Template(NamedTuple):
         end: the token that ends one.
         stops: tokens that end a reply.
         system: the first message, where none is given; "" for none.
+        padding: a token that no text has, and that no conversation ends with, to fill up short ones.
     """
 
     tokenizer: Any
@@ -32,6 +34,7 @@ class Template(NamedTuple):
     end: int
     stops: tuple[int, ...]
     system: str
+    padding: int
 
     def message(self, role: str, content: str) -> list[int]:
         """Return the tokens of a message, with the end of its line."""
@@ -45,6 +48,24 @@ class Template(NamedTuple):
     def asked(self, content: str) -> list[int]:
         """Return the tokens of a user's message, and those with which a reply begins."""
         return [*self.message("user", content), self.start, *self.text("assistant\n")]
+
+    def counted(self, messages: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+        """Return the tokens of a conversation, and 1 for each that is of a reply, or ends one, else 0.
+
+        They are those of ``first`` and ``asked``, and of what a model says to it, with its end.
+
+        Args:
+            messages: (role, content), maybe of a "system", then of a "user" and an "assistant" by turns.
+        """
+        given = messages[0][1] if messages[0][0] == "system" else None
+        tokens = self.first(given)
+        counts = [0] * len(tokens)
+        for role, content in messages[given is not None :]:
+            said = self.asked(content) if role == "user" else [*self.text(content), *self.closing]
+            reply = len(said) - len(self.closing) + 1 if role == "assistant" else 0
+            tokens += said
+            counts += [1] * reply + [0] * (len(said) - reply)
+        return tokens, counts
 
     @property
     def closing(self) -> list[int]:
@@ -60,6 +81,7 @@ class Template(NamedTuple):
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
 
 
+@lru_cache(maxsize=4)
 def chat_template(template: str, tokenizer: str, name: str) -> Template:
     """Return how conversations become tokens, of a chat template in Jinja.
 
@@ -87,4 +109,5 @@ def chat_template(template: str, tokenizer: str, name: str) -> Template:
         raise InputError(f"{name}: its tokenizer has no {_START} and {_END}, which its chat template needs")
     system = _SYSTEM.search(template)
     stops = (end,) if text_end is None else (end, text_end)
-    return Template(read, start, end, stops, system[1].replace("\\n", "\n") if system else "")
+    first = system[1].replace("\\n", "\n") if system else ""
+    return Template(read, start, end, stops, first, start if text_end is None else text_end)

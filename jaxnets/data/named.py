@@ -18,6 +18,7 @@ from jaxnets.data.fetching import Remote, find_path, located, places
 from jaxnets.data.formats import read_text
 from jaxnets.data.membranes import membranes
 from jaxnets.data.music import read_pieces
+from jaxnets.data.one_word import one_word
 from jaxnets.data.ratings import movielens_100k
 from jaxnets.data.scenes import scattered
 from jaxnets.data.series import Series, read_series
@@ -201,7 +202,11 @@ class Named(NamedTuple):
 
     Attributes:
         kind: what it holds: "images", "boxes", "masks", "people", "characters", "text", "sentences", "translations",
+<<<<<<< HEAD
             "pieces", "series", "speech", "stories", "spans", "tables" or "ratings".
+=======
+            "conversations", "pieces", "series", "speech", "stories", "tables" or "ratings".
+>>>>>>> 66fea3a (A model that chats is fine-tuned on conversations, with the loss on replies alone; chat talks with such runs)
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
@@ -226,6 +231,9 @@ NAMED = {
     "scattered-digits": Named("boxes", scattered_digits, "MNIST's digits on canvases of 64 x 64 pixels, with boxes"),
     "shakespeare": Named("text", shakespeare, "Shakespeare's plays"),
     "sst2": Named("sentences", sst2, "film reviews, negative and positive"),
+    "one-word": Named(
+        "conversations", one_word, "questions that are answered in one word of capitals", comes_along=True
+    ),
     "babi": Named("stories", babi, "questions about stories, twenty tasks"),
     "babi-spans": Named("spans", babi_spans, "bAbI's questions whose answers are words of their stories"),
     "multi30k": Named("translations", multi30k, "captions of pictures in English, German and French"),

@@ -4,6 +4,7 @@ from jaxnets.options.augmentation import BoxAugmentation, ImageAugmentation
 from jaxnets.options.conditions import GIVEN, only
 from jaxnets.options.data import (
     BoxData,
+    ConversationData,
     DataConfig,
     ImageData,
     PieceData,
@@ -42,6 +43,7 @@ __all__ = [
     "BoxData",
     "ClassMetrics",
     "ConformerConfig",
+    "ConversationData",
     "DataConfig",
     "EmbeddingConfig",
     "EpisodeData",

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxnets import data as named
 from jaxnets.data import Data, Series, Splits, boxed_images, labelled_images, music, read_series, read_text, tokens
+from jaxnets.data.dialogues import Dialogue, dialogue_parts
 from jaxnets.data.labelled_texts import read_texts, text_parts
 from jaxnets.data.series import Fill
 from jaxnets.data.stories import Question, last_stories, story_parts
@@ -166,6 +167,37 @@ class StoryData(DataConfig):
         elif self.validation != 0:
             parts = dict(parts)
             parts["train"], parts["validation"] = last_stories(parts["train"], self.validation or 0.1)
+        return parts
+
+
+@dataclass(frozen=True)
+class ConversationData(DataConfig):
+    """Conversations."""
+
+    data: str = "one-word"
+    """one-word; a .jsonl file, a conversation a line: {"messages": [{"role": "user", "content": "..."}, ...]}; or a
+    folder of train.jsonl and, maybe, dev.jsonl and test.jsonl"""
+    validation: float | None = None
+    """fraction of the training data held out to choose by, where there is no dev.jsonl, 0 for none; 0.1 if absent"""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_field(self, "validation", self.validation is None or 0 <= self.validation < 1, "in [0, 1)")
+
+    def load(self) -> dict[str, list[Dialogue]]:
+        """Return the conversations: "train" and, if there are some, "validation" and "test"."""
+        path = named.find("conversations", self.data, self.data_dir, "a .jsonl file, or a folder of train.jsonl")
+        parts = named.load(self.data, self.data_dir) if path is None else dialogue_parts(path)
+        if "validation" in parts:
+            if self.validation is not None:
+                raise InputError(f"validation={self.validation}, but {self.data} has a part for it; leave it out")
+        elif self.validation != 0:
+            rows = Data(inputs=np.arange(len(parts["train"]))).split(self.validation or 0.1)
+            held = {
+                part: [parts["train"][row] for row in data["inputs"]]
+                for part, data in zip(("train", "validation"), rows, strict=True)
+            }
+            parts = parts | held
         return parts
 
 

@@ -42,6 +42,7 @@ class PretrainedConfig:
         if self.input_size is not None and self.card.kind != "images":
             raise InputError(f"input_size={self.input_size} changes nothing: {self.pretrained} takes no images")
         check_field(self, "lora", self.lora is None or self.lora >= 1, "1 or more")
+        check_field(self, "lora_patterns", bool(self.lora_patterns), "one pattern or more, such as '**/q/kernel'")
         if self.lora is not None and self.frozen_features:
             raise InputError(
                 f"lora={self.lora} changes nothing with frozen_features: they are computed once; leave one out"

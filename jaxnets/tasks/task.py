@@ -12,6 +12,7 @@ from jaxnets.data import Spec, read_inputs
 from jaxnets.data.decoding import IMAGES
 from jaxnets.data.images import is_image
 from jaxnets.errors import InputError
+from jaxnets.inference.chatting import Chatter
 from jaxnets.learner import Learner, TrainState
 from jaxnets.options import GenerateOptions
 from jaxnets.training.evaluation import predict
@@ -99,6 +100,8 @@ class Task:
         agreement: ``agreement(trained, examples)``: how far the seeds agree, one dict a row.
         encode: ``encode(trained, examples)``: codes, [N, D].
         generate: ``generate(trained, options) -> Generated``: what ``jaxnets generate RUN`` prints and writes.
+        chatter: ``chatter(state, context) -> Chatter``: what ``jaxnets chat RUN`` talks with, with room for so many
+            tokens.
         watch: ``watch(trained, step, folder)`` draws how far a run has come, at each evaluation.
         finish: ``finish(trained, splits, folder) -> Finished`` makes pictures and samples of a run that has ended, and
             measures what no metric in the loop does.
@@ -114,6 +117,7 @@ class Task:
     agreement: Callable[[Trained, Examples], Sequence[Row]] | None = None
     encode: Callable[[Trained, Examples], np.ndarray] | None = None
     generate: Callable[[Trained, GenerateOptions], Generated] | None = None
+    chatter: Callable[[TrainState, int], Chatter] | None = None
     watch: Callable[[Trained, int, Path], None] | None = None
     finish: Callable[[Trained, Any, Path], Finished] | None = None
 

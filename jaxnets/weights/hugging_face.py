@@ -61,27 +61,43 @@ def from_gguf(metadata: Mapping[str, Any], tensors: Container[str], **options: A
     Raises:
         InputError: if a field is missing or no such number, or asks for what is not supported; it names the field.
     """
+    config = gguf_config(metadata, tensors)
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    layout = gguf_llama_layout(config["num_hidden_layers"], heads, kv_heads, tied=config["tie_word_embeddings"])
+    return from_config(config, **options)[0], layout
+
+
+def gguf_config(metadata: Mapping[str, Any], tensors: Container[str]) -> dict[str, Any]:
+    """Return what a GGUF file of architecture "llama" describes as a ``config.json``, for ``from_config``.
+
+    Args:
+        metadata: of the file, as ``from_gguf`` takes it.
+        tensors: likewise.
+
+    Raises:
+        InputError: if a field is missing or no such number, or asks for what is not supported; it names the field.
+    """
     check_kind("metadata", metadata, Mapping, "give the metadata that the file holds")
     _only(metadata, "general.architecture", None, "llama")
     _only(metadata, "llama.rope.scaling.type", "none", "none")
     _only(metadata, "llama.expert_count", 0, 0)
-    features, num_layers = _size(metadata, "llama.embedding_length"), _size(metadata, "llama.block_count")
-    num_heads = _size(metadata, "llama.attention.head_count")
-    num_kv_heads = _size(metadata, "llama.attention.head_count_kv", num_heads)
+    features, num_heads = _size(metadata, "llama.embedding_length"), _size(metadata, "llama.attention.head_count")
     _only(metadata, "llama.rope.dimension_count", features // num_heads, features // num_heads)
     words = metadata.get("tokenizer.ggml.tokens")
-    vocabulary = _size(metadata, "llama.vocab_size", len(words) if isinstance(words, Sized) else None)
-    tied = "output.weight" not in tensors
-    own = {
-        "hidden": _size(metadata, "llama.feed_forward_length"),
-        "num_kv_heads": num_kv_heads,
-        "max_length": _size(metadata, "llama.context_length"),
-        "norm_epsilon": _number(metadata, "llama.attention.layer_norm_rms_epsilon"),
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": _size(metadata, "llama.vocab_size", len(words) if isinstance(words, Sized) else None),
+        "hidden_size": features,
+        "intermediate_size": _size(metadata, "llama.feed_forward_length"),
+        "num_hidden_layers": _size(metadata, "llama.block_count"),
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": _size(metadata, "llama.attention.head_count_kv", num_heads),
+        "max_position_embeddings": _size(metadata, "llama.context_length"),
+        "rms_norm_eps": _number(metadata, "llama.attention.layer_norm_rms_epsilon"),
         "rope_theta": _number(metadata, "llama.rope.freq_base", 10000.0),
-        "tied": tied,
+        "tie_word_embeddings": "output.weight" not in tensors,
     }
-    made = network(llama, vocabulary, features, num_layers, num_heads, **own | options)
-    return made, gguf_llama_layout(num_layers, num_heads, num_kv_heads, tied=tied)
 
 
 def _bert(config: Mapping[str, Any], options: Mapping[str, Any]) -> Made:

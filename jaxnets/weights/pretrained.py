@@ -1,7 +1,7 @@
 """Models that come with weights, by name: found in a file, an installed package or the cache, or fetched."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from jaxnets.weights.cards import Card, card
 from jaxnets.weights.files import read_weights
 from jaxnets.weights.gguf import read_gguf
 from jaxnets.weights.gguf_tokenizer import tokenizer_of
-from jaxnets.weights.hugging_face import from_config, from_gguf
+from jaxnets.weights.hugging_face import from_config, from_gguf, gguf_config
 from jaxnets.weights.layout import Layout, imported
 from jaxnets.weights.layouts_images import efficientnet_lite, torchvision_resnet
 from jaxnets.weights.whisper import from_ctranslate2, is_ctranslate2_whisper
@@ -105,12 +105,11 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     """
     found = card(name)
     file = _pinned(name, found, found.weights) if weights is None else _given(found, Path(weights))
-    template: Any = ""
+    template = ""
     if found.kind == "text":
         metadata, tensors = read_gguf(file)
-        template = metadata.get("tokenizer.chat_template", "")
         made, layout = from_gguf(metadata, tensors, **options)
-        tokenizer = tokenizer_of(metadata, str(file))
+        tokenizer, template = tokenizer_of(metadata, str(file)), _template_of(metadata)
     elif found.kind == "speech":
         tensors = read_weights(file)
         own = is_ctranslate2_whisper(tensors)
@@ -124,9 +123,40 @@ def pretrained(name: str, weights: Path | str | None = None, **options: Any) -> 
     fresh = HEAD if "out_features" in options else ()
     params, model_state = imported(layout, tensors, shapes, fresh)
     params = without(params, fresh) if fresh else params
-    return Pretrained(
-        found, made, params, model_state, tokenizer, layout, template if isinstance(template, str) else ""
-    )
+    return Pretrained(found, made, params, model_state, tokenizer, layout, template)
+
+
+class Written(NamedTuple):
+    """What the file of a model that writes text says of it, without its weights.
+
+    Attributes:
+        tokenizer: how text becomes tokens, JSON of the ``tokenizers`` library.
+        template: how conversations become text, in Jinja; "" if it does not say.
+        config: what builds the network, a ``config.json``.
+    """
+
+    tokenizer: str
+    template: str
+    config: Mapping[str, Any]
+
+
+def written(name: str, weights: Path | None = None) -> Written:
+    """Return what the file of a model that writes text says of it; its weights are not read.
+
+    Raises:
+        InputError: as ``pretrained``, or if the model writes no text.
+    """
+    found = card(name)
+    if found.kind != "text":
+        raise InputError(f"{name}: takes {found.kind}, and writes no text; use smollm2-135m")
+    file = _pinned(name, found, found.weights) if weights is None else _given(found, weights)
+    metadata, tensors = read_gguf(file)
+    return Written(tokenizer_of(metadata, str(file)), _template_of(metadata), gguf_config(metadata, tensors))
+
+
+def _template_of(metadata: Mapping[str, Any]) -> str:
+    template = metadata.get("tokenizer.chat_template", "")
+    return template if isinstance(template, str) else ""
 
 
 def tokenizer_of_weights(name: str, weights: Path | None = None) -> str:
