@@ -106,7 +106,11 @@ def test_the_commands_on_pretrained_weights_work(weights, tmp_path, monkeypatch,
         if "transcribe" in command and not here:
             continue
         arguments = shlex.split(command)[1:]
-        cut = ["--duration", "2", "--evaluate-every", "2", "--batch-size", "4"] if arguments[0] == "finetune" else []
+        cut = (
+            ["--duration", "2", "--evaluate-every", "2", "--batch-size", "4"]
+            if arguments[0] in ("finetune", "train")
+            else []
+        )
         assert cli.main([*arguments, *cut]) == 0, command
 
 

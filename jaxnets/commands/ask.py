@@ -48,7 +48,7 @@ def ask(
         number: passages to look into.
         least: the cosine of the best passage with the question below which it is not in these documents.
         weights: a file or a folder of MiniLM's weights; found in a package, the cache, or fetched, if absent.
-        model: the weights that write (write).
+        model: the weights that write, or the folder of a run of chat (write).
         json: print JSON.
     """
     check_whole("number", number, remedy="passages to look into")

@@ -12,7 +12,7 @@ import tyro
 
 from jaxnets.commands.opening import RecipeFile, open_run
 from jaxnets.data.conversations import chat_template
-from jaxnets.errors import InputError, check_number, check_whole
+from jaxnets.errors import InputError, check_number, check_whole, nearest
 from jaxnets.inference.chatting import Chatter, Conversation, begin, reply
 from jaxnets.inference.generation import categorical
 from jaxnets.runs.console import console
@@ -70,7 +70,12 @@ def chatter(name: str, weights: Path | None, context: int, recipe: Path | None =
         raise InputError(f"recipe={str(recipe)!r} changes nothing: {name} is no run")
     found = [each for each in CARDS if each.startswith(name)] if name not in CARDS else [name]
     chosen = found[0] if len(found) == 1 else name
-    if chosen in CARDS and CARDS[chosen].kind != "text":
+    if chosen not in CARDS:
+        near = nearest(name, CARDS)
+        raise InputError(
+            f"there are no weights {name!r} and no such folder of a run{near}; there are {', '.join(CARDS)}"
+        )
+    if CARDS[chosen].kind != "text":
         raise InputError(f"{chosen}: takes {CARDS[chosen].kind}, and does not chat; use smollm2-135m")
     use_compile_cache()
     model = pretrained(chosen, weights, max_length=context)

@@ -67,7 +67,7 @@ class Config:
 
 _CHAT = Config(
     training=TrainingConfig(duration="3ep", batch_size=8, evaluate_every="1ep"),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup=5),
+    optimizer=OptimizerConfig(learning_rate=1e-3),
 )
 PRESETS = {"chat": Preset(_CHAT, "conversations of one's own: --data FILE.jsonl; SmolLM2 learns to reply as they do")}
 
@@ -129,7 +129,8 @@ def build(config: Config, spec: Spec) -> Learner:
 
 def start(config: Config, spec: Spec) -> Start:
     """Return the pretrained weights."""
-    return Start(*config.pretrained.start())
+    initial, about = config.pretrained.start()
+    return Start(initial, about if config.pretrained.weights is None else f"weights of {_name(config)}")
 
 
 def layout(config: Config, spec: Spec) -> Layout:
