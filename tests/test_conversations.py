@@ -13,8 +13,10 @@ from jaxnets import cli, losses
 from jaxnets.data.conversations import chat_template
 from jaxnets.data.dialogues import Dialogue, Message, dialogue_parts, encode_dialogues, read_dialogues
 from jaxnets.errors import InputError
+from jaxnets.inference.chatting import Chatter
 from jaxnets.metrics.metric import mean_of
 from jaxnets.recipes.recipe import find
+from jaxnets.tasks import replies
 from jaxnets.weights.pretrained import where
 
 pytest.importorskip("tokenizers", reason="needs tokenizers: pip install -e '.[translation]'")
@@ -95,6 +97,16 @@ class TestTokens:
         assert_same_bits(first.counts, second.counts)
         assert_same_bits(first.tokens[first.counts > 0], second.tokens[second.counts > 0])
         assert TEMPLATE.told(first.tokens[first.counts > 0]) == "Yes.Hello there.\n"
+
+    @pytest.mark.parametrize("messages", LINES)
+    def test_a_held_out_reply_is_asked_for_as_it_was_trained(self, messages, monkeypatch):
+        asked = []
+        monkeypatch.setattr(replies, "reply", lambda *given, **options: asked.append(given))
+        (dialogue,) = dialogues([messages])
+        replies.last_reply(Chatter(len, None, TEMPLATE, 400), dialogue)
+        _, before, message = asked[0]
+        told = [*before.system, *(token for turn in before.turns for token in turn), *TEMPLATE.asked(message)]
+        assert [*told, *TEMPLATE.text(messages[-1][1]), *TEMPLATE.closing] == TEMPLATE.counted(messages)[0]
 
     def test_a_long_one_ends_with_the_last_reply_that_fits(self):
         whole = encode_dialogues(dialogues(LINES), TEMPLATE, 999)
@@ -178,7 +190,7 @@ def test_adapters_alone_learn_and_the_loss_is_of_the_replies(talk, capsys):
     recipe = chat_of_talk(weights=tiny_weights())
     splits = recipe.load(recipe.config)
     learner, start = recipe.learner(splits.train.spec), recipe.start(splits.train.spec)
-    assert start is not None and "weights of smollm2-135m" in start.about
+    assert start is not None and start.about == f"weights of {tiny_weights()}"
     state = learner.init(jax.random.key(0), start.initial)
     kept = sum(np.size(leaf) for leaf in jax.tree.leaves(state.opt_state))
     assert kept < 3 * sum(np.size(leaf) for leaf in jax.tree.leaves(state.params["lora"]))  # nothing of what rests
@@ -190,6 +202,14 @@ def test_adapters_alone_learn_and_the_loss_is_of_the_replies(talk, capsys):
         before["loss"].total / before["loss"].count, -chances[batch["mask"][:, 1:] > 0].mean(), rtol=1e-4
     )
     assert int(before["loss"].count) == 8 * 3  # a word of two letters, and its end
+    # Beside a long conversation, batches are cut: to the same loss.
+    (talk.parent / "talk.jsonl").write_text(f"{talk.read_text()}{as_json([('user', 290 * 'x'), TALK[0][1]])}\n")
+    longer = recipe.load(recipe.config).train
+    evaluate = jax.jit(recipe.learner(longer.spec).evaluate)
+    rest = longer.spec["inputs"].shape[0] - batch["inputs"].shape[1]
+    padded = batch | {name: np.pad(batch[name], ((0, 0), (0, rest))) for name in ("inputs", "mask")}
+    assert rest > 256
+    np.testing.assert_allclose(evaluate(state, padded)["loss"].total, before["loss"].total, rtol=1e-5)
     new, _ = jax.jit(learner.step)(state, batch, jax.random.key(1))
     assert_same_bits(new.params["base"], state.params["base"])
     assert all(np.asarray(adapter["b"]).any() for adapter in new.params["lora"].values())

@@ -104,7 +104,7 @@ def replies(
         same = []
         for number, state in enumerate(trained.states):
             model = chatter(state, context + _SHORT)
-            said = [template.told(list(_last_reply(model, dialogue))) for dialogue in chosen]
+            said = [template.told(list(last_reply(model, dialogue))) for dialogue in chosen]
             same.append(
                 sum(text.strip() == one.messages[-1].content.strip() for text, one in zip(said, chosen, strict=True))
             )
@@ -129,7 +129,7 @@ def plain(state: TrainState) -> tuple[Any, Any]:
     return state.params, state.model_state
 
 
-def _last_reply(model: Chatter, dialogue: Dialogue) -> Any:
+def last_reply(model: Chatter, dialogue: Dialogue) -> Any:
     """Yield the tokens of a reply to a conversation's last message, after all that was said before it."""
     messages = dialogue.messages
     system = messages[0].content if messages[0].role == "system" else None
