@@ -1,5 +1,7 @@
 """What chats in tests: SmolLM2's chat template, a tokenizer of bytes, and a tiny Llama of random numbers with both."""
 
+import atexit
+import shutil
 import struct
 import tempfile
 from functools import cache
@@ -25,7 +27,8 @@ PLAIN = "{% for message in messages %}{{ " + SMOLLM2[SMOLLM2.index("'<|im_start|
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ALPHABET = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
 CONTEXT = 1024
-_FOLDER = tempfile.TemporaryDirectory()
+_FOLDER = Path(tempfile.mkdtemp())
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 
 def tokenizer():
@@ -66,7 +69,7 @@ def tiny_weights(template: str = PLAIN, num_layers: int = 1) -> Path:
     }
     facts |= {"tokenizer.chat_template": template} if template else {}
     arrays = {name: np.asarray(array, np.float32) for name, array in tensors.items()}
-    path = Path(_FOLDER.name) / f"tiny-{len(template)}-{num_layers}.gguf"
+    path = _FOLDER / f"tiny-{len(template)}-{num_layers}.gguf"
     content = {name: (0, array.shape[::-1], array.tobytes()) for name, array in arrays.items()}
     path.write_bytes(gguf(content, {name: value(fact) for name, fact in facts.items()}))
     return path
