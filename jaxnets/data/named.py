@@ -202,11 +202,7 @@ class Named(NamedTuple):
 
     Attributes:
         kind: what it holds: "images", "boxes", "masks", "people", "characters", "text", "sentences", "translations",
-<<<<<<< HEAD
-            "pieces", "series", "speech", "stories", "spans", "tables" or "ratings".
-=======
-            "conversations", "pieces", "series", "speech", "stories", "tables" or "ratings".
->>>>>>> 66fea3a (A model that chats is fine-tuned on conversations, with the loss on replies alone; chat talks with such runs)
+            "conversations", "pieces", "series", "speech", "stories", "spans", "tables" or "ratings".
         load: ``load(data_dir)`` returns it; the loader's docstring says as what.
         about: one line.
         validation: the part of its training data that is usually held out to choose by, where it has none of its own.
