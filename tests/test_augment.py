@@ -10,6 +10,7 @@ from helpers import assert_same_bits
 
 from jaxnets import InputError
 from jaxnets.data import augment
+from jaxnets.options import ViewsConfig
 from jaxnets.platform import compiled_for
 
 KEY = jax.random.key(0)
@@ -46,6 +47,11 @@ def test_shift():
         assert len(found) == 1
         seen.update(found)
     assert len(seen) > 8
+
+
+def test_views_that_are_shifted_by_whole_pixels_are_not_blurred():
+    found = ViewsConfig(shift=2).augment(KEY, IMAGES)
+    assert_same_bits(found, augment.shift(2)(jax.random.fold_in(KEY, 0), IMAGES))
 
 
 def test_flip():

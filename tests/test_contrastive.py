@@ -11,7 +11,7 @@ from helpers import adam, keys, quick
 import jaxnets as jn
 from jaxnets.data import classes_and_examples
 from jaxnets.errors import InputError
-from jaxnets.learners import arcface, contrastive, embedding, supervised_contrastive, triplet
+from jaxnets.learners import arcface, contrastive, embedding, mirrored, supervised_contrastive, triplet
 from jaxnets.learners.contrastive import normalized
 from jaxnets.metrics import equal_error_rate, pair_auc
 
@@ -185,6 +185,19 @@ def test_evaluation_sees_whole_blocks():
 def test_refuses(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_an_image_and_its_mirror_image_have_one_embedding():
+    plain = jn.network(jn.models.CNN, (6, 5, 2), (4,), (), 3)
+    both, (params, state) = mirrored(plain), plain.init(keys(0, 1)[0])
+    images = np.random.default_rng(0).normal(size=(7, 6, 5, 2)).astype(np.float32)
+    found, other = (both.apply(params, state, x)[0] for x in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(found, other, atol=1e-6)
+    parts = [np.asarray(plain.apply(params, state, x)[0], np.float64) for x in (images, images[:, :, ::-1])]
+    expected = sum(part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    trained, _ = both.apply(params, state, images, train=True)
+    np.testing.assert_array_equal(trained, plain.apply(params, state, images, train=True)[0])
 
 
 def test_refuses_data_that_make_no_pairs():

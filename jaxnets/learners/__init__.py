@@ -8,6 +8,7 @@ from jaxnets.learners.contrastive import (
     arcface,
     contrastive,
     embedding,
+    mirrored,
     supervised_contrastive,
     triplet,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "matching",
     "mean_output",
     "mean_probability",
+    "mirrored",
     "next_item",
     "pointing",
     "prototypical",

@@ -244,6 +244,24 @@ def normalized(vectors: jax.Array) -> jax.Array:
     return vectors * jax.lax.rsqrt(jnp.square(vectors).sum(-1, keepdims=True) + _TINY)
 
 
+def mirrored(network: Network) -> Network:
+    """Return the network whose embeddings, unless it is trained, are those of images and of their mirror images, added.
+
+    Both are brought to length 1 before. Images are [B, H, W, C], embeddings [B, D].
+    """
+
+    def apply(
+        params: PyTree, model_state: PyTree, inputs: Any, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, PyTree]:
+        made, state = network.apply(params, model_state, inputs, train=train, key=key)
+        if train:
+            return made, state
+        other, _ = network.apply(params, model_state, jnp.flip(inputs, 2), train=False, key=key)
+        return normalized(made) + normalized(other), state
+
+    return network._replace(apply=apply)
+
+
 def _check_unweighted(batch: Batch) -> None:
     if "weights" in batch:
         raise InputError("weights are of examples, and embeddings learn from pairs of them; leave them out")

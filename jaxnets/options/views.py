@@ -35,7 +35,10 @@ class ViewsConfig:
     def augment(self) -> augment.Augment:
         """The augmentation that makes a view."""
         changes = [augment.flip()] * self.flip
-        limits = self.rotate, self.stretch, self.shear, self.shift, self.bend
-        changes += [warp(*limits)] if any(limits) else []
+        warps = self.rotate, self.stretch, self.shear, self.bend
+        if any(warps) or self.shift % 1:
+            changes += [warp(self.rotate, self.stretch, self.shear, self.shift, self.bend)]
+        elif self.shift:
+            changes += [augment.shift(int(self.shift))]  # whole pixels are read as they are
         changes += [augment.cutout(self.cutout)] if self.cutout else []
         return augment.chain(*changes)

@@ -6,6 +6,7 @@ from typing import Literal
 from jaxnets.data import Spec, Splits
 from jaxnets.errors import check_field
 from jaxnets.learner import Learner
+from jaxnets.learners import mirrored
 from jaxnets.models import CNN
 from jaxnets.network import network, standardized
 from jaxnets.options import (
@@ -41,6 +42,8 @@ class Config:
     """channels of each convolution, and pool for a 2x2 max-pooling"""
     layers: LayerConfig = LayerConfig(norm="batch")
     """what stands between layers"""
+    mirrored: bool = True
+    """add the embedding of a picture's mirror image to its own, but in training: better, and twice as slow"""
     views: ViewsConfig = ViewsConfig()
     """how training pictures are changed"""
     training: TrainingConfig = TrainingConfig()
@@ -78,6 +81,7 @@ def build(config: Config, spec: Spec) -> Learner:
     inputs = spec["inputs"]
     model = network(CNN, inputs.shape, config.features, (), config.embeddings.embedding, **config.layers.options())
     model = standardized(model, inputs.mean, inputs.std)
+    model = mirrored(model) if config.mirrored else model
     learner = config.embeddings.learner(model, optimizer_for(config, spec), spec, _BLOCK)
     return augmented(learner, config.views.augment)
 
