@@ -63,7 +63,8 @@ def save_spans(
         if not right:
             told += f"; right: {' / '.join(dict.fromkeys(true_texts)) or '(no answer)'}"
         axes.set_title(told[:140], fontsize="small", loc="left", color="black" if right else "C3", parse_math=False)
-    panels[0].legend(fontsize="x-small", loc="upper right", title="shaded: the true answer", title_fontsize="x-small")
+    bars, names = panels[0].get_legend_handles_labels()
+    figure.legend(bars, names, loc="outside upper right", ncols=2, fontsize="x-small", title="shaded: the true answer")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for what the font lacks
         figure.savefig(path, dpi=120)
