@@ -136,7 +136,8 @@ def _finished(
     usual = count_classes(splits.train["labels"], len(classes)).mean(0).round()
     blind = float(np.abs(count_classes(labels, len(classes)) - usual).sum(-1).mean())
     about = dict.fromkeys(("test/coco_map", "test/coco_map50"), "as pycocotools")
-    about |= {"test/count_error": "boxes an image, of scores from the threshold, which is chosen on validation data"}
+    where = "validation" if splits.validation is not None else "training"
+    about |= {"test/count_error": f"boxes an image, of scores from the threshold, which is chosen on {where} data"}
     return Finished(metrics, {"test/count_error_of_mean": blind}, about)
 
 
