@@ -74,15 +74,13 @@ PRESETS = {"chat": Preset(_CHAT, "conversations of one's own: --data FILE.jsonl;
 
 def load(config: Config) -> Splits:
     """Return the conversations as tokens by the weights' chat template, and which tokens are of replies."""
+    conversations = config.conversations.load()
     found = written(config.pretrained.pretrained, config.pretrained.weights)
     template = chat_template(found.template, found.tokenizer, _name(config))
     if config.context > (most := found.config["max_position_embeddings"]):
         raise InputError(f"context={config.context} exceeds that of {_name(config)}, {most}; use {most} or less")
     known = {"tokenizer": found.tokenizer, "template": found.template, "architecture": json.dumps(found.config)}
-    parts = {
-        part: encode_dialogues(dialogues, template, config.context)
-        for part, dialogues in config.conversations.load().items()
-    }
+    parts = {part: encode_dialogues(dialogues, template, config.context) for part, dialogues in conversations.items()}
     if cut := {part: encoded.cut for part, encoded in parts.items() if encoded.cut}:
         told = ", ".join(f"{number:,} of {len(parts[part].lengths):,} in {part}" for part, number in cut.items())
         tell(f"conversations of more than {config.context:,} tokens are cut behind their last whole reply: {told}")
