@@ -81,11 +81,11 @@ def sweep(recipe: Recipe, options: SweepOptions) -> int:
     if not options.grid:
         raise InputError("a sweep needs --grid NAME=VALUES, such as --grid learning_rate=1e-4:1e-1:log8")
     recipe = recipe._replace(config=with_data(recipe.config, DataConfig.absolute))  # it may be resumed from elsewhere
-    recipe = recipe.settled()
     folder = options.out or Path("runs") / f"{recipe.name}-sweep-{secrets.token_hex(3)}"
     if is_sweep(folder):
         raise InputError(f"{folder}: already holds a sweep; resume it (jaxnets resume {folder}) or name another --out")
     trials = _trials(recipe.config, options)
+    recipe = recipe.settled()
     names = tuple(trials[0])
     plan, traced = _program(recipe, trials, names, options.by)
     kind = "halving" if options.halving else "population"

@@ -14,6 +14,7 @@ from jaxnets.data.box_formats import Box, is_coco, is_names, read_coco, read_lin
 from jaxnets.data.decoding import decode_image, resized
 from jaxnets.data.images import SPLITS, Parts, Tree, with_progress, with_tree
 from jaxnets.data.splits import Splits
+from jaxnets.data.telling import tell
 from jaxnets.data.unpacking import decoded
 from jaxnets.errors import InputError
 
@@ -107,7 +108,7 @@ def _annotations(path: Path, tree: Tree) -> Labels:
             f"{path}: holds {len(tree.images):,} images and no boxes of them: give VOC's XML, COCO's JSON, or "
             "YOLO's or KITTI's text files"
         )
-    _tell(path, "images without annotations", ["/".join(p) for p in tree.images if p not in labels.boxes])
+    _tell_left_out(path, "images without annotations", ["/".join(p) for p in tree.images if p not in labels.boxes])
     names = {box.name for boxes in labels.boxes.values() for box in boxes}
     return labels._replace(classes=labels.classes or sorted(names))
 
@@ -155,9 +156,9 @@ def _coco(path: Path, tree: Tree, files: Mapping[Parts, bytes]) -> Labels:
             boxes.setdefault(near[0], []).extend(of_image)
             if split is not None:
                 splits["/".join(near[0])] = split
-    _tell(path, "annotated images that are not there", missing)
+    _tell_left_out(path, "annotated images that are not there", missing)
     if crowds:
-        _print(f"{path}: left out {crowds:,} annotations of crowds")
+        tell(f"{path}: left out {crowds:,} annotations of crowds")
     return Labels(boxes, False, classes, splits)
 
 
@@ -168,7 +169,9 @@ def _key(parts: Parts) -> Parts:
 
 def _matched(path: Path, found: Mapping[Parts, list[Box]], by_key: Mapping[Parts, Parts]) -> dict[Parts, list[Box]]:
     """Return the boxes by image, and tell which annotations have none."""
-    _tell(path, "annotations without an image", ["/".join(parts) for parts in found if _key(parts) not in by_key])
+    _tell_left_out(
+        path, "annotations without an image", ["/".join(parts) for parts in found if _key(parts) not in by_key]
+    )
     return {by_key[_key(parts)]: boxes for parts, boxes in found.items() if _key(parts) in by_key}
 
 
@@ -199,7 +202,7 @@ def _by_split(path: Path, labels: Labels) -> dict[str, list[Parts]]:
             unlisted.append("/".join(parts))
             continue
         members.setdefault(listed or _split_of(parts[:-1]) or "train", []).append(parts)
-    _tell(path, "images that no list of a part names", unlisted)
+    _tell_left_out(path, "images that no list of a part names", unlisted)
     if "train" not in members:
         raise InputError(f"{path}: holds {sorted(members)} but no 'train'")
     return {split: members[split] for split in ("train", "validation", "test") if split in members}
@@ -252,7 +255,7 @@ def _rows(path: Path, files: Sequence[Parts], labels: Labels, sides: np.ndarray,
         numbers = [labels.classes.index(box.name) for box in boxes]
         kept.append(np.column_stack([corners.reshape(-1, 4), np.array(numbers, np.float64)])[good])
         flat += [_described(file, box) for box, fine in zip(boxes, good, strict=True) if not fine]
-    _tell(path, "boxes of no area inside their image", flat)
+    _tell_left_out(path, "boxes of no area inside their image", flat)
     most = max(1, *map(len, kept))
     rows = np.zeros((len(files), most, 5), np.float32)
     rows[..., 4] = ABSENT
@@ -270,14 +273,8 @@ def _name(path: Path, parts: Iterable[str]) -> str:
     return f"{path}: {'/'.join(parts)}"
 
 
-def _tell(path: Path, what: str, names: Sequence[str]) -> None:
+def _tell_left_out(path: Path, what: str, names: Sequence[str]) -> None:
     """Print how many of something were left out, and the first of them."""
     if names:
         more = f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-        _print(f"{path}: left out {len(names):,} {what}: {', '.join(names[:_LISTED])}{more}")
-
-
-def _print(message: str) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+        tell(f"{path}: left out {len(names):,} {what}: {', '.join(names[:_LISTED])}{more}")

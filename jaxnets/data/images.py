@@ -17,6 +17,7 @@ from jaxnets.data.arrays import Data
 from jaxnets.data.decoding import IMAGES, decode_image
 from jaxnets.data.names import spelled
 from jaxnets.data.splits import Splits
+from jaxnets.data.telling import tell
 from jaxnets.data.unpacking import most_unpacked, reading
 from jaxnets.errors import InputError
 
@@ -163,11 +164,8 @@ def _tell_others(path: Path, tree: Tree) -> None:
     beside = {parts[:-1] for parts in tree.images}
     suffixes = Counter(PurePosixPath(parts[-1]).suffix or parts[-1] for parts in tree.others if parts[:-1] in beside)
     if suffixes:
-        from rich.console import Console  # noqa: PLC0415
-
         counts = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common(_LISTED))
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"{path}: left out files that are no images by their names: {counts}", markup=False)
+        tell(f"{path}: left out files that are no images by their names: {counts}")
 
 
 def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> dict[str, Data]:

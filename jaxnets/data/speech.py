@@ -15,6 +15,7 @@ from jaxnets.data.fetching import places
 from jaxnets.data.images import Tree, with_progress, with_tree
 from jaxnets.data.separated import read_sheet
 from jaxnets.data.sound import SOUNDS, clipped, decode_sound, resampled
+from jaxnets.data.telling import tell
 from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError, check_number, check_whole
 
@@ -241,13 +242,6 @@ def _decoded(path: Path, files: Mapping[tuple[str, ...], Callable[[], bytes]], r
     if loud:
         tell(f"{path}: {len(loud)} recordings are clipped (too loud): {', '.join(loud[:_LISTED])}")
     return samples
-
-
-def tell(message: str) -> None:
-    """Print a line beside what a command prints."""
-    from rich.console import Console  # noqa: PLC0415
-
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
 
 
 def joined(recordings: Recordings, number: int, words: tuple[int, int], gap: float, rate: int, seed: int) -> Recordings:

@@ -10,6 +10,7 @@ from jaxnets.data.arrays import Data
 from jaxnets.data.fetching import Remote, located, places
 from jaxnets.data.images import image_parts
 from jaxnets.data.splits import Splits
+from jaxnets.data.telling import tell
 from jaxnets.errors import InputError, check_whole
 
 FACES = "orl-faces.zip"
@@ -94,10 +95,7 @@ def without_few(data: Data, least: int, what: str, example: str = "picture") -> 
             f"more are needed to learn from; add {example}s"
         )
     if len(few):
-        from rich.console import Console  # noqa: PLC0415
-
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"left out {len(few)} {what} with {number}: {told}", markup=False)
+        tell(f"left out {len(few)} {what} with {number}: {told}")
     kept = data.take(np.flatnonzero(counts[data["labels"]] >= least))
     return _numbered(kept, np.flatnonzero(counts >= least))
 

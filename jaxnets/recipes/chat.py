@@ -11,7 +11,7 @@ from jaxnets import losses
 from jaxnets.data import Data, Spec, Splits
 from jaxnets.data.conversations import Template, chat_template
 from jaxnets.data.dialogues import Dialogue, encode_dialogues
-from jaxnets.data.speech import tell
+from jaxnets.data.telling import tell
 from jaxnets.data.unpacking import parse_json
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner

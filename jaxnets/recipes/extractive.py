@@ -7,7 +7,7 @@ from typing import Any, Literal
 from jaxnets.data import Data, Spec, Splits, subwords
 from jaxnets.data.span_windows import SEPARATOR, encode_windows, label_windows, special_token
 from jaxnets.data.spans import Asked, whose
-from jaxnets.data.speech import tell
+from jaxnets.data.telling import tell
 from jaxnets.errors import InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import pointing

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxnets import losses, metrics
 from jaxnets.data import Spec, Splits
+from jaxnets.data.telling import tell
 from jaxnets.errors import FINITE, InputError, check_field
 from jaxnets.learner import Learner
 from jaxnets.learners import ensembled, mean_output, mean_probability, supervised
@@ -119,13 +120,10 @@ PRESETS = {
 
 def load(config: Config) -> Splits:
     """Return the rows as numbers, and say what each column was taken for."""
-    from rich.console import Console  # noqa: PLC0415
-
     table = config.table.load()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in described(table):
-        console.print(line, markup=False)
-    return _encoded(_SETTINGS[config.settings](config), table)
+        tell(line)
+    return _encoded(_as_set(config), table)
 
 
 def settled(config: Config) -> Config:
@@ -138,8 +136,8 @@ def settled(config: Config) -> Config:
         return config
     table = config.table.load()
     candidates = {}
-    for name in _CHOICES:
-        one = _SETTINGS[name](config)
+    for name, change in _SETTINGS.items():
+        one = change(config)
         splits = _encoded(one, table)
         steps = min(_TRIED, config.training.num_steps(splits.train.num_examples) or _TRIED)
         short = replace(one.training, duration=f"{steps}", evaluate_every=f"{max(1, steps // 10)}")
@@ -175,18 +173,21 @@ def _linear(config: Config) -> Config:
 
 
 _TRIED = 300  # steps in which each of the settings is tried
-_CHOICES = ("as-told", "strong-decay", "linear")
 _SETTINGS: dict[str, Callable[[Config], Config]] = {
-    "chosen": lambda config: config,
     "as-told": lambda config: config,
     "strong-decay": _stronger,
     "linear": _linear,
 }
 
 
+def _as_set(config: Config) -> Config:
+    """Return the config with what its settings change; where they were not chosen, all is as told."""
+    return config if config.settings == "chosen" else _SETTINGS[config.settings](config)
+
+
 def build(config: Config, spec: Spec) -> Learner:
     """Return the learner of rows like those of ``spec``."""
-    return _learner(_SETTINGS[config.settings](config), spec)
+    return _learner(_as_set(config), spec)
 
 
 def _learner(config: Config, spec: Spec) -> Learner:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnets.data import Spec, Splits, speech
 from jaxnets.data.sound import SOUNDS, clipped, read_sound
+from jaxnets.data.telling import tell
 from jaxnets.errors import InputError
 from jaxnets.inference.ctc import aligned, prefix_beam
 from jaxnets.metrics import character_error_rate, word_error_rate
@@ -55,7 +56,7 @@ def reading_sound(rate: int) -> Callable[[Sequence[str], Any], Examples]:
             if len(found) > _MOST_SECONDS * rate:
                 raise InputError(f"{path}: {len(found) / rate:.0f} s; at most {_MOST_SECONDS} s are heard: cut it")
             if clipped(found):
-                speech.tell(f"{path} is clipped (too loud), which the model may not have heard: record it more quietly")
+                tell(f"{path} is clipped (too loud), which the model may not have heard: record it more quietly")
         block = round(_BLOCK * rate)
         length = -(-max(map(len, samples)) // block) * block
         rows = speech.filled_up([speech.whole_numbers(found) for found in samples], length)

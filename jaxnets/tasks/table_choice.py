@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from jaxnets.data import Spec, Splits, in_folds
+from jaxnets.data.telling import tell
 from jaxnets.errors import FINITE
 from jaxnets.learner import Learner
 from jaxnets.training.fit import fit
@@ -41,8 +41,7 @@ def chosen(
     best = min(found, key=lambda name: found[name])
     told = ", ".join(f"{name} {loss:.4f}" for name, loss in found.items())
     how = "on validation rows" if folds is None else f"over {folds} folds"
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"settings: {best} (loss {how} after {first.training.duration} steps: {told})", markup=False)
+    tell(f"settings: {best} (loss {how} after {first.training.duration} steps: {told})")
     return best
 
 
