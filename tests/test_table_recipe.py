@@ -69,7 +69,7 @@ def test_classes_from_training_to_a_file_of_ones_own(folder, capsys, monkeypatch
     assert "left out: key (identifier: rows are numbered)" in printed.err
     chosen = json.loads((run / "config.json").read_text())["config"]["settings"]
     losses = {name: float(loss) for name, loss in re.findall(r"(as-told|strong-decay|linear) (\d+\.\d+)", printed.err)}
-    assert len(losses) == 3 and chosen == min(losses, key=lambda name: losses[name])
+    assert len(losses) == 3 and chosen == min(losses, key=lambda name: losses[name]) and "over 5 folds" in printed.err
     result = json.loads((run / "result.json").read_text())
     assert result["metrics"]["test/auroc"]["mean"] > 0.9
     names = ("logistic_regression", "boosting")

@@ -35,12 +35,13 @@ def chosen(
     folds = None if in_order or rows > _FEW or not fits else _FOLDS
     if folds is None and held is None:
         return next(iter(candidates))
+    how = "on validation rows" if folds is None else f"over {folds} folds"
+    tell(f"settings: {', '.join(candidates)} are tried {how}, {first.training.duration} steps each")
     found = {
         name: _least(make(config, data.train.spec), config, data, folds) for name, (config, data) in candidates.items()
     }
     best = min(found, key=lambda name: found[name])
     told = ", ".join(f"{name} {loss:.4f}" for name, loss in found.items())
-    how = "on validation rows" if folds is None else f"over {folds} folds"
     tell(f"settings: {best} (loss {how} after {first.training.duration} steps: {told})")
     return best
 
