@@ -146,7 +146,7 @@ def save_map(path: Path, codes: np.ndarray, labels: np.ndarray, classes: Sequenc
     for number, name in enumerate(classes):
         of_class = points[labels == number]
         axes.scatter(of_class[:, 0], of_class[:, -1], s=6, label=name, color=f"C{number % 10}")
-    axes.set(xticks=[], yticks=[], title=f"codes of {len(codes):,} test images")
+    axes.set(xticks=[], yticks=[], title=f"codes of {len(codes):,} test examples")
     axes.legend(
         fontsize="small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(classes) // 25
     )
