@@ -189,6 +189,7 @@ MODELS = {
         (5, 6, 7),
     ),
     "unet": Case(UNet, (2, (3, 4, 5), 3), {"dropout": 0.2}, (8, 12, 2), (8, 12, 3)),
+    "unet, squares of pixels": Case(UNet, (1, (3, 4), 3), {"patch": 2}, (7, 10, 1), (7, 10, 3)),
     "unet, layer norm, odd sides": Case(UNet, (1, (3, 4), 3), {"norm": "layer"}, (7, 9, 1), (7, 9, 3)),
     "strided encoder": Case(
         StridedEncoder, ((8, 12, 2), (4, 6), 3), {"norm": "batch", "hidden": (5,)}, (8, 12, 2), (3,)

@@ -218,10 +218,22 @@ def test_strided_encoder_and_decoder():
         np.testing.assert_allclose(got, grad if network is down else grad[::-1, ::-1], rtol=1e-3, atol=1e-3)
 
 
+def shuffled(x, patch, into):
+    """Squares of pixels as channels (depth), or back: PyTorch counts the channels first, we count the pixels first."""
+    if into == "depth":
+        batch, channels, *_ = x.shape
+        x = torch.nn.functional.pixel_unshuffle(x, patch)
+        return x.reshape(batch, channels, patch**2, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+    batch, channels, *sides = x.shape
+    x = x.reshape(batch, patch**2, channels // patch**2, *sides).transpose(1, 2).flatten(1, 2)
+    return torch.nn.functional.pixel_shuffle(x, patch)
+
+
 @pytest.mark.slow
-def test_unet():
+@pytest.mark.parametrize("patch", [1, 2])
+def test_unet(patch):
     """Values, and gradients of every parameter; sides that the poolings do not divide."""
-    network = jn.network(UNet, 2, (4, 6, 8), 3)
+    network = jn.network(UNet, 2, (4, 6, 8), 3, patch=patch)
     params, model_state = numpy(network.init(jax.random.key(0)))
     random = np.random.default_rng(0)
     x, y = random.normal(size=(3, 10, 12, 2)).astype(np.float32), random.integers(0, 3, (3, 10, 12))
@@ -244,18 +256,19 @@ def test_unet():
         larger.append(torch.nn.ConvTranspose2d(coarse, fine, 2, 2))
         set_conv(larger[-1], layer, transposed=True)
         leaves.append((("larger", i, "bias"), larger[-1].bias))
-    out = torch.nn.Conv2d(4, 3, 1)
+    out = torch.nn.Conv2d(4, 3 * patch**2, 1)
     set_conv(out, params["out"])
+    spare = (0, 0, 0, 2) if patch == 1 else (0, 4, 0, 6)  # to 12 x 12, or 16 x 16
 
     def model(x):
-        x = torch.nn.functional.pad(x, (0, 0, 0, 2), "replicate")  # to 12 x 12
+        x = shuffled(torch.nn.functional.pad(x, spare, "replicate"), patch, "depth")
         seen = [pairs["down", 0](x)]
         for i in (1, 2):
             seen.append(pairs["down", i](torch.nn.functional.max_pool2d(seen[-1], 2)))
         x = seen[2]
         for i in (1, 0):
             x = pairs["up", i](torch.cat([seen[i], larger[i](x)], 1))
-        return out(x)[:, :, :10]
+        return shuffled(out(x), patch, "space")[:, :, :10, :12]
 
     outputs = model(torch.tensor(x.transpose(0, 3, 1, 2).copy()))
     got, _ = network.apply(params, model_state, x, train=True)

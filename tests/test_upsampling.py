@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 from jaxnets import InputError
-from jaxnets.nn import ConvTranspose, conv_transpose, upsample
+from jaxnets.nn import ConvTranspose, conv_transpose, depth_to_space, space_to_depth, upsample
 
 WINDOWS = {  # kernel, strides, padding
     "4 by 2": ((4, 4), (2, 2), "SAME"),
@@ -91,6 +91,14 @@ def test_equals_pytorch(window):
     close(y, ty.detach().numpy().transpose(0, 2, 3, 1))
     close(dx, tx.grad.numpy().transpose(0, 2, 3, 1))
     close(dw, tw.grad.numpy().transpose(2, 3, 0, 1)[::-1, ::-1])
+
+
+def test_squares_of_pixels_are_positions_and_back():
+    images = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    x = space_to_depth(images, 2)
+    assert x.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(x[1, 1, 2], images[1, 2:4, 4:6].reshape(-1))  # row by row, each with its channels
+    np.testing.assert_array_equal(depth_to_space(x, 2), images)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxnets.errors import InputError
 from jaxnets.models.blocks import check_image_shape, check_sizes
 from jaxnets.models.transformer import Transformer
+from jaxnets.nn import depth_to_space, space_to_depth
 
 
 class Visible(NamedTuple):
@@ -88,13 +89,10 @@ class ViT(nnx.Module):
 
 def patches(images: jax.Array, size: int) -> jax.Array:
     """Return the patches of images, row by row, [B, H, W, C] -> [B, H / size * W / size, size * size * C]."""
-    batch, height, width, channels = images.shape
-    x = images.reshape(batch, height // size, size, width // size, size, channels)
-    return x.swapaxes(2, 3).reshape(batch, -1, size * size * channels)
+    return space_to_depth(images, size).reshape(len(images), -1, size * size * images.shape[-1])
 
 
 def unpatched(values: jax.Array, shape: tuple[int, ...], size: int) -> jax.Array:
     """Return the images [B, *shape] whose patches these are, [B, N, size * size * C]: the inverse of ``patches``."""
-    height, width, channels = shape
-    x = values.reshape(len(values), height // size, width // size, size, size, channels)
-    return x.swapaxes(2, 3).reshape(-1, *shape)
+    height, width, _ = shape
+    return depth_to_space(values.reshape(len(values), height // size, width // size, -1), size)

@@ -6,7 +6,7 @@ from jaxnets.nn.dropout import dropout_layer
 from jaxnets.nn.linear import Linear
 from jaxnets.nn.pooling import avg_pool, max_pool
 from jaxnets.nn.recurrent import ELMAN, GRU, LSTM, Cell, Recurrent
-from jaxnets.nn.upsampling import ConvTranspose, conv_transpose, upsample
+from jaxnets.nn.upsampling import ConvTranspose, conv_transpose, depth_to_space, space_to_depth, upsample
 
 __all__ = [
     "ELMAN",
@@ -22,9 +22,11 @@ __all__ = [
     "avg_pool",
     "conv_general_dilated",
     "conv_transpose",
+    "depth_to_space",
     "dot_product_attention",
     "dropout_layer",
     "max_pool",
     "rotary",
+    "space_to_depth",
     "upsample",
 ]

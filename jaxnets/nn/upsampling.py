@@ -82,6 +82,23 @@ def conv_transpose(
     return _dilated_conv(x, kernel, strides, _pads(kernel.shape[:-2], strides, padding), precision)
 
 
+def space_to_depth(images: jax.Array, size: int) -> jax.Array:
+    """Return each square of ``size`` pixels a side as one position, [B, H, W, C] -> [B, H / size, W / size, size² C].
+
+    A square's pixels follow one another row by row, each with its channels. ``depth_to_space`` is the inverse.
+    """
+    batch, height, width, channels = images.shape
+    x = images.reshape(batch, height // size, size, width // size, size, channels)
+    return x.swapaxes(2, 3).reshape(batch, height // size, width // size, size * size * channels)
+
+
+def depth_to_space(x: jax.Array, size: int) -> jax.Array:
+    """Return the images whose squares these are, [B, h, w, size² C] -> [B, h size, w size, C] (Shi et al., 2016)."""
+    batch, height, width, channels = x.shape
+    squares = x.reshape(batch, height, width, size, size, channels // size**2)
+    return squares.swapaxes(2, 3).reshape(batch, height * size, width * size, channels // size**2)
+
+
 def upsample(x: jax.Array, scale: int | Sequence[int], method: Literal["nearest", "bilinear"] = "nearest") -> jax.Array:
     """Return images (or series, or volumes) ``scale`` times as large, [B, *spatial, C] -> [B, *larger, C].
 

@@ -94,7 +94,14 @@ _CHARACTERS = Config(
     training=TrainingConfig(duration="3000", batch_size=120, evaluate_every="300"),
     optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=1e-3),
 )
-_COMPARED = replace(_CHARACTERS, method="matching", train_ways=60, train_queries=1)
+_COMPARED = replace(
+    _CHARACTERS,
+    method="matching",
+    train_ways=60,
+    train_queries=1,
+    features=(32, "pool", 64, "pool", 128, "pool", 128),
+    embedding=128,
+)
 _MAML = replace(
     _CHARACTERS,
     method="maml",

@@ -40,6 +40,8 @@ class Config:
     """images and their masks"""
     features: tuple[int, ...] = (16, 32, 64, 128)
     """channels of each level of the U-Net, the finest first; each level halves the image"""
+    patch: int = 1
+    """sides in pixels of the squares that the finest level sees as one position: 2 is about four times cheaper"""
     layers: LayerConfig = LayerConfig(norm="batch")
     """what stands between layers"""
     dropout: float = 0.0
@@ -65,6 +67,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_field(self, "patch", 1 <= self.patch <= 64, "1 to 64")
         good = min(self.features, default=0) >= 1 and len(self.features) <= 10
         check_field(self, "features", good, "1 to 10 widths of 1 or more")
         check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
@@ -98,6 +101,7 @@ def build(config: Config, spec: Spec) -> Learner:
     """Return the learner: images in, a logit for each pixel and class out."""
     inputs, names = spec["inputs"], spec["labels"].classes
     options = {**config.layers.options(), "dropout": config.dropout, "dtype": config.arithmetic.dtype}
+    options |= {"patch": config.patch}
     model = network(UNet, inputs.shape[-1], config.features, len(names), **options)
     shown = names if len(names) <= _MOST_NAMED else ()
     metrics = {
