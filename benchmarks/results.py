@@ -155,8 +155,8 @@ ROWS = {
     **{
         f"faces-{part}": Row(
             f"embeddings of the ORL faces, tested on the people of part {part} of four",
-            "AUC {test/auc}, equal error rate {test/eer}; Fisherfaces {test/auc_of_fisherfaces} and "
-            "{test/eer_of_fisherfaces}",
+            "AUC {test/auc}, equal error rate {test/eer}; the five together {test/auc_of_ensemble} and "
+            "{test/eer_of_ensemble}, Fisherfaces {test/auc_of_fisherfaces} and {test/eer_of_fisherfaces}",
             f"faces --held-out {part} --validation-people 0 --seeds 5",
         )
         for part in range(4)

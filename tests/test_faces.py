@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers import fails
+from sklearn.metrics import roc_auc_score
 
 from jaxnets import cli, data
 from jaxnets.data.unseen import fold_of, held_out_classes, images_by_class, without_few
@@ -165,6 +166,20 @@ def test_predict_and_encode(run, people, tmp_path, capsys):
     codes = np.load(tmp_path / "codes.npy")
     assert codes.shape == (4, 16)  # of two seeds, side by side
     np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_seeds_together_are_measured_beside_each(run, people, tmp_path):
+    held_out = PeopleData(str(people), image_size=SIDE, parts=3, held_out=2).load().test
+    pictures = sorted(
+        file for name in {held_out.classes[i] for i in held_out["labels"]} for file in (people / name).iterdir()
+    )
+    assert cli.main(["encode", str(run), *map(str, pictures), "--out", str(tmp_path / "codes.npy")]) == 0
+    codes, who = np.load(tmp_path / "codes.npy"), np.array([picture.parent.name for picture in pictures])
+    first, second = np.triu_indices(len(who), 1)
+    expected = roc_auc_score(who[first] == who[second], (codes @ codes.T)[first, second])
+    result = json.loads((run / "result.json").read_text())
+    assert result["baselines"]["test/auc_of_ensemble"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_thresholds_are_where_errors_are_equal():
