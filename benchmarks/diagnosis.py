@@ -47,7 +47,7 @@ def alzheimer() -> tuple[np.ndarray, np.ndarray]:
 
 
 DATA: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {"breast-cancer": breast_cancer, "alzheimer": alzheimer}
-MODELS: dict[str, tuple[Any, dict[str, list[Any]]]] = {
+MODELS: dict[str, tuple[Any, Any]] = {
     "logistic regression": (
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)),
         {"logisticregression__C": [1e-3, 1e-2, 1e-1, 1.0]},
@@ -57,8 +57,11 @@ MODELS: dict[str, tuple[Any, dict[str, list[Any]]]] = {
         {"learning_rate": [0.03, 0.1], "max_iter": [100, 300]},
     ),
     "network": (
-        Classifier((64,), dropout=0.3, max_iter=60, learning_rate=3e-3, random_state=0),
-        {"weight_decay": [0.1, 1.0, 10.0]},
+        Classifier(max_iter=100, random_state=0),
+        [
+            {"hidden_layer_sizes": [(128,)], "dropout": [0.5], "weight_decay": [0.3, 1.0, 3.0, 10.0]},
+            {"hidden_layer_sizes": [()], "weight_decay": [0.3, 1.0, 3.0, 10.0]},
+        ],
     ),
 }
 
@@ -79,20 +82,34 @@ def main() -> None:
     parser.add_argument("data", choices=DATA)
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
+    parser.add_argument("--repeats", type=int, default=1, help="times that all is done, each with other folds")
     arguments = parser.parse_args()
     inputs, positive = DATA[arguments.data]()
-    outer, inner = (StratifiedKFold(n, shuffle=True, random_state=seed) for n, seed in ((arguments.folds, 0), (5, 1)))
     for name in arguments.models:
-        model, grid = MODELS[name]
-        start = time.monotonic()
-        search = GridSearchCV(model, grid, scoring="neg_log_loss", cv=inner)
-        both: Any = cross_val_predict(search, inputs, positive, cv=outer, method="predict_proba")
-        scores = both[:, 1]
-        said = clinical.bootstrap(scores, positive, measured)
-        each = [f"{what} {one.value:.3f} ({one.low:.3f}-{one.high:.3f})" for what, one in said.items()]
-        error = clinical.calibration(scores, positive)
-        seconds = time.monotonic() - start
-        print(f"{name}: {', '.join(each)}, ECE {error.error:.3f}, Brier {error.brier:.4f}, {seconds:.0f} s", flush=True)
+        found = [diagnosed(name, inputs, positive, arguments.folds, seed) for seed in range(arguments.repeats)]
+        if len(found) > 1:
+            each = [f"{what} {np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}" for what, v in _listed(found).items()]
+            print(f"{name}, {len(found)} draws of the folds: {', '.join(each)}", flush=True)
+
+
+def diagnosed(name: str, inputs: np.ndarray, positive: np.ndarray, folds: int, seed: int) -> dict[str, float]:
+    """Print what a model reaches by nested folds, drawn by ``seed``, with intervals, and return it."""
+    model, grid = MODELS[name]
+    start = time.monotonic()
+    outer, inner = (StratifiedKFold(n, shuffle=True, random_state=drawn) for n, drawn in ((folds, seed), (5, seed + 1)))
+    search = GridSearchCV(model, grid, scoring="neg_log_loss", cv=inner)
+    both: Any = cross_val_predict(search, inputs, positive, cv=outer, method="predict_proba")
+    scores = both[:, 1]
+    said = clinical.bootstrap(scores, positive, measured)
+    each = [f"{what} {one.value:.3f} ({one.low:.3f}-{one.high:.3f})" for what, one in said.items()]
+    error = clinical.calibration(scores, positive)
+    seconds = time.monotonic() - start
+    print(f"{name}: {', '.join(each)}, ECE {error.error:.3f}, Brier {error.brier:.4f}, {seconds:.0f} s", flush=True)
+    return {what: float(one.value) for what, one in said.items()} | {"ECE": error.error, "Brier": error.brier}
+
+
+def _listed(found: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {what: [one[what] for one in found] for what in found[0]}
 
 
 if __name__ == "__main__":
