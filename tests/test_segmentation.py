@@ -315,7 +315,7 @@ def write(folder, number=10, size=(40, 48), values=(0, 255)):
     return folder
 
 
-SMALL = "--features 6 8 --crop 32 --batch-size 4 --duration 20ep --evaluate-every 10ep --tile 32 --overlap 8"
+SMALL = "--patch 1 --features 6 8 --crop 32 --batch-size 4 --duration 20ep --evaluate-every 10ep --tile 32 --overlap 8"
 
 
 @pytest.fixture(scope="module")

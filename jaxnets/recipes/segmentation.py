@@ -80,11 +80,11 @@ class Config:
 PRESETS = {
     "membranes": Preset(
         Config(
-            features=(16, 32, 64, 128, 256),
+            patch=2,
             losses=("cross-entropy", "dice"),
             instances="cell",
             augmentation=MaskAugmentation(flips=True),
-            training=TrainingConfig(duration="85ep", batch_size=4, evaluate_every="17ep"),
+            training=TrainingConfig(duration="165ep", batch_size=4, evaluate_every="33ep"),
             optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=1e-3, warmup=20, average=0.98),
         ),
         "a U-Net that finds the membranes of nerve cells in electron micrographs",
