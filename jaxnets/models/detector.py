@@ -1,4 +1,4 @@
-"""Anchor-free detectors: a backbone, a pyramid that brings its maps together, and a head at every cell."""
+"""Anchor-free detectors: a backbone, a pyramid that brings its maps together, and two heads at every cell."""
 
 import math
 from collections.abc import Sequence
@@ -79,16 +79,17 @@ class Detector(nnx.Module):
     """An anchor-free detector, [B, H, W, C] -> [B, h, w, num_classes + 4], cells of one stride.
 
     Each cell says for each class by how much it is that of a box around the cell (logits), and the logarithms of the
-    distances from its centre to the box's left, top, right and bottom, in strides (FCOS, Tian et al., 2019). Maps of
-    larger strides are brought in from the top down (FPN, Lin et al., 2017).
+    distances from its centre to the box's left, top, right and bottom, in strides (FCOS, Tian et al., 2019). Classes
+    and distances have convolutions of their own. Maps of larger strides are brought in from the top down (FPN, Lin et
+    al., 2017).
 
     Args:
         input_shape: (H, W, C) of one image.
         num_classes: what a box may be of.
         stride: pixels between two cells; a power of 2 up to the backbone's largest.
         widths: channels of a small residual backbone's maps, of strides 2, 4, 8, ...; none for EfficientNet-Lite0's.
-        features: channels of the pyramid and the head.
-        depth: 3x3 convolutions of the head.
+        features: channels of the pyramid and the heads.
+        depth: 3x3 convolutions of each head.
         dtype: of the computation; parameters and the norms' statistics stay float32.
         rngs: where initial values come from.
 
@@ -128,7 +129,9 @@ class Detector(nnx.Module):
             conv_block(width, features, 1, 1, nnx.relu, **options) for width in self.backbone.widths[self.used :]
         )
         self.smooth = conv_block(features, features, 3, 1, nnx.relu, **options)
-        self.head = nnx.List(conv_block(features, features, 3, 1, nnx.relu, **options) for _ in range(depth))
+        self.class_head, self.box_head = (
+            nnx.List(conv_block(features, features, 3, 1, nnx.relu, **options) for _ in range(depth)) for _ in range(2)
+        )
         small = nnx.initializers.normal(0.01)
         self.classes = Conv(features, num_classes, (3, 3), kernel_init=small, bias_init=_PRIOR_BIAS, **options)
         self.distances = Conv(features, 4, (3, 3), kernel_init=small, bias_init=_ONE, **options)
@@ -144,10 +147,10 @@ class Detector(nnx.Module):
         while maps:
             finer = maps.pop()
             x = finer + upsample(x, 2)[:, : finer.shape[1], : finer.shape[2]]
-        x = self.smooth(x)
-        for layer in self.head:
-            x = layer(x)
-        return jnp.concatenate([self.classes(x), self.distances(x)], -1)
+        seen = bounded = self.smooth(x)
+        for of_class, of_box in zip(self.class_head, self.box_head, strict=True):
+            seen, bounded = of_class(seen), of_box(bounded)
+        return jnp.concatenate([self.classes(seen), self.distances(bounded)], -1)
 
 
 _PRIOR_BIAS = nnx.initializers.constant(math.log(PRIOR / (1 - PRIOR)))

@@ -42,7 +42,7 @@ class Config:
     weights: Path | None = only(None, model=("efficientnet-lite0",))
     """a file of these weights; found in an installed package, the cache, or fetched, if absent"""
     features: int = 64
-    """channels of the pyramid and the head"""
+    """channels of the pyramid and the heads"""
     radius: float = 1.5
     """cells so many strides around a box's centre learn to find it"""
     box_weight: float = 2.0
@@ -84,6 +84,7 @@ class Config:
 
 _CELLS = Config(
     images=BoxData(image_size=(240, 320)),
+    nms_iou=0.6,
     sizes=(32.0, 80.0),
     augmentation=BoxAugmentation(flip=True, flip_vertical=True, zoom=1.25, colour=0.1),
     training=TrainingConfig(duration="90ep", batch_size=8, evaluate_every="10ep"),
