@@ -173,6 +173,20 @@ def test_batch_statistics_are_those_of_what_counts():
     assert not np.asarray(outputs)[~mask].any()
 
 
+def test_a_rooms_noise_below_the_dynamic_range_is_not_heard():
+    random, time = np.random.default_rng(0), np.arange(2000) / 4000
+    word = np.where(time < 0.25, 0.5 * np.sin(2 * np.pi * 500 * time), 0.0).astype(np.float32)[None]
+    hiss = (1e-4 * random.normal(size=word.shape)).astype(np.float32)  # 70 dB below, and less in each band
+
+    def away(**options):
+        network = jn.network(Listener, 3, 4000, ENCODERS["convolutions"], (4, "pool"), num_mels=16, **options)
+        params, state = network.init(jax.random.key(0))
+        quiet, noisy = (network.apply(params, state, samples)[0] for samples in (word, word + hiss))
+        return np.abs(quiet - noisy).max()
+
+    assert away() < 1e-3 and away(dynamic_range=100.0) > 0.05
+
+
 def test_recordings_that_are_too_short_are_refused_before_anything_compiles():
     network = jn.network(Listener, 3, 4000, ENCODERS["gru"], (4, "pool"), num_mels=16, padding=PADDING)
     with pytest.raises(InputError, match=r"row 1 is 70 samples long \(0\.018 s\); give 80 or more"):

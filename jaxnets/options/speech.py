@@ -120,6 +120,8 @@ class Hearing:
     """seconds from one frame to the next"""
     num_mels: int = 40
     """bands of the spectrogram"""
+    dynamic_range: float = 40.0
+    """decibels below a recording's loudest band that are still heard: a room's noise is not told from silence"""
     speed: float = 0.1
     """augmentation: play each recording by up to this share faster or slower"""
     noise: float = 0.1
@@ -134,6 +136,7 @@ class Hearing:
         check_field(self, "hop", 0 < self.hop <= self.frame, f"above 0, and frame={self.frame} or less")
         check_field(self, "frame", self.frame <= 1, "1 second or less")
         check_field(self, "num_mels", self.num_mels >= 1, "1 or more")
+        check_field(self, "dynamic_range", 0 < self.dynamic_range < 1000, "more than 0, and less than 1000 decibels")
         check_field(self, "speed", 0 <= self.speed < 0.5, "in [0, 0.5)")
         check_field(self, "noise", 0 <= self.noise < 10, "in [0, 10)")
         check_field(self, "masked_time", 0 <= self.masked_time < 1, "in [0, 1)")
@@ -141,7 +144,7 @@ class Hearing:
 
     def options(self) -> dict[str, Any]:
         """Return what a ``Listener`` takes of these."""
-        names = ("frame", "hop", "num_mels", "masked_time", "masked_bands")
+        names = ("frame", "hop", "num_mels", "dynamic_range", "masked_time", "masked_bands")
         return {name: getattr(self, name) for name in names}
 
     def around(self, learner: Learner) -> Learner:
