@@ -93,7 +93,7 @@ ROWS = {
         "a U-Net on electron micrographs, 24 slices to train on, 6 to test",
         "pixel accuracy {test/tiled_pixel_accuracy}, membrane Dice {test/tiled_dice_of_membrane} (as it stands "
         "{test/pixel_accuracy}, {test/dice_of_membrane}; all cell: {test/pixel_accuracy_of_one_class})",
-        "membranes --validation 0 --seeds 3",
+        "membranes --validation 0",
     ),
     "shakespeare-lstm": Row("two LSTM layers of 256 on Shakespeare, by characters", LOSS, "shakespeare-lstm --seeds 5"),
     "shakespeare-gpt": Row(
@@ -173,12 +173,12 @@ ROWS = {
     "omniglot-few-shot": Row(
         "matching networks on Omniglot's small sets, 1,000 episodes of 5 new characters, one example each",
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
-        "omniglot-few-shot --validation-classes 0 --seeds 5",
+        "omniglot-few-shot --validation-classes 0",
     ),
     "omniglot-few-shot-20": Row(
         "the same of 20 new characters",
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
-        "omniglot-few-shot --ways 20 --validation-classes 0 --seeds 5",
+        "omniglot-few-shot --ways 20 --validation-classes 0",
     ),
     "omniglot-maml": Row("MAML on the same, 5 new characters", "accuracy {test/accuracy}", "omniglot-maml --seeds 5"),
     "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol"),
