@@ -268,6 +268,7 @@ def test_what_does_not_chat_is_told(talk, capsys):
     )
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_smollm2_learns_a_reply(talk):
     """By steps alone: what a command adds to them takes longer to compile."""
