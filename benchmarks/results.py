@@ -260,7 +260,8 @@ def machine(environment: Mapping[str, Any]) -> str:
     processor = f"{model[1] if model else environment['platform']}{f' ({widest})' if widest else ''}"
     devices = sorted(set(environment["devices"]))
     accelerator = "" if environment["backend"] == "cpu" else f", {', '.join(devices)}"
-    return f"{environment['cpus']} cores of {processor}{accelerator}"
+    number = f"{environment['cpus']} core{'s' if environment['cpus'] != 1 else ''}"
+    return f"{number} of {processor}{accelerator}"
 
 
 def table(measured: Mapping[str, Measured]) -> str:
