@@ -88,7 +88,8 @@ def main() -> None:
     for name in arguments.models:
         found = [diagnosed(name, inputs, positive, arguments.folds, seed) for seed in range(arguments.repeats)]
         if len(found) > 1:
-            each = [f"{what} {np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}" for what, v in _listed(found).items()]
+            values = {what: [one[what] for one in found] for what in found[0]}
+            each = [f"{what} {np.mean(of):.4f} ± {np.std(of, ddof=1):.4f}" for what, of in values.items()]
             print(f"{name}, {len(found)} draws of the folds: {', '.join(each)}", flush=True)
 
 
@@ -106,10 +107,6 @@ def diagnosed(name: str, inputs: np.ndarray, positive: np.ndarray, folds: int, s
     seconds = time.monotonic() - start
     print(f"{name}: {', '.join(each)}, ECE {error.error:.3f}, Brier {error.brier:.4f}, {seconds:.0f} s", flush=True)
     return {what: float(one.value) for what, one in said.items()} | {"ECE": error.error, "Brier": error.brier}
-
-
-def _listed(found: list[dict[str, float]]) -> dict[str, list[float]]:
-    return {what: [one[what] for one in found] for what in found[0]}
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ OTHER = {
     "num_hops": 3,
     "ranges": (5.0,),
     "longest": 4,
+    "dynamic_range": 30.0,
     "patch": {2: 1, 4: 2, 7: 14, 12: 6},
     "source": "de",
     "target": "fr",

@@ -39,7 +39,7 @@ class Listener(nnx.Module):
         frame: seconds of a frame of the spectrogram.
         hop: seconds from one frame to the next.
         num_mels: bands.
-        dynamic_range: decibels below an example's loudest band that are still told apart; all below counts as that.
+        dynamic_range: decibels below an example's loudest band that are still told apart; all if absent.
         masked_time: the longest stretch that SpecAugment blanks in training, as a share of the whole.
         masked_bands: the most bands that it blanks.
         dropout: probability that a number of the encoder's outputs is dropped in training.
@@ -59,7 +59,7 @@ class Listener(nnx.Module):
         frame: float = 0.032,
         hop: float = 0.01,
         num_mels: int = 40,
-        dynamic_range: float = 40.0,
+        dynamic_range: float | None = None,
         masked_time: float = 0.0,
         masked_bands: int = 0,
         dropout: float = 0.0,
@@ -76,7 +76,8 @@ class Listener(nnx.Module):
         self.stride = 2 ** self.features.count("pool")  # frames of the spectrogram in one of the output
         if num_mels < self.stride:
             raise InputError(f"{num_mels=} bands are halved to nothing by features={self.features}; pool less")
-        check_number("dynamic_range", dynamic_range, 0, 1e3, "decibels, more than 0, such as 40", low_too=False)
+        if dynamic_range is not None:
+            check_number("dynamic_range", dynamic_range, 0, 1e3, "decibels, more than 0, such as 40", low_too=False)
         self.rate, self.num_mels, self.dynamic_range = rate, num_mels, dynamic_range
         mel_filters(rate, self.fft, num_mels)  # to know early that there are such
         self.blank = SpecAugment(masked_time, masked_bands)
@@ -130,8 +131,9 @@ class Listener(nnx.Module):
         mask = real[:, :: self.hop]
         bands = log_mel(jnp.where(real, samples, 0.0), filters, self.fft, self.hop)[:, : mask.shape[1]]
         counts = mask[..., None]
-        loudest = jnp.where(counts, bands, -jnp.inf).max((1, 2), keepdims=True)
-        bands = jnp.maximum(bands, loudest - self.dynamic_range / 10)
+        if self.dynamic_range is not None:
+            loudest = jnp.where(counts, bands, -jnp.inf).max((1, 2), keepdims=True)
+            bands = jnp.maximum(bands, loudest - self.dynamic_range / 10)
         number = self.num_mels * jnp.maximum(mask.sum(1), 1).astype(jnp.float32)
         number = number[:, None, None]
         centred = bands - jnp.where(counts, bands, 0.0).sum((1, 2), keepdims=True) / number

@@ -120,8 +120,9 @@ class Hearing:
     """seconds from one frame to the next"""
     num_mels: int = 40
     """bands of the spectrogram"""
-    dynamic_range: float = 40.0
-    """decibels below a recording's loudest band that are still heard: a room's noise is not told from silence"""
+    dynamic_range: float | None = None
+    """decibels below a recording's loudest band that are still heard: with 40, a room's noise is not told from silence;
+    all is heard if absent"""
     speed: float = 0.1
     """augmentation: play each recording by up to this share faster or slower"""
     noise: float = 0.1
@@ -136,7 +137,8 @@ class Hearing:
         check_field(self, "hop", 0 < self.hop <= self.frame, f"above 0, and frame={self.frame} or less")
         check_field(self, "frame", self.frame <= 1, "1 second or less")
         check_field(self, "num_mels", self.num_mels >= 1, "1 or more")
-        check_field(self, "dynamic_range", 0 < self.dynamic_range < 1000, "more than 0, and less than 1000 decibels")
+        good = self.dynamic_range is None or 0 < self.dynamic_range < 1000
+        check_field(self, "dynamic_range", good, "more than 0, and less than 1000 decibels")
         check_field(self, "speed", 0 <= self.speed < 0.5, "in [0, 0.5)")
         check_field(self, "noise", 0 <= self.noise < 10, "in [0, 10)")
         check_field(self, "masked_time", 0 <= self.masked_time < 1, "in [0, 1)")

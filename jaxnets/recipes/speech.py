@@ -100,6 +100,7 @@ class Config:
 
 
 _WORDS = Config(
+    hearing=Hearing(dynamic_range=40.0),
     features=(24, "pool", 48, "pool", 64, "pool"),
     training=TrainingConfig(duration="30ep", batch_size=64, evaluate_every="2ep"),
     optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=1e-2, warmup=50, average=0.99),
@@ -107,6 +108,7 @@ _WORDS = Config(
 _STRINGS = replace(
     _WORDS,
     output="strings",
+    hearing=Hearing(),
     features=(24, "pool", 48, "pool"),
     model="gru",
     training=TrainingConfig(duration="8ep", batch_size=32, evaluate_every="1ep"),

@@ -94,8 +94,8 @@ def embeddings(spec: Spec, kind: Kind | None = None) -> Task:
             metrics["test/false_accepts"] = [float((impostors >= thresholds.compare).mean())]
             metrics["test/false_rejects"] = [float((genuine < thresholds.compare).mean())]
         _draw(folder, test, methods, what.pictures, thresholds)
-        of_one = methods.pop("this model")
-        beside = methods if len(of_seeds) == 1 else {"ensemble": of_one, **methods}
+        together = methods.pop("this model")
+        beside = methods if len(of_seeds) == 1 else {"ensemble": together, **methods}
         return Finished(metrics, _measured(beside, labels), _ABOUT)
 
     return Task(
@@ -109,7 +109,7 @@ def embeddings(spec: Spec, kind: Kind | None = None) -> Task:
 
 
 _ABOUT = {
-    "test/auc_of_ensemble": "the mean cosine over the seeds, which is what predict gives",
+    "test/auc_of_ensemble": "by the mean cosine over all seeds, as predict gives it",
     "test/false_accepts": "of pairs of two people, at the threshold chosen on validation people",
     "test/false_rejects": "of pairs of one person, at that threshold",
 }
