@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+# Each worker has cores of its own, for the threads of several on the same ones wait for each other: with PyTorch's beside
+# XLA's, tests took up to five times as long. XLA, PyTorch and the processes that a test starts see these cores only.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    number, workers = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[number % len(cores) :: workers])
+
 # Compiling takes most of the suite's time: XLA's costly passes are left out, unless the environment asks for them, and
 # with them its costlier way to fuse operations, which jax 0.12 has no flag for. CI runs all that is about bits and
 # figures with both.

@@ -91,7 +91,7 @@ CASES = {
     "mobilenet, wide": mobilenet(1.4),
     "lite2, odd sizes": lite("lite2", 75),
 }
-TWINS = {"resnet34", "mobilenet, narrow", "mobilenet, wide"}  # much like another, and slow
+TWINS = {"resnet34", "mobilenet, narrow", "mobilenet, wide", "lite2, odd sizes"}  # much like another, and slow
 
 
 def made(case: Case) -> Any:

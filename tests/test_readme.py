@@ -127,6 +127,10 @@ def understood(commands: list[str], duration: str) -> None:
                 arguments += ["--warmup", "2"]
             if "translate" in arguments:
                 arguments += ["--num-layers", "1", "--model-dim", "32", "--num-beams", "1"]
+        if arguments[:2] == ["train", "table"]:  # test_table_recipe.py tries how they are chosen
+            arguments += ["--settings", "as-told"]
+        if arguments[0] == "sweep":
+            arguments += ["--seeds", "2", "--duration", "1ep"]
         if arguments[0] == "bench":
             arguments += ["--cases", "mlp-small", "--peers", "raw-jax", "--rounds", "1"]
         assert cli.main(arguments) == 0, command
