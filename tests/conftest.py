@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-# Each worker has cores of its own, for the threads of several on the same ones wait for each other: with PyTorch's beside
-# XLA's, tests took up to five times as long. XLA, PyTorch and the processes that a test starts see these cores only.
+# Each worker has cores of its own, for the threads of several on the same ones wait for each other: with PyTorch's
+# beside XLA's, tests took up to five times as long. XLA, PyTorch and what a test starts see these cores only.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     number, workers = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     cores = sorted(os.sched_getaffinity(0))
@@ -20,7 +20,8 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
 # with them its costlier way to fuse operations, which jax 0.12 has no flag for. CI runs all that is about bits and
 # figures with both.
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1" and version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}"
 
 import jaxnets as jn
 from jaxnets.training.compiling import use_compile_cache

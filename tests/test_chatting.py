@@ -131,6 +131,7 @@ def test_what_does_not_chat(capsys):
     assert "temperature=-1" in fails(capsys, "chat", "smollm2", "Hi", "--temperature", "-1")
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_smollm2_chats(capsys, monkeypatch):
     if not where("smollm2-135m"):

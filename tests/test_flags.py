@@ -144,25 +144,30 @@ def traced(function, *arguments):
     return text, [np.asarray(constant).tobytes() for constant in found.consts if hasattr(constant, "dtype")]
 
 
+def planned(recipe, splits, learner):
+    options = recipe.config.training.options()
+    return check(learner, splits.train, **options, validation=splits.validation, order=splits.order)
+
+
 def signature(recipe):
     """Yield all that decides what a run does; what takes longest to find comes last."""
     splits = recipe.load(recipe.config)
     yield splits.fingerprint
     spec = splits.train.spec
     learner = recipe.learner(spec)
-    training = recipe.config.training
-    rows = training.batch_size
+    rows = recipe.config.training.batch_size
     yield sorted(learner.metrics)
     yield repr(recipe.start(spec))
     yield settings(recipe.task(spec, learner))
-    yield splits.order(splits.train, rows, 0).rows(0, 2).tobytes()
-    yield repr(jax.eval_shape(learner.init, jax.random.key(0)))
-    plan = check(learner, splits.train, **training.options(), validation=splits.validation, order=splits.order)
-    yield plan.num_steps, plan.limit, plan.every, plan.early_stopping, sorted(plan.better)
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    yield repr(state)
     batch = {name: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype) for name, a in splits.train.items()}
-    yield traced(learner.step, plan.state.train, batch, jax.random.key(0))
+    yield traced(learner.step, state, batch, jax.random.key(0))
     if recipe.file not in OTHER_INPUTS:
-        yield traced(learner.predict, plan.state.train, inputs_of(batch))
+        yield traced(learner.predict, state, inputs_of(batch))
+    plan = planned(recipe, splits, learner)
+    yield plan.num_steps, plan.limit, plan.every, plan.early_stopping, sorted(plan.better)
+    yield splits.order(splits.train, rows, 0).rows(0, 2).tobytes()
 
 
 @pytest.fixture
@@ -224,7 +229,14 @@ def test_odd_values_of_every_flag_are_taken_or_refused_by_name(preset, small_dat
                 # Types are the parser's, or those of a run's config: what neither takes is refused here.
                 config = from_dict(type(recipe.config), with_value(plain(recipe.config), path, odd))
                 check_used(config, recipe.config)
-                list(signature(recipe._replace(config=config)))
+                other = recipe._replace(config=config)
+                splits = other.load(config)
+                spec = splits.train.spec
+                learner = other.learner(spec)
+                planned(other, splits, learner)
+                other.start(spec)
+                other.task(spec, learner)
+                splits.order(splits.train, config.training.batch_size, 0).rows(0, 2)
             except (InputError, OSError) as error:
                 shown = str(odd[0] if isinstance(odd, tuple) and odd else odd)[:20].replace("\0", "\\x00")
                 names = path[-1], path[-1].replace("_", "-"), shown, "make the network smaller", "shorter than the run"

@@ -532,6 +532,7 @@ def test_a_weight_is_a_factor_of_a_rows_gradient(trial):
     assert_close(moved(mask=np.ones(SIZE, bool), weights=trial.rows(ONES)), moved())
 
 
+@pytest.mark.release
 def test_jit_equals_eager(trial):
     batch = jax.tree.map(jnp.asarray, trial.batch)
     assert_close(trial.step(trial.state, trial.batch, key()), trial.learner.step(trial.state, batch, key()))
@@ -574,6 +575,7 @@ def test_resume_has_the_bits_of_an_unbroken_run(trial):
     assert_same_bits(dict(trial.events(trial.run[3]))[6], trial.run[6])
 
 
+@pytest.mark.bits
 def test_a_checkpoint_has_the_same_bits(trial, tmp_path):
     state = trial.run[6].train
     checkpoint.save(tmp_path, 6, state, {})

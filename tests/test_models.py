@@ -293,6 +293,10 @@ SLOW = {
 }
 # Much like another, and slow.
 RELEASE = {
+    "vision transformer, class token",
+    "unet, squares of pixels",
+    "listener, convolutions",
+    "transformer, tokens, mean",
     "table, mlp, linear path",
     "table, resnet",
     "unet, layer norm, odd sides",
@@ -419,6 +423,7 @@ def test_gradients_against_finite_differences(trial):
         check_grads(loss, (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5, eps=1e-7)
 
 
+@pytest.mark.release
 def test_jit_equals_eager(trial):
     state, inputs = trial.state, trial.batch()["inputs"]
 

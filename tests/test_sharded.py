@@ -32,9 +32,10 @@ def run_python(*arguments: str, devices: int, cwd: Path = ROOT) -> str:
 
 
 @pytest.mark.slow
-def test_on_eight_devices():
+@pytest.mark.parametrize("kept", ["not release", pytest.param("release", marks=pytest.mark.release)])
+def test_on_eight_devices(kept):
     tests = str(Path(__file__).with_name("eight_devices.py"))
-    run_python("-m", "pytest", "-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", tests, devices=8)
+    run_python("-m", "pytest", "-q", "-n", "0", "-m", kept, "-p", "no:cacheprovider", tests, devices=8)
 
 
 @pytest.mark.slow

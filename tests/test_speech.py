@@ -349,6 +349,7 @@ def test_bad_recordings_at_the_command_line(tmp_path, monkeypatch, capsys):
     assert "is not fsdd" in fails(capsys, *train, "--data", "nowhere")
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_a_users_transcripts_by_characters(tmp_path, monkeypatch, capsys):
     """Two tones, each a word of two letters, are learned from a folder, and found in a file of both."""
