@@ -18,8 +18,9 @@ from jaxnets.learners import boxes as learners_boxes
 from jaxnets.learners import detection, flipped
 from jaxnets.learners.detection import assigned, detection_loss, mirrored_cells, quality_focal
 from jaxnets.models import EfficientNet
-from jaxnets.models.detector import EfficientNetBackbone
+from jaxnets.models.detector import Detector, EfficientNetBackbone
 from jaxnets.models.efficientnet import LITE
+from jaxnets.parameters import paths
 from jaxnets.tasks.boxes import count_classes, count_error, surest_counts
 from jaxnets.transforms import augmented_batches
 from jaxnets.transforms.features import features
@@ -371,3 +372,16 @@ def test_the_backbone_of_efficientnet_has_its_maps():
     for made, end in zip(maps, (0, 2, 4, 10, 15), strict=True):
         wanted, _ = jax.jit(features(whole, f"blocks/{end}").apply)(params, state, images)
         np.testing.assert_allclose(made, wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_classes_and_boxes_have_convolutions_of_their_own():
+    network = jn.network(Detector, (16, 16, 1), 3, stride=4, widths=(4, 4), features=4)
+    params, state = network.init(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
+    for part, own, other in ((slice(3), "class", "box"), (slice(3, None), "box", "class")):
+        grads = jax.grad(lambda params, part=part: network.apply(params, state, images)[0][..., part].sum())(params)
+        seen = {name: np.abs(leaf).max() for name, leaf in paths(grads).items() if name.endswith("kernel")}
+        assert all(seen[name] > 0 for name in seen if name.startswith((f"{own}_head", "smooth", "backbone")))
+        assert not any(seen[name] for name in seen if name.startswith(f"{other}_head"))
+        assert sum(name.startswith((f"{own}_head", f"{other}_head")) for name in seen) == 4
