@@ -22,10 +22,12 @@ README = (ROOT / "README.md").read_text().partition("## Meshes")[2].partition("#
 
 
 def run_python(*arguments: str, devices: int, cwd: Path = ROOT) -> str:
-    # Devices that share two cores with other tests may wait longer for each other than the 40 s after which XLA aborts.
+    # Devices that share a core may wait longer for each other than the 40 s after which XLA aborts, and two programs
+    # that are under way at once each for threads that the other has: once in CI, for more than 600 s.
     patience = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
     flags = f"{os.environ.get('XLA_FLAGS', '')} {patience} --xla_force_host_platform_device_count={devices}"
-    options = {"capture_output": True, "text": True, "env": os.environ | {"XLA_FLAGS": flags}, "cwd": cwd}
+    env = os.environ | {"XLA_FLAGS": flags, "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+    options = {"capture_output": True, "text": True, "env": env, "cwd": cwd}
     done = subprocess.run([sys.executable, *arguments], check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
