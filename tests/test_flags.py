@@ -144,30 +144,37 @@ def traced(function, *arguments):
     return text, [np.asarray(constant).tobytes() for constant in found.consts if hasattr(constant, "dtype")]
 
 
+def made(recipe):
+    """Return a run's data, learner, start and task."""
+    splits = recipe.load(recipe.config)
+    spec = splits.train.spec
+    learner = recipe.learner(spec)
+    return splits, learner, recipe.start(spec), recipe.task(spec, learner)
+
+
 def planned(recipe, splits, learner):
-    options = recipe.config.training.options()
-    return check(learner, splits.train, **options, validation=splits.validation, order=splits.order)
+    """Return what a run's plan says, and the rows of its first batches."""
+    training = recipe.config.training
+    plan = check(learner, splits.train, **training.options(), validation=splits.validation, order=splits.order)
+    rows = splits.order(splits.train, training.batch_size, 0).rows(0, 2).tobytes()
+    return plan.num_steps, plan.limit, plan.every, plan.early_stopping, sorted(plan.better), rows
 
 
 def signature(recipe):
     """Yield all that decides what a run does; what takes longest to find comes last."""
-    splits = recipe.load(recipe.config)
+    splits, learner, start, task = made(recipe)
     yield splits.fingerprint
-    spec = splits.train.spec
-    learner = recipe.learner(spec)
-    rows = recipe.config.training.batch_size
     yield sorted(learner.metrics)
-    yield repr(recipe.start(spec))
-    yield settings(recipe.task(spec, learner))
+    yield repr(start)
+    yield settings(task)
     state = jax.eval_shape(learner.init, jax.random.key(0))
     yield repr(state)
+    rows = recipe.config.training.batch_size
     batch = {name: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype) for name, a in splits.train.items()}
     yield traced(learner.step, state, batch, jax.random.key(0))
     if recipe.file not in OTHER_INPUTS:
         yield traced(learner.predict, state, inputs_of(batch))
-    plan = planned(recipe, splits, learner)
-    yield plan.num_steps, plan.limit, plan.every, plan.early_stopping, sorted(plan.better)
-    yield splits.order(splits.train, rows, 0).rows(0, 2).tobytes()
+    yield planned(recipe, splits, learner)
 
 
 @pytest.fixture
@@ -230,13 +237,8 @@ def test_odd_values_of_every_flag_are_taken_or_refused_by_name(preset, small_dat
                 config = from_dict(type(recipe.config), with_value(plain(recipe.config), path, odd))
                 check_used(config, recipe.config)
                 other = recipe._replace(config=config)
-                splits = other.load(config)
-                spec = splits.train.spec
-                learner = other.learner(spec)
+                splits, learner, *_ = made(other)
                 planned(other, splits, learner)
-                other.start(spec)
-                other.task(spec, learner)
-                splits.order(splits.train, config.training.batch_size, 0).rows(0, 2)
             except (InputError, OSError) as error:
                 shown = str(odd[0] if isinstance(odd, tuple) and odd else odd)[:20].replace("\0", "\\x00")
                 names = path[-1], path[-1].replace("_", "-"), shown, "make the network smaller", "shorter than the run"
