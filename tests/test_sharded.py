@@ -22,11 +22,12 @@ README = (ROOT / "README.md").read_text().partition("## Meshes")[2].partition("#
 
 
 def run_python(*arguments: str, devices: int, cwd: Path = ROOT) -> str:
-    # Devices that share a core may wait longer for each other than the 40 s after which XLA aborts, and two programs
-    # that are under way at once each for threads that the other has: once in CI, for more than 600 s.
-    patience = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+    # Devices that share a core may wait longer for each other than the 40 s after which XLA aborts. It has no more
+    # threads than devices unless NPROC says so, and a launch may hold the one that a sum over devices waits for.
+    patience = "--xla_cpu_collective_call_terminate_timeout_seconds=120"
     flags = f"{os.environ.get('XLA_FLAGS', '')} {patience} --xla_force_host_platform_device_count={devices}"
-    env = os.environ | {"XLA_FLAGS": flags, "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env = inherited | {"XLA_FLAGS": flags, "NPROC": "64"}
     options = {"capture_output": True, "text": True, "env": env, "cwd": cwd}
     done = subprocess.run([sys.executable, *arguments], check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -37,7 +38,8 @@ def run_python(*arguments: str, devices: int, cwd: Path = ROOT) -> str:
 @pytest.mark.parametrize("kept", ["not release", pytest.param("release", marks=pytest.mark.release)])
 def test_on_eight_devices(kept):
     tests = str(Path(__file__).with_name("eight_devices.py"))
-    run_python("-m", "pytest", "-q", "-n", "0", "-m", kept, "-p", "no:cacheprovider", tests, devices=8)
+    options = ["-q", "-n", "0", "-m", kept, "-p", "no:cacheprovider", "--capture=sys"]  # what XLA logs is seen
+    run_python("-m", "pytest", *options, tests, devices=8)
 
 
 @pytest.mark.slow

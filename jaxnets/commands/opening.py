@@ -174,7 +174,16 @@ def each_member(state: TrainState) -> Iterator[TrainState]:
         yield state
         return
     for i in range(len(state.step)):
-        yield jax.tree.map(lambda leaf, i=i: leaf[i], state)
+        yield jax.block_until_ready(_member(state, i))
+
+
+@jax.jit
+def _member(state: TrainState, i: int) -> TrainState:
+    """Return the state of member ``i``: in one program, of which more are not begun before it is done.
+
+    On virtual devices, launches that wait for room and a sum over all devices may wait for each other's threads.
+    """
+    return jax.tree.map(lambda leaf: leaf[i], state)
 
 
 def run_to_the_end(opened: Opened, plan: Plan, splits: Splits, *, resume: bool = False, exact: bool = False) -> int:
