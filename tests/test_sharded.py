@@ -14,6 +14,7 @@ from helpers import assert_same_bits, fails, small_learner
 from jax.sharding import AbstractMesh
 
 import jaxnets as jn
+from jaxnets.commands.opening import each_member
 from jaxnets.parameters import parameter_of
 from jaxnets.transforms.meshes import axes_of, default_rules, mesh_sizes
 
@@ -59,6 +60,24 @@ def test_a_mesh_of_one_device_changes_no_bits(blobs):
     assert_same_bits(
         jn.fit(jn.sharded(small_learner(dropout=0.2), jn.make_mesh("data=1")), blobs, **options).state, alone
     )
+
+
+def test_members_are_taken_out_by_one_program(blobs):
+    learner = jn.population(small_learner(), 7, "vmap")
+    state = jn.fit(learner, blobs, seed=range(7), duration=1, progress=False).state
+    compiled = []
+
+    def listen(event: str, duration: float, **_) -> None:
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        members = list(each_member(state))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert sum("backend_compile" in event for event in compiled) == 1
+    for i, member in enumerate(members):
+        assert_same_bits(member, jax.tree.map(lambda leaf, i=i: leaf[i], state))
 
 
 def test_the_device_count_and_the_remedy_are_named():
