@@ -180,9 +180,13 @@ ROWS = {
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
         "omniglot-few-shot --ways 20 --validation-classes 0",
     ),
-    "omniglot-maml": Row("MAML on the same, 5 new characters", "accuracy {test/accuracy}", "omniglot-maml --seeds 5"),
+    "omniglot-maml": Row("MAML on the same, 5 new characters", "accuracy {test/accuracy}", "omniglot-maml"),
+    "omniglot-reptile": Row(
+        "Reptile on the same", "accuracy {test/accuracy}", "omniglot-maml --method reptile --inner-steps 5"
+    ),
     "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol"),
     "mnist-vicreg": Row("the same, VICReg", FEATURES, "mnist-vicreg"),
+    "fashion-vicreg": Row("the same on Fashion-MNIST", FEATURES, "mnist-vicreg --data fashion-mnist"),
     "mnist-mae": Row("a masked autoencoder of MNIST, a vision transformer", FEATURES, "mnist-mae"),
     "mnist-gan": Row(
         "a GAN of MNIST",

@@ -63,14 +63,14 @@ def digest(folder):
     return checkpoint.digest(arrays)
 
 
-def wait_for_step(folder, step):
+def wait_for_checkpoint(folder, step):
+    """Wait until ``step`` is saved: a row of metrics is written before the checkpoint of its step."""
     until = time.monotonic() + LIMIT
     while time.monotonic() < until:
-        rows = Run(folder / "run").history()
-        if rows and rows[-1]["step"] >= step:
+        if Run(folder / "run").num_steps >= step:
             return
         time.sleep(0.1)
-    raise AssertionError("no row of metrics in time")
+    raise AssertionError("no checkpoint in time")
 
 
 TRAIN = ["train", "digits-mlp", "--out", "run", "--duration", "450", "--evaluate-every", "30", "--save-every", "60"]
@@ -120,7 +120,7 @@ def assert_goes_on_as(whole, broken):
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_the_run_goes_on_exactly(whole, tmp_path):
     processes = command(2, TRAIN, tmp_path)
-    wait_for_step(tmp_path, 60)
+    wait_for_checkpoint(tmp_path, 60)
     processes.all[1].send_signal(signal.SIGTERM)
     statuses, outputs = processes.ended()
     assert statuses == [128 + signal.SIGTERM] * 2, outputs
@@ -132,7 +132,7 @@ def test_a_signal_to_one_stops_all_and_the_run_goes_on_exactly(whole, tmp_path):
 @pytest.mark.parametrize("which", [1, pytest.param(0, marks=pytest.mark.release)])
 def test_when_one_is_killed_the_others_end_and_the_run_goes_on_exactly(whole, which, tmp_path):
     processes = command(2, TRAIN, tmp_path)
-    wait_for_step(tmp_path, 60)
+    wait_for_checkpoint(tmp_path, 60)
     processes.all[which].kill()
     began = time.monotonic()
     statuses, outputs = processes.ended()
