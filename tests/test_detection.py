@@ -203,7 +203,9 @@ AUGMENTS = {
 def test_boxes_follow_their_images(name):
     batch = painted(np.random.default_rng(0))
     got = jax.jit(AUGMENTS[name])(jax.random.key(0), batch)
-    assert got["inputs"].dtype == np.uint8 and got["labels"].shape == batch["labels"].shape
+    number, most = batch["labels"].shape[:2]
+    assert got["inputs"].dtype == np.uint8
+    assert got["labels"].shape == (number, 4 * most if name == "mosaic" else most, 5)
     changed = 0
     pairs = zip(np.asarray(got["inputs"]), np.asarray(got["labels"]), batch["inputs"], strict=True)
     for image, rows, before in pairs:
@@ -218,6 +220,17 @@ def test_boxes_follow_their_images(name):
     assert 3 < changed <= (16 if name in ("colour", "zoom", "chain") else 14)
     again = AUGMENTS[name](jax.random.key(0), batch)
     np.testing.assert_allclose(again["labels"], got["labels"], atol=1e-3)
+
+
+def test_a_mosaic_keeps_the_boxes_of_all_four():
+    """Each image has a small box in one of its quarters; put together, one image shows those of all four."""
+    corners = [(1, 1), (13, 13), (1, 13), (13, 1)]
+    labels = np.array([[[x, y, x + 2, y + 2, i]] for i, (x, y) in enumerate(corners)], np.float32)
+    batch = {"inputs": np.zeros((4, 16, 16, 1), np.uint8), "labels": labels}
+    found = np.asarray(augment_boxes.mosaic(1.0)(jax.random.key(0), batch)["labels"])
+    assert found.shape == (4, 4, 5)
+    first = next(rows for rows in found if (rows[:, 4] >= 0).all())
+    assert sorted(first[:, 4]) == [0, 1, 2, 3]
 
 
 def test_a_learner_trains_on_batches_that_are_changed():
@@ -337,6 +350,20 @@ def test_predictions_are_boxes_in_the_pixels_of_the_file(run, tmp_path, capsys):
     left, top, width, height = coco[0]["bbox"]
     first = [some[0][name] for name in ("left", "top", "right", "bottom")]
     np.testing.assert_allclose([left, top, left + width, top + height], first, atol=0.02)
+    numbers = {row["file"]: row["image_id"] for row in coco}
+    assert numbers == {str(tmp_path / name): number for number, name in enumerate(("a.png", "wide.png"))}
+    whole = {
+        "images": [{"id": 70, "file_name": "val/wide.png"}, {"id": 7, "file_name": "a.png"}],
+        "annotations": [],
+        "categories": [{"id": 90 - number, "name": str(number)} for number in range(10)],
+    }
+    ids = tmp_path.parent / "ids.json"
+    ids.write_text(json.dumps(whole))
+    for row, same in zip(rows("--threshold", str(middle), "--coco", "--ids", str(ids)), coco, strict=True):
+        assert row["image_id"] == {0: 7, 1: 70}[same["image_id"]] and row["category_id"] == 90 - same["category_id"]
+    ids.write_text(json.dumps(whole | {"images": whole["images"][:1]}))
+    assert "does not name an image called a.png" in fails(capsys, "predict", run, tmp_path, "--coco", "--ids", ids)
+    assert "changes nothing without --coco" in fails(capsys, "predict", run, tmp_path, "--ids", ids)
     assert [row["class"] for row in rows("--threshold", "1")] == [None, None]
     assert "smaller --threshold" in fails(capsys, "predict", run, tmp_path, "--coco", "--threshold", "1")
 

@@ -33,11 +33,12 @@ def shades(part):
     return part["inputs"][:, 0, 0, 0].tolist()
 
 
-def test_the_last_are_held_out_in_the_order_of_numbers(tmp_path):
+def test_the_last_are_held_out_in_the_order_of_numbers(tmp_path, capsys):
     splits = masked_images(write(tmp_path))
     assert splits.test is not None and shades(splits.train) == list(range(1, 10)) and shades(splits.test) == [10, 11]
     assert splits.train["inputs"].shape == (9, *SHAPE, 1) and splits.train["labels"].shape == (9, *SHAPE)
     assert splits.train.classes == ("0", "7", "9") and "mask" not in splits.train
+    assert "by their share of the training masks' pixels: 0 33.3%, 7 33.3%, 9 33.3%" in capsys.readouterr().err
     np.testing.assert_array_equal(splits.train["labels"][0, 0], np.roll(np.resize([0, 1, 2], SHAPE)[0], 1))
 
 
@@ -107,6 +108,8 @@ def spoil(folder, what):  # noqa: PLR0912
         case "unknown value":
             save(folder / "test" / "masks" / "12.png", values + 1)
             save(folder / "test" / "images" / "12.png", values)
+        case "unknown value at the end":
+            save(folder / "masks" / "11.png", values + 1)
         case "many values":
             save(mask, np.arange(48).reshape(SHAPE) * 5)
             save(folder / "masks" / "4.png", np.arange(48).reshape(SHAPE) * 5 + 1)
@@ -135,6 +138,7 @@ def spoil(folder, what):  # noqa: PLR0912
         ("colours", "masks/3.png: a mask of mode RGB"),
         ("16 bits", "masks/3.png: has more than 8 bits a channel"),
         ("unknown value", "test/masks/12.png has the values 1, 8, 10, which no training mask has; those have 0, 7, 9"),
+        ("unknown value at the end", "masks/11.png has the values 1, 8, 10, which no training mask has"),
         ("many values", "there must be 2 to 64"),
         ("one value", "hold 1 values"),
         ("nowhere", "3.png lies neither in images nor in masks"),

@@ -6,6 +6,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.ndimage
 import sklearn.metrics as sk
@@ -15,12 +16,13 @@ from scipy.spatial.distance import cdist
 from scipy.special import log_softmax, softmax
 
 from jaxnets import cli, metrics
-from jaxnets.data import paired
+from jaxnets.data import Data, paired
 from jaxnets.errors import InputError
 from jaxnets.inference.tiling import flipped, tiled
 from jaxnets.learners import segmentation
 from jaxnets.models import UNet
 from jaxnets.network import network
+from jaxnets.tasks.masks import measure
 
 random = np.random.default_rng(0)
 LOGITS = random.normal(size=(3, 5, 4, 3)).astype(np.float32)
@@ -352,6 +354,48 @@ def test_predictions_are_masks_of_images_of_any_size(run, tmp_path, capsys):
         assert sk.f1_score(true.ravel(), np.asarray(mask).ravel()) > 0.8
         assert row["disk"] == pytest.approx(np.asarray(mask).mean()) and row["instances"] >= 1
     assert "out=" in fails(capsys, "predict", run, *given, "--out", tmp_path / "found.png")
+
+
+@pytest.mark.slow
+def test_pixels_that_do_not_count_are_left_out_of_a_run(tmp_path):
+    """A value that is to be ignored is no class; the masks that are written have the values of those given."""
+    folder = write(tmp_path / "disks", values=(7, 200))
+    for path in (folder / "masks").iterdir():
+        pixels = np.array(Image.open(path))
+        pixels[:9] = 255
+        Image.fromarray(pixels).save(path)
+    out = ["--out", str(tmp_path / "run")]
+    data = ["--data", str(folder), "--ignore", "255", "--instances", "200", "--duration", "2ep", "--warmup", "0"]
+    assert cli.main(["train", "membranes", *SMALL.split(), *data, *out]) == 0
+    said = json.loads((tmp_path / "run" / "result.json").read_text())["baselines"]
+    true = np.stack([np.array(Image.open(folder / "masks" / f"{i}.png")) for i in (8, 9)])
+    assert said["test/pixel_accuracy_of_one_class"] == pytest.approx((true[:, 9:] == 7).mean())
+    found = tmp_path / "found"
+    assert cli.main(["predict", str(tmp_path / "run"), str(folder / "images" / "9.png"), "--out", str(found)]) == 0
+    assert set(np.unique(Image.open(found / "9.png"))) <= {7, 200}
+
+
+def test_a_mask_of_pixels_is_checked():
+    learner = segmentation.segmenting(network(UNet, 1, (4, 8), 2), segmentation.cross_entropy, optax.sgd(0.1))
+    arrays = {"inputs": np.zeros((3, 8, 8, 1), np.float32), "labels": np.zeros((3, 8, 8), np.int32)}
+    mask = np.ones((3, 8, 8), np.uint8)
+    learner.check({**arrays, "mask": mask})
+    for wrong in (2 * mask, mask[:, :4]):
+        with pytest.raises(InputError, match="a mask of shape"):
+            learner.check({**arrays, "mask": wrong})
+
+
+def test_the_worst_errors_are_measured():
+    """A class that is missed, or found where there is none, is the diagonal off; false objects count in any image."""
+    true = np.zeros((2, 3, 4), np.int32)
+    true[0, 0, :2] = 1
+    found = np.zeros_like(true)
+    found[1, 0, ::2] = 1
+    test = Data(inputs=np.zeros((2, 3, 4, 1), np.uint8), labels=true, classes=("ground", "disk"))
+    said = measure(list(found), test, ("ground", "disk"), "disk")
+    ground = [metrics.hausdorff95(found[row] == 0, true[row] == 0) for row in (0, 1)]
+    assert said["hd95"] == pytest.approx(np.mean([*ground, 5.0, 5.0]))
+    assert said["instance_count_error"] == (1 + 2) / 1
 
 
 @pytest.mark.parametrize(

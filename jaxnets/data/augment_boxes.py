@@ -87,8 +87,8 @@ def zoom(most: float) -> Augment:
 def mosaic(share: float) -> Augment:
     """Return the augmentation that puts a share of the images together from four, each a quarter (Bochkovskiy, 2020).
 
-    The four meet at a point of the inner half; each keeps its place on the canvas, so nothing is scaled. Of the boxes
-    of all four, as many as an image's row holds are kept, the first image's first.
+    The four meet at a point of the inner half; each keeps its place on the canvas, so nothing is scaled. Labels
+    [B, M, 5] become [B, 4M, 5], for all boxes of all four may be seen.
 
     Raises:
         InputError: if the share is not from 0 to 1.
@@ -112,14 +112,12 @@ def mosaic(share: float) -> Augment:
             limits = jnp.stack([left, top, wide if i % 2 else at[:, 1], tall if i >= 2 else at[:, 0]], -1)[:, None]
             theirs = jnp.roll(labels, i, 0)
             boxes.append(_seen(theirs[..., :4], theirs[..., 4:], jnp.broadcast_to(limits, theirs[..., :4].shape)))
-        every = jnp.concatenate(boxes, 1)
-        first = jnp.argsort(every[..., 4] < 0, axis=1, stable=True)[:, : labels.shape[1], None]
         chosen = jax.random.bernoulli(chosen_key, share, (number, 1, 1, 1))
-        kept = jnp.take_along_axis(every, first, 1)
+        absent = jnp.broadcast_to(jnp.asarray(_ABSENT, labels.dtype), (number, 3 * labels.shape[1], 5))
         return {
             **batch,
             "inputs": jnp.where(chosen, made, images),
-            "labels": jnp.where(chosen[..., 0], kept, labels),
+            "labels": jnp.where(chosen[..., 0], jnp.concatenate(boxes, 1), jnp.concatenate([labels, absent], 1)),
         }
 
     return apply

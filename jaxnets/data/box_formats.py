@@ -1,6 +1,7 @@
 """Annotations of boxes as others write them: Pascal VOC's XML, COCO's JSON, YOLO's and KITTI's lines of text."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -26,6 +27,9 @@ class Box(NamedTuple):
     bottom: float
 
 
+Size = tuple[float, float]  # width and height of an image in pixels, as its annotations say
+
+
 class Coco(NamedTuple):
     """What a file of COCO's says.
 
@@ -33,17 +37,24 @@ class Coco(NamedTuple):
         boxes: of each image that it names, by ``file_name``.
         classes: names of the categories, in the order of their numbers.
         crowds: annotations of crowds, which have no boxes of their own and are left out.
+        sizes: of the images for which it says one.
+        images: the number of each, by ``file_name``.
+        categories: the number of each, by its name.
     """
 
     boxes: dict[str, list[Box]]
     classes: list[str]
     crowds: int
+    sizes: dict[str, Size]
+    images: dict[str, Any]
+    categories: dict[str, Any]
 
 
-def read_voc(name: str, content: bytes) -> list[Box]:
-    """Return the boxes in an XML file of Pascal VOC's layout, ``annotation/object/bndbox/xmin``.
+def read_voc(name: str, content: bytes) -> tuple[list[Box], Size | None]:
+    """Return the boxes in an XML file of Pascal VOC's layout, ``annotation/object/bndbox/xmin``, and its image's size.
 
-    A document type, and so any entity of one's own, is refused; parts of objects are passed over.
+    The corners are taken as edges. A document type, and so any entity of one's own, is refused; parts of objects are
+    passed over.
 
     Args:
         name: of the file, for errors.
@@ -53,6 +64,7 @@ def read_voc(name: str, content: bytes) -> list[Box]:
         InputError: if it is no such file.
     """
     found: list[dict[str, str]] = []
+    sides: dict[str, str] = {}
     path: list[str] = []
     parser = expat.ParserCreate()
 
@@ -73,6 +85,8 @@ def read_voc(name: str, content: bytes) -> list[Box]:
         at = path[2:]
         if path[:2] == ["annotation", "object"] and (at == ["name"] or (at[:1] == ["bndbox"] and len(at) == 2)):
             found[-1][at[-1]] = found[-1].get(at[-1], "") + characters
+        if path in (["annotation", "size", "width"], ["annotation", "size", "height"]):
+            sides[path[-1]] = sides.get(path[-1], "") + characters
 
     parser.StartDoctypeDeclHandler, parser.CharacterDataHandler = refuse, text
     parser.StartElementHandler, parser.EndElementHandler = start, end
@@ -83,7 +97,8 @@ def read_voc(name: str, content: bytes) -> list[Box]:
     for i, one in enumerate(found):
         if missing := [tag for tag in ("name", *_CORNERS) if not one.get(tag, "").strip()]:
             raise InputError(f"{name}: object {i + 1} has no {', '.join(missing)}")
-    return [_box(name, one["name"].strip(), [one[tag] for tag in _CORNERS]) for one in found]
+    boxes = [_box(name, one["name"].strip(), [one[tag] for tag in _CORNERS]) for one in found]
+    return boxes, _size(sides.get("width"), sides.get("height"))
 
 
 def read_coco(name: str, content: bytes) -> Coco:
@@ -94,12 +109,19 @@ def read_coco(name: str, content: bytes) -> Coco:
         content: its bytes.
 
     Raises:
-        InputError: if it is no such file, or an annotation is of no image or category in it.
+        InputError: if it is no such file, an annotation is of no image or category in it, or two have one number.
     """
     try:
         whole = parse_json(decoded(content, name))
+        for key in ("categories", "images"):
+            numbers = [one["id"] for one in whole[key]]
+            if twice := [number for number, times in Counter(numbers).items() if times > 1]:
+                raise InputError(
+                    f"{name}: {key}: {len(twice)} ids are of two or more, such as {twice[0]!r}; give each its own"
+                )
         categories = {one["id"]: str(one["name"]) for one in sorted(whole["categories"], key=lambda one: one["id"])}
         images = {one["id"]: str(one["file_name"]) for one in whole["images"]}
+        stated = {str(one["file_name"]): _size(one.get("width"), one.get("height")) for one in whole["images"]}
         boxes: dict[str, list[Box]] = {file: [] for file in images.values()}
         crowds = 0
         for one in whole["annotations"]:
@@ -116,7 +138,14 @@ def read_coco(name: str, content: bytes) -> Coco:
             raise
         wanted = "images, annotations (image_id, category_id, bbox) and categories"
         raise InputError(f"{name}: is not in COCO's layout ({wanted}): {error!r}") from error
-    return Coco(boxes, list(dict.fromkeys(categories.values())), crowds)
+    return Coco(
+        boxes,
+        list(dict.fromkeys(categories.values())),
+        crowds,
+        {file: size for file, size in stated.items() if size is not None},
+        {file: number for number, file in images.items()},
+        {category: number for number, category in categories.items()},
+    )
 
 
 def is_coco(content: bytes) -> bool:
@@ -191,15 +220,27 @@ def is_names(parts: tuple[str, ...]) -> bool:
 
 
 def _yaml_names(text: str) -> list[str]:
-    """Return the list after ``names:``: ``[a, b]``, or a line each, ``- a`` or ``0: a``; the rest is not read."""
+    """Return the list after ``names:``: ``[a, b]``, ``{0: a}``, or lines ``- a`` or ``0: a``; the rest is not read."""
     match = re.search(
-        r"^names:[ \t]*(\[.*?\])?[ \t]*$((?:\n[ \t]*(?:-|\d+:)[ \t]*.*$)*)", text, re.MULTILINE | re.DOTALL
+        r"^names:[ \t]*(\[.*?\]|\{.*?\})?[ \t]*$((?:\n[ \t]*(?:-|\d+:)[ \t]*.*$)*)", text, re.MULTILINE | re.DOTALL
     )
     if match is None:
         return []
     inline, lines = match.groups()
-    items = inline[1:-1].split(",") if inline else re.findall(r"^[ \t]*(?:-|\d+:)[ \t]*(.*)$", lines, re.MULTILINE)
+    if inline:
+        items = [re.sub(r"^\s*\d+:", "", item) for item in inline[1:-1].split(",")]
+    else:
+        items = re.findall(r"^[ \t]*(?:-|\d+:)[ \t]*(.*)$", lines, re.MULTILINE)
     return [item.strip().strip("'\"") for item in items if item.strip()]
+
+
+def _size(width: Any, height: Any) -> Size | None:
+    """Return the size that annotations state; None where they state none, or 0, as some tools do."""
+    try:
+        size = float(width), float(height)
+    except (TypeError, ValueError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def _box(name: str, of: str, numbers: Sequence[Any]) -> Box:

@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxnets.data.arrays import Data
-from jaxnets.data.box_formats import Box, is_coco, is_names, read_coco, read_lines, read_names, read_voc
+from jaxnets.data.box_formats import Box, Size, is_coco, is_names, read_coco, read_lines, read_names, read_voc
 from jaxnets.data.decoding import decode_image, resized
 from jaxnets.data.images import SPLITS, Parts, Tree, with_progress, with_tree
 from jaxnets.data.splits import Splits
@@ -25,6 +26,7 @@ _MOST_TEXT = 256 << 20  # bytes of all annotations
 _MOST_BOXES = 1000  # of an image
 _MOST_BYTES = 8 << 30  # of all images
 _LISTED = 5  # boxes or files that are named
+_OVER = 1.0  # pixels by which a box may lie outside of its image, as rounding has it, before it is told
 
 
 class Labels(NamedTuple):
@@ -35,12 +37,14 @@ class Labels(NamedTuple):
         relative: corners are shares of an image's sides, not pixels.
         classes: their names; those of the boxes, sorted, where no file lists them.
         splits: the part of the data that an image belongs to, where a list says so.
+        sizes: width and height of the images of which annotations say them.
     """
 
     boxes: dict[Parts, list[Box]]
     relative: bool
     classes: list[str]
     splits: dict[str, str]
+    sizes: Mapping[Parts, Size] = MappingProxyType({})
 
 
 def box_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
@@ -52,15 +56,17 @@ def box_splits(path: Path, size: tuple[int, int] | None = None) -> Splits:
     COCO's a part. The parts are those of VOC's ``ImageSets/Main``, or of folders or JSON files called train, valid or
     test; where there are none, a fifth is held out as the test part.
 
-    Boxes are cut at the edges of their image; what has no area then is left out, counted and named. So are images
-    without annotations, and annotations without an image.
+    Boxes are cut at the edges of their image, and those that reach over one by more than a pixel counted and named;
+    what has no area then is left out, counted and named. So are images without annotations, and annotations without an
+    image.
 
     Args:
         path: the folder, or the zip file, which is read in place.
         size: (H, W) to resize every image to, whatever its proportions.
 
     Raises:
-        InputError: if there are no images with boxes, a file is broken, or images have different sizes.
+        InputError: if there are no images with boxes, a file is broken, or images have different sizes, or another
+            size than their annotations say.
     """
     if size is not None and min(size) < 1:
         raise InputError(f"image_size={size} must be a height and a width of 1 or more")
@@ -72,6 +78,7 @@ def _read(path: Path, tree: Tree, size: tuple[int, int] | None) -> Splits:
     members = _by_split(path, labels)
     files = [file for of_split in members.values() for file in of_split]
     images, sides = _decoded(path, tree, files, size)
+    _check_sizes(path, files, labels, sides)
     rows = _rows(path, files, labels, sides, images.shape[1:3])
     known = {"inputs": {"low": 0, "high": 255}, "labels": {"classes": tuple(labels.classes), "features": CORNERS}}
     parts, start = {}, 0
@@ -99,8 +106,10 @@ def _annotations(path: Path, tree: Tree) -> Labels:
     if coco:
         labels = _coco(path, tree, coco)
     elif suffixes[".xml"]:
-        found = {parts: read_voc(_name(path, parts), tree.others[parts]()) for parts in suffixes[".xml"]}
-        labels = Labels(_matched(path, found, by_key), False, [], _image_sets(tree))
+        read = {parts: read_voc(_name(path, parts), tree.others[parts]()) for parts in suffixes[".xml"]}
+        found = {parts: boxes for parts, (boxes, _) in read.items()}
+        sizes = {by_key[_key(parts)]: size for parts, (_, size) in read.items() if size and _key(parts) in by_key}
+        labels = Labels(_matched(path, found, by_key), False, [], _image_sets(tree), sizes)
     else:
         labels = _text(path, tree, suffixes[".txt"], by_key)
     if not any(labels.boxes.values()):
@@ -137,6 +146,7 @@ def _coco(path: Path, tree: Tree, files: Mapping[Parts, bytes]) -> Labels:
     boxes: dict[Parts, list[Box]] = {}
     splits: dict[str, str] = {}
     classes: list[str] = []
+    sizes: dict[Parts, Size] = {}
     missing, crowds = [], 0
     by_name: dict[str, list[Parts]] = {}
     for parts in tree.images:
@@ -154,12 +164,13 @@ def _coco(path: Path, tree: Tree, files: Mapping[Parts, bytes]) -> Labels:
                 missing.append(file)
                 continue
             boxes.setdefault(near[0], []).extend(of_image)
+            sizes |= {near[0]: found.sizes[file]} if file in found.sizes else {}
             if split is not None:
                 splits["/".join(near[0])] = split
     _tell_left_out(path, "annotated images that are not there", missing)
     if crowds:
         tell(f"{path}: left out {crowds:,} annotations of crowds")
-    return Labels(boxes, False, classes, splits)
+    return Labels(boxes, False, classes, splits, sizes)
 
 
 def _key(parts: Parts) -> Parts:
@@ -241,20 +252,35 @@ def _decoded(
     return images, np.array([sides for _, sides in found])
 
 
+def _check_sizes(path: Path, files: Sequence[Parts], labels: Labels, sides: np.ndarray) -> None:
+    """Check that images have the height and width, [N, 2], that their annotations say; else boxes would be wrong."""
+    for file, (height, width) in zip(files, sides.tolist(), strict=True):
+        if (stated := labels.sizes.get(file, (width, height))) != (width, height):
+            raise InputError(
+                f"{_name(path, file)} has {height} x {width} pixels (height x width), but its annotations are of "
+                f"{stated[1]:g} x {stated[0]:g}; put back the image that was annotated, or mend the annotations"
+            )
+
+
 def _rows(path: Path, files: Sequence[Parts], labels: Labels, sides: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the boxes of all images as "labels" has them, in pixels of images of a size; tell which are left out."""
-    kept, flat = [], []
+    kept, flat, over = [], [], []
     for file, (height, width) in zip(files, sides.tolist(), strict=True):
         boxes = labels.boxes[file]
         if len(boxes) > _MOST_BOXES:
             raise InputError(f"{_name(path, file)}: {len(boxes):,} boxes; at most {_MOST_BOXES:,} an image are taken")
         given = np.array([box[1:] for box in boxes], np.float64).reshape(-1, 2, 2)
         whole = 1.0 if labels.relative else np.array([width, height], np.float64)
-        corners = np.clip(given / whole, 0.0, 1.0) * np.array(size[::-1])
+        inside = np.clip(given / whole, 0.0, 1.0)
+        beyond = np.abs(given / whole - inside) * np.array([width, height], np.float64)  # in pixels of the file
+        corners = inside * np.array(size[::-1])
         good = np.all(corners[:, 1] - corners[:, 0] > 1e-6, axis=1)
+        cut = good & (beyond.max((1, 2), initial=0.0) > _OVER)
         numbers = [labels.classes.index(box.name) for box in boxes]
         kept.append(np.column_stack([corners.reshape(-1, 4), np.array(numbers, np.float64)])[good])
         flat += [_described(file, box) for box, fine in zip(boxes, good, strict=True) if not fine]
+        over += [_described(file, box) for box, wide in zip(boxes, cut, strict=True) if wide]
+    _tell_counted(path, "cut", "boxes that reach over the edge of their image", over)
     _tell_left_out(path, "boxes of no area inside their image", flat)
     most = max(1, *map(len, kept))
     rows = np.zeros((len(files), most, 5), np.float32)
@@ -275,6 +301,10 @@ def _name(path: Path, parts: Iterable[str]) -> str:
 
 def _tell_left_out(path: Path, what: str, names: Sequence[str]) -> None:
     """Print how many of something were left out, and the first of them."""
+    _tell_counted(path, "left out", what, names)
+
+
+def _tell_counted(path: Path, done: str, what: str, names: Sequence[str]) -> None:
     if names:
         more = f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-        tell(f"{path}: left out {len(names):,} {what}: {', '.join(names[:_LISTED])}{more}")
+        tell(f"{path}: {done} {len(names):,} {what}: {', '.join(names[:_LISTED])}{more}")

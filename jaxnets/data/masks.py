@@ -11,6 +11,7 @@ from jaxnets.data.arrays import Data
 from jaxnets.data.decoding import decode_image, decode_mask
 from jaxnets.data.images import SPLITS, Parts, Tree, check_total, with_progress, with_tree
 from jaxnets.data.splits import Splits
+from jaxnets.data.telling import tell
 from jaxnets.errors import InputError
 
 _IMAGES = {"image", "images", "img", "imgs", "jpegimages"}  # folders' names, in capitals or not
@@ -43,7 +44,8 @@ def masked_images(
     next to each other are alike, and would tell what a random part of them hides.
 
     A mask holds grey values, or numbers of a palette. Each value that the training masks hold is a class, in rising
-    order. Resized images are averaged; masks take the nearest pixel's value.
+    order; they are told with their shares of the pixels. Resized images are averaged; masks take the nearest pixel's
+    value.
 
     Args:
         path: the folder, or the zip file, which is read in place.
@@ -154,19 +156,24 @@ def _splits(
         rows.setdefault(pair.split, []).append(row)
     if "train" not in rows:
         raise InputError(f"{path}: holds {', '.join(rows)}, but nothing to train on; name a folder train")
-    known = np.setdiff1d(values[rows["train"]], ignore)
+    if "test" not in rows:
+        kept = len(rows["train"]) - held_out(len(rows["train"]), TEST, path)
+        rows["train"], rows["test"] = rows["train"][:kept], rows["train"][kept:]
+    of_training = values[rows["train"]]
+    known, pixels = np.unique(of_training[~np.isin(of_training, ignore)], return_counts=True)
     _check_values(path, known, classes, ignore)
     unknown = ~np.isin(values, [*known, *ignore])
     if unknown.any():
         row = int(unknown.any((1, 2)).argmax())
         raise InputError(
             f"{path}: {'/'.join(pairs[row].mask)} has the values {_list(np.unique(values[row][unknown[row]]))}, which "
-            f"no training mask has; those have {_list(known)}: mend it, or leave the pixels out by --ignore"
+            f"no training mask has; those have {_list(known)}: mend it, leave the pixels out by --ignore, or move a "
+            "mask that has them to the training part"
         )
     names = list(classes) or [str(value) for value in known]
+    shares = [f"{name} {share:.1%}" for name, share in zip(names, pixels / pixels.sum(), strict=True)]
+    tell(f"{path}: classes, by their share of the training masks' pixels: {', '.join(shares)}")
     parts = {part: _part(images[of], values[of], known, names, ignore) for part, of in rows.items()}
-    if "test" not in parts:
-        parts["train"], parts["test"] = last(parts["train"], TEST, path)
     return Splits(parts["train"], parts.get("validation"), parts["test"])
 
 
@@ -197,12 +204,22 @@ def last(data: Data, fraction: float, path: object) -> tuple[Data, Data]:
     Raises:
         InputError: if nothing is left.
     """
-    held_out = max(1, round(fraction * data.num_examples))
-    if held_out >= data.num_examples:
+    kept = data.num_examples - held_out(data.num_examples, fraction, path)
+    return data.take(slice(kept)), data.take(slice(kept, None))
+
+
+def held_out(number: int, fraction: float, path: object) -> int:
+    """Return how many images a fraction of them is, one at least.
+
+    Raises:
+        InputError: if nothing is left.
+    """
+    chosen = max(1, round(fraction * number))
+    if chosen >= number:
         raise InputError(
-            f"{path}: {data.num_examples} images to train on, of which {fraction:g} would be held out; give more images"
+            f"{path}: {number} images to train on, of which {fraction:g} would be held out; give more images"
         )
-    return data.take(slice(-held_out)), data.take(slice(-held_out, None))
+    return chosen
 
 
 def _list(values: np.ndarray) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from jaxnets.errors import InputError, check_number
 from jaxnets.learner import Batch, Learner, Sums, TrainState
+from jaxnets.learners.arrays import check_counting
 from jaxnets.learners.supervised import supervised
 from jaxnets.losses import softmax_cross_entropy
 from jaxnets.metrics import Metric
@@ -62,7 +64,14 @@ def segmenting(
     def predict(state: TrainState, inputs: Any) -> Any:
         return lax.map(lambda image: learner.predict(state, image[None])[0], jnp.asarray(inputs))
 
-    return learner._replace(step=step, descent=descent._replace(gradient=gradient), evaluate=evaluate, predict=predict)
+    def check(arrays: Mapping[str, np.ndarray]) -> None:
+        if {"labels", "mask"} <= set(arrays) and np.ndim(arrays["mask"]) > 1:
+            check_counting(arrays)
+            arrays = {**arrays, "mask": np.any(arrays["mask"], axis=(1, 2))}  # [N], as the gradient has it
+        learner.check(arrays)
+
+    marked = descent._replace(gradient=gradient)
+    return learner._replace(step=step, descent=marked, evaluate=evaluate, predict=predict, check=check)
 
 
 def _first(batch: Batch) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnets.data import Column, Spec, Splits
+from jaxnets.data.box_formats import read_coco
 from jaxnets.data.boxes import CORNERS
 from jaxnets.data.decoding import decode_image, resized
-from jaxnets.errors import InputError, check_field
+from jaxnets.errors import InputError, check_field, nearest
 from jaxnets.metrics import average_precisions, precision_at_recalls
 from jaxnets.runs import plots
 from jaxnets.tasks.task import Examples, Finished, Row, Task, Trained, given_files
@@ -19,6 +20,7 @@ from jaxnets.training.evaluation import predict as predict_outputs
 _SHOWN = 6  # test images that are drawn
 _MOST_DRAWN = 8  # images that a prediction draws
 _MOST_CURVES = 10  # classes whose precision and recall are drawn
+_LETTERS = 12  # of the name of a class beside a box
 _CHOSEN_ON = 200  # training images on which a threshold is chosen where there are none for validation
 
 
@@ -30,6 +32,13 @@ class _Made(NamedTuple):
     threshold: float
 
 
+class _Ids(NamedTuple):
+    """The ids of images and of classes, in their orders."""
+
+    images: Sequence[Any]
+    categories: Sequence[Any]
+
+
 @dataclass(frozen=True)
 class BoxOptions:
     """Which boxes are printed."""
@@ -38,9 +47,14 @@ class BoxOptions:
     """the least score of a box"""
     coco: bool = False
     """print boxes as COCO's results have them: image_id, category_id, bbox (left, top, width, height) and score"""
+    ids: Path | None = None
+    """with --coco: COCO's file of annotations that has the ids of the images and categories; they count from 0 without
+    it"""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges, and that no flag is without use."""
+        if self.ids is not None and not self.coco:
+            raise InputError(f"ids={self.ids} changes nothing without --coco; give it, too")
         check_field(self, "threshold", 0 <= self.threshold <= 1, "in [0, 1], such as 0.3")
 
 
@@ -58,9 +72,12 @@ def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
         if not given:
             raise InputError("nothing is given; give images, or folders of them")
         names, made = [], []
-        for path in [path for name in given for path in given_files(Path(name))]:
+        files = [path for name in given for path in given_files(Path(name))]
+        ids = _ids(files, classes, options.ids)
+        for path, number in zip(files, ids.images, strict=True):
             image = decode_image(str(path), path.read_bytes, channels=column.shape[-1])
-            names.append({"file": str(path), "size": image.shape[:2], "options": options})
+            size = {"size": image.shape[:2], "image_id": number, "category_ids": ids.categories}
+            names.append({"file": str(path), "options": options} | size)
             made.append(resized(image, column.shape[:2]))
         return Examples(names, np.stack(made))
 
@@ -76,13 +93,13 @@ def boxes(spec: Spec, sizes: tuple[float, float]) -> Task:
 
     def rows(examples: Examples, made: _Made) -> Sequence[Row]:
         found = []
-        for number, (name, of_image) in enumerate(zip(examples.names, made.boxes, strict=True)):
+        for name, of_image in zip(examples.names, made.boxes, strict=True):
             options, (height, width) = name["options"], name["size"]
             scale = np.tile([width / column.shape[1], height / column.shape[0]], 2)
             sure = of_image[(of_image[:, 5] >= 0) & (of_image[:, 4] >= options.threshold)]
             corners = (sure[:, :4] * scale).round(2)
             if options.coco:
-                found += [_coco_row(number, name["file"], *pair) for pair in zip(corners, sure, strict=True)]
+                found += [_coco_row(name, *pair) for pair in zip(corners, sure, strict=True)]
             else:
                 found += [_row(name["file"], *pair, classes) for pair in zip(corners, sure, strict=True)]
                 found += (
@@ -146,10 +163,36 @@ def _row(file: str, corners: np.ndarray, box: np.ndarray, classes: Sequence[str]
     return {"file": file, "class": classes[int(box[5])], "score": float(box[4]), **where}
 
 
-def _coco_row(number: int, file: str, corners: np.ndarray, box: np.ndarray) -> Row:
+def _coco_row(name: Row, corners: np.ndarray, box: np.ndarray) -> Row:
     left, top, right, bottom = corners.tolist()
     sides = [left, top, round(right - left, 2), round(bottom - top, 2)]
-    return {"image_id": number, "category_id": int(box[5]), "bbox": sides, "score": float(box[4]), "file": file}
+    numbers = {"image_id": name["image_id"], "category_id": name["category_ids"][int(box[5])]}
+    return {**numbers, "bbox": sides, "score": float(box[4]), "file": name["file"]}
+
+
+def _ids(files: Sequence[Path], classes: Sequence[str], annotations: Path | None) -> _Ids:
+    """Return the ids that a file of annotations has, by the images' and the classes' names; 0, 1, ... without one.
+
+    Raises:
+        InputError: if it has none of an image, or of a class.
+    """
+    if annotations is None:
+        return _Ids(range(len(files)), range(len(classes)))
+    try:
+        found = read_coco(str(annotations), annotations.read_bytes())
+    except OSError as error:
+        raise InputError(f"ids={annotations} cannot be read: {error}; give COCO's file of annotations") from error
+    by_name = {PurePosixPath(file.replace("\\", "/")).name: number for file, number in found.images.items()}
+    for kind, names, known in (
+        ("an image", [file.name for file in files], by_name),
+        ("a category", classes, found.categories),
+    ):
+        if missing := [name for name in names if name not in known]:
+            raise InputError(
+                f"ids={annotations} does not name {kind} called {missing[0]}{nearest(missing[0], list(known))}; give "
+                "the annotations of these images"
+            )
+    return _Ids([by_name[file.name] for file in files], [found.categories[name] for name in classes])
 
 
 def count_classes(rows: np.ndarray, num_classes: int, threshold: float | None = None) -> np.ndarray:
@@ -207,7 +250,7 @@ def _draw(axes: Any, box: np.ndarray, classes: Sequence[str]) -> None:
     corner = (left - 0.5, top - 0.5)  # edges lie between pixels, whose centres have the whole numbers
     axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
     score = f" {box[4]:.2f}" if len(box) == 6 else ""
-    axes.text(left, top - 1, f"{classes[int(box[-1])][:4]}{score}", color=colour, fontsize=5, va="bottom")
+    axes.text(left, top - 1, f"{classes[int(box[-1])][:_LETTERS]}{score}", color=colour, fontsize=5, va="bottom")
 
 
 def save_precisions(path: Path, precisions: np.ndarray, classes: Sequence[str]) -> None:

@@ -20,10 +20,11 @@ _COLOURS = ((0.9, 0.3, 0.2), (0.2, 0.5, 0.9), (0.2, 0.7, 0.3), (0.9, 0.7, 0.1), 
 
 
 class Masks(NamedTuple):
-    """What was found in images of any size: each one's name, and probabilities [H, W, C]."""
+    """What was found in images of any size: each one's name, and probabilities [H, W, C]; the value of each class."""
 
     names: list[str]
     probabilities: list[np.ndarray]
+    values: np.ndarray
 
 
 def masks(spec: Spec, tile: int, overlap: int, objects: str | None = None, *, flips: bool = True) -> Task:
@@ -45,6 +46,8 @@ def masks(spec: Spec, tile: int, overlap: int, objects: str | None = None, *, fl
             f"instances={objects!r} is no class{nearest(objects, classes)}; there are {', '.join(classes)}: name "
             "one, or None"
         )
+    numbers = [int(name) if name.isdecimal() else 256 for name in classes]  # what masks hold names classes, at first
+    values = np.array(numbers if max(numbers) < 256 else range(len(classes)), np.uint8)
 
     def read(given: Sequence[str], options: FileOptions) -> Examples:
         return read_images(spec, given, options)
@@ -55,7 +58,7 @@ def masks(spec: Spec, tile: int, overlap: int, objects: str | None = None, *, fl
 
         one = flipped(probabilities) if flips else probabilities
         found = [tiled(one, image, tile, overlap) for image in examples.inputs]
-        return Masks([Path(name["file"]).stem for name in examples.names], found)
+        return Masks([Path(name["file"]).stem for name in examples.names], found, values)
 
     def rows(examples: Examples, made: Masks) -> Sequence[Row]:
         results = []
@@ -80,11 +83,14 @@ def masks(spec: Spec, tile: int, overlap: int, objects: str | None = None, *, fl
         metrics = {f"test/{name}": [seed[name] for seed in measured] for name in measured[0]}
         how = f"of tiles of {tile}, {'eight ways each' if flips else 'as they are'}"
         counts = test.get("mask", np.ones(test["labels"].shape, np.uint8)) != 0
-        largest = np.bincount(splits.train["labels"].ravel()).argmax()
+        trained_on = splits.train["labels"]
+        if "mask" in splits.train:
+            trained_on = trained_on[splits.train["mask"] != 0]
+        largest = np.bincount(trained_on.ravel()).argmax()
         alone = float((test["labels"] == largest)[counts].mean())
         about = (
             dict.fromkeys(metrics, how)
-            | {"test/hd95": f"pixels, {how}"}
+            | {"test/hd95": f"pixels, {how}; a class that is missed, or found where it is not, is the diagonal off"}
             | {"test/pixel_accuracy_of_one_class": f"all {classes[largest]}"}
         )
         return Finished(metrics, {"test/pixel_accuracy_of_one_class": alone}, about)
@@ -132,7 +138,7 @@ def measure(found: Sequence[np.ndarray], test: Data, classes: Sequence[str], obj
     if len(classes) == 2:
         results |= {f"tiled_dice_of_{name}": float(value) for name, value in dice.items()}
     far = [
-        hausdorff95((guess[row] == i) & counts[row], (true[row] == i) & counts[row])
+        _distance((guess[row] == i) & counts[row], (true[row] == i) & counts[row])
         for row in range(len(true))
         for i in range(len(classes))
     ]
@@ -140,17 +146,25 @@ def measure(found: Sequence[np.ndarray], test: Data, classes: Sequence[str], obj
     return results | ({} if objects is None else _of_objects(guess, true, counts, classes.index(objects)))
 
 
+def _distance(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the HD95 of two masks; where one alone has pixels the diagonal, as in BraTS; where none has, NaN."""
+    return float(np.hypot(*found.shape)) if found.any() != wanted.any() else hausdorff95(found, wanted)
+
+
 def _of_objects(guess: np.ndarray, true: np.ndarray, counts: np.ndarray, number: int) -> dict[str, float]:
-    """Return how objects are parted, and how far their number is off, over the images that have some."""
-    errors, off = [], []
+    """Return how objects are parted, over the images that have some, and how far their number is off.
+
+    The latter is the sum over all images of objects too many or too few, over the number that there is.
+    """
+    errors, off, there = [], 0, 0
     for row in range(len(true)):
         parts, wanted = (instances((mask[row] == number) & counts[row]) for mask in (guess, true))
         if wanted.any():
             errors.append(rand_error(parts, wanted).error)
-            off.append(abs(int(parts.max()) - int(wanted.max())) / int(wanted.max()))
-    if not errors:
+        off, there = off + abs(int(parts.max()) - int(wanted.max())), there + int(wanted.max())
+    if not there:
         return {}
-    return {"rand_error": float(np.mean(errors)), "instance_count_error": float(np.mean(off))}
+    return {"rand_error": float(np.mean(errors)), "instance_count_error": off / there}
 
 
 def check_folder(path: Path) -> None:
@@ -164,14 +178,15 @@ def check_folder(path: Path) -> None:
 
 
 def save_as_images(path: Path, made: Masks) -> None:
-    """Keep each mask as a PNG with a palette, whose numbers are the classes'."""
+    """Keep each mask as a PNG with a palette, whose numbers are the training masks' (of named classes, 0, 1, ...)."""
     from PIL import Image  # noqa: PLC0415  (slow to import)
 
     path.mkdir(exist_ok=True)
-    palette = (255 * _palette(256)).astype(np.uint8).ravel().tolist()
+    palette = np.zeros((256, 3), np.uint8)
+    palette[made.values] = (255 * _palette(len(made.values))).astype(np.uint8)
     for i, (name, probabilities) in enumerate(zip(made.names, made.probabilities, strict=True)):
-        image = Image.fromarray(probabilities.argmax(-1).astype(np.uint8))
-        image.putpalette(palette)
+        image = Image.fromarray(made.values[probabilities.argmax(-1)])
+        image.putpalette(palette.ravel().tolist())
         image.save(path / (f"{name}.png" if made.names.count(name) == 1 else f"{name}-{i}.png"))
 
 
