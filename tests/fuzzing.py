@@ -241,7 +241,7 @@ def readers() -> list[Reader]:
         Reader("a.tar.gz", cifar._unpacked, [tar_of({f"{cifar.FOLDER}/{cifar.TEST}": bytes(99), "x": b"y"})]),
         *(
             Reader(f"a.{kind}", lambda path: data.read_inputs(path, column), [picture(kind), picture(kind, "L")])
-            for kind in ("png", "jpeg", "bmp", "gif", "webp")
+            for kind in ("png", "jpeg", "bmp", "gif", "webp", "tiff")
         ),
         Reader("a.pgm", lambda path: data.read_inputs(path, column), [picture("ppm", "L")]),
         Reader("p.png", lambda path: data.read_inputs(path, column), [picture("png", mode) for mode in "1P"]),

@@ -146,9 +146,9 @@ def test_omniglot(jaxnets_data):
     ("flags", "message"),
     [
         (("--ways", 7), "validation_classes=4 must be 0, or as many as there are ways, 7"),
-        (("--ways", 7, "--validation-classes", 0), "ways=7, shots=1, queries=2: the data have 6 classes of 3 rows"),
-        (("--train-ways", 20, "--batch-size", 60, "--no-turned"), "ways=20, shots=1, queries=2: the data have 14"),
-        (("--batch-size", 13), "batch_size=13 must be a multiple of 12, an episode of 4 ways with 1 shots and 2"),
+        (("--ways", 7, "--validation-classes", 0), "ways=7: the data have 6 classes of 3 rows"),
+        (("--train-ways", 20, "--batch-size", 60, "--no-turned"), "ways=20: the data have 14"),
+        (("--batch-size", 13), "batch_size=13 must be a multiple of 12, a training episode of "),
         (("--queries", 5, "--batch-size", 24), "24 of 24 classes have fewer than 6 pictures"),
         (("--test-share", 1.5), "test_share=1.5 must be in (0, 1)"),
         (("--inner-rate", 0.2), "inner_rate=0.2 changes nothing with method='matching'"),

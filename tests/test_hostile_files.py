@@ -193,14 +193,14 @@ def test_a_zip_as_windows_writes_it_is_read(tmp_path):
 
 
 def test_broken_images_are_named_at_once_and_other_files_are_told(tmp_path, capsys):
-    for name, content in {**ZIPPED, "train/a/4.png": b"x", "train/b/5.png": b"", "train/b/6.tif": b"x"}.items():
+    for name, content in {**ZIPPED, "train/a/4.png": b"x", "train/b/5.png": b"", "train/b/6.svg": b"x"}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     with pytest.raises(
         InputError, match=r"2 images to mend or remove:\n  train/a/4\.png: cannot .*\n  train/b/5\.png: can"
     ):
         data.image_splits(tmp_path)
-    assert "left out files that are no images by their names: 1 .tif" in capsys.readouterr().err
+    assert "left out files that are no images by their names: 1 .svg" in capsys.readouterr().err
     (tmp_path / "train/a/1.png").write_bytes(b"")  # the first of all
     with pytest.raises(InputError, match=r"3 images to mend or remove:\n  train/a/1\.png"):
         data.image_splits(tmp_path)

@@ -187,6 +187,20 @@ def test_grey_pgm_files_are_read_and_no_other_of_their_kin(folder):
             image_splits(folder)
 
 
+def test_tiff_files_of_one_page_and_8_bits(folder):
+    file = folder / "train" / "dog" / "7.tif"
+    pixels = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    image = Image.fromarray(pixels)
+    image.save(file, compression="tiff_lzw")
+    assert any((image[..., 0] == pixels).all() for image in image_splits(folder).train["inputs"])
+    image.save(file, save_all=True, append_images=[image])
+    with pytest.raises(InputError, match=r"dog/7\.tif: holds 2 pages; save each as a file of its own"):
+        image_splits(folder)
+    Image.fromarray(pixels.astype(np.uint16)).save(file)
+    with pytest.raises(InputError, match=r"dog/7\.tif: its mode, I;16, has more than 8 bits"):
+        image_splits(folder)
+
+
 @pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", b"BLP1" + bytes(200)])
 def test_a_file_is_of_one_of_the_formats_that_are_read_whatever_its_name_says(content, folder):
     (folder / "train" / "dog" / "7.png").write_bytes(content)

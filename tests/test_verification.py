@@ -55,6 +55,10 @@ def test_pairs_equal_scikit_learns(spread):
         assert accepted_at(curve, level) == pytest.approx(tar[far <= level].max(), abs=1e-9)
 
 
+def test_a_threshold_lies_midway_between_those_it_parts():
+    assert equal_error(roc(np.array([0.9, 0.8]), np.array([0.2, 0.1]))) == (0.0, pytest.approx(0.5))
+
+
 @pytest.mark.parametrize("spread", SPREADS)
 def test_metrics_of_batches_equal_those_of_pairs(spread):
     made, labels = examples(spread)

@@ -95,7 +95,7 @@ def _identify(opened: Opened, given: tuple[Path, ...], path: Path, least: float,
     """Print whose each file is, or that it is nobody's who is known."""
     known, people = _enrolled(opened, path)
     examples, made = _embedded(opened, given, options)
-    cosines = made @ known.T  # [N, enrolled]
+    cosines = np.clip(made @ known.T, -1, 1)  # [N, enrolled]; rounding may leave the range
     rows = []
     for name, row in zip(examples.names, cosines, strict=True):
         nearest, cosine = people[row.argmax()], float(row.max())
@@ -116,7 +116,7 @@ def _compare(opened: Opened, given: tuple[Path, ...], path: Path, least: float, 
     made = _embedded(opened, given, options)[1] if given else ()
     if len(made) != 2:
         raise InputError(f"compare takes two files, not {len(made)}")
-    cosine = float(made[0] @ made[1])
+    cosine = float(np.clip(made[0] @ made[1], -1, 1))
     distance = math.sqrt(max(0.0, 2 - 2 * cosine))
     if json:
         print_json({"same": cosine >= least, "cosine": cosine, "distance": distance, "threshold": least})

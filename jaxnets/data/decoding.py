@@ -10,9 +10,10 @@ import numpy as np
 from jaxnets.data.unpacking import BROKEN
 from jaxnets.errors import InputError
 
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm"}
-_FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM"]  # whatever a file's name says, no other is read: no EPS, no PDF
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".tif", ".tiff"}
+_FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF"]  # no other, whatever a name says: no EPS, no PDF
 _PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24
+_BITS_PER_SAMPLE = 258  # TIFF's tag
 _MOST_PIXELS = 50_000_000  # what no honest image exceeds; a file can claim anything
 
 
@@ -22,7 +23,7 @@ def decode_image(
     """Return an image, [H, W, 1 or 3] uint8.
 
     Palettes and CMYK become RGB; an opaque alpha channel is dropped; of an animation the first frame
-    is taken; a camera's note that it was held sideways (EXIF) is followed.
+    is taken, but a TIFF must have one page; a camera's note that it was held sideways (EXIF) is followed.
 
     Args:
         name: of the file, for errors.
@@ -82,6 +83,8 @@ def _opened(name: str, read: Callable[[], bytes]) -> Iterator[Any]:
                 raise InputError(f"{name}: its mode, {mode}, has more than 8 bits a channel; convert it to grey or RGB")
             if image.format == "PPM" and mode != "L":  # of 16 bits a channel Pillow keeps the high ones
                 raise InputError(f"{name}: of PGM and its kin grey images of 8 bits are read; convert it to PNG")
+            if image.format == "TIFF":
+                _check_tiff(name, image)
             yield image
     except InputError:
         raise
@@ -89,6 +92,14 @@ def _opened(name: str, read: Callable[[], bytes]) -> Iterator[Any]:
         raise InputError(f"{name}: there is no such file") from None
     except (*BROKEN, AssertionError, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: cannot be read as an image: {error}") from error
+
+
+def _check_tiff(name: str, image: Any) -> None:
+    """Check that a TIFF has one page, of 8 bits a channel at most: Pillow would take the first, and the high bits."""
+    if (pages := getattr(image, "n_frames", 1)) > 1:
+        raise InputError(f"{name}: holds {pages} pages; save each as a file of its own")
+    if max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8:
+        raise InputError(f"{name}: has more than 8 bits a channel; convert it to 8")
 
 
 def resized(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -134,11 +134,13 @@ def episodes(ways: int, shots: int, queries: int) -> MakeOrder:
     def make(data: Mapping[str, np.ndarray], batch_size: int, seed: int) -> Order:
         size, each = ways * (shots + queries), shots + queries
         groups = [group for group in _groups(_labels(data)) if len(group) >= each]
-        if len(groups) < ways or batch_size % size:
+        if len(groups) < ways:
             raise InputError(
-                f"episodes of {ways=}, {shots=}, {queries=}: the data have {len(groups)} classes of {each} rows or "
-                f"more, and {batch_size=} must be a multiple of {size}"
+                f"episodes of {ways=}: the data have {len(groups)} classes of {each} rows or more ({shots=}, "
+                f"{queries=}); use {len(groups)} ways or fewer, or give more examples"
             )
+        if batch_size % size:
+            raise InputError(f"{batch_size=} must be a multiple of {size}, an episode of {ways=}, {shots=}, {queries=}")
 
         def draw(random: np.random.Generator) -> np.ndarray:
             parts = []

@@ -138,8 +138,8 @@ def held_out_classes(data: Data, validation: int, test: Sequence[int] | np.ndarr
     rest = np.setdiff1d(np.arange(len(data.classes)), test)
     if validation == 1 or validation < 0 or len(rest) - validation < 2:
         raise InputError(
-            f"{validation} of {len(rest)} {what} beside the {len(test)} of the test to choose by: 0, or 2 or "
-            f"more, and two must be left to train on; use {max(0, len(rest) - 2)} or fewer"
+            f"{validation} of {len(rest)} {what} beside the {len(test)} of the test to choose by (validation_{what}): "
+            f"0, or 2 or more, and two must be left to train on; use {max(0, len(rest) - 2)} or fewer"
         )
     chosen = rest[np.linspace(0, len(rest) - 1, validation).round().astype(int)] if validation else rest[:0]
     train = np.setdiff1d(rest, chosen)

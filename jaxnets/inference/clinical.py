@@ -4,6 +4,7 @@ A score is higher the surer the test is of "positive"; a decision is positive fr
 ``Decisions``: how many positives and negatives lie at or above each threshold, for many bootstrap samples at once.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -206,7 +207,9 @@ def bootstrap(
     ends = 50 * (1 - level), 50 * (1 + level)
 
     def interval(value: Any, *parts: Any) -> Interval:
-        return Interval(value, *np.nanpercentile(np.concatenate(parts), ends, axis=0))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)  # NaN is the answer, then
+            return Interval(value, *np.nanpercentile(np.concatenate(parts), ends, axis=0))
 
     return jax.tree.map(interval, value, *parts)
 

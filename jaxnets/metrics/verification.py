@@ -131,14 +131,14 @@ def area(curve: Roc) -> float:
 
 
 def equal_error(curve: Roc) -> tuple[float, float]:
-    """Return the equal error rate, and the threshold nearest to it."""
+    """Return the equal error rate, and the threshold nearest to it, midway between two neighbouring scores."""
     ahead = curve.far + curve.tar - 1  # rises from -1 to 1: where it is 0, false accepts and false rejects are equal
     after = int(np.argmax(ahead >= 0))
     before = after - 1
     share = -ahead[before] / (ahead[after] - ahead[before])
     rate = curve.far[before] + share * (curve.far[after] - curve.far[before])
     nearest = after if after == 1 or abs(ahead[after]) <= abs(ahead[before]) else before
-    return float(rate), float(curve.thresholds[nearest])
+    return float(rate), float(curve.thresholds[nearest : nearest + 2].mean())
 
 
 def accepted_at(curve: Roc, far: float) -> float:

@@ -70,10 +70,13 @@ class Config:
         check_field(self, "features", min(widths, default=1) >= 1, "widths of 1 or more")
         size, rows = self.training.batch_size, self.train_shape.rows
         if size % rows:
-            shape = self.train_shape
+            shape, flags = self.train_shape, ("ways", "shots", "queries")
+            if self.method in _COMPARING:
+                flags = "train_ways", "shots", "train_queries"
+            told = ", ".join(f"{name}={number}" for name, number in zip(flags, shape[:3], strict=True))
+            near = max(1, round(size / rows)) * rows
             raise InputError(
-                f"batch_size={size} must be a multiple of {rows}, an episode of {shape.ways} ways with {shape.shots} "
-                f"shots and {shape.queries} queries each"
+                f"batch_size={size} must be a multiple of {rows}, a training episode of {told}; use --batch-size {near}"
             )
 
     @property

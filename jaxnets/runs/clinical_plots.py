@@ -41,7 +41,7 @@ def save_clinical(path: Path, found: Any, positive: str, specificity: float, pri
     cost.step(thresholds, each, where="pre")
     for value, name in ((each[0], f"nobody is said to be {positive}"), (each[-1], "everybody is")):
         cost.axhline(value, color="0.6", linestyle=":" if value == each[0] else "-.", label=name)
-    cost.set_ylim(0, 1.3 * min(each[0], each[-1]))
+    cost.set_ylim(0, 1.05 * each.max())
     for number, (name, threshold) in enumerate(found.thresholds.items()):
         cost.axvline(min(threshold, 1.0), color=f"C{number + 1}", linestyle="--", label=name)
     title = f"cost: {prices[0]:g} a miss, {prices[1]:g} a false alarm"
