@@ -93,7 +93,7 @@ ROWS = {
         "a U-Net on electron micrographs, 24 slices to train on, 6 to test",
         "pixel accuracy {test/tiled_pixel_accuracy}, membrane Dice {test/tiled_dice_of_membrane} (as it stands "
         "{test/pixel_accuracy}, {test/dice_of_membrane}; all cell: {test/pixel_accuracy_of_one_class})",
-        "membranes --validation 0",
+        "membranes --validation 0 --seeds 3",
     ),
     "shakespeare-lstm": Row("two LSTM layers of 256 on Shakespeare, by characters", LOSS, "shakespeare-lstm --seeds 5"),
     "shakespeare-gpt": Row(
@@ -131,7 +131,9 @@ ROWS = {
         "mean squared error {test/mse}; of the noisy images {test/mse_of_noisy_images}",
         "mnist-denoise --seeds 5",
     ),
-    "spoken-digits": Row("a CNN on spectrograms of spoken digits, the official split", ACCURACY, "spoken-digits"),
+    "spoken-digits": Row(
+        "a CNN on spectrograms of spoken digits, the official split", ACCURACY, "spoken-digits --seeds 5"
+    ),
     **{
         f"spoken-digits-{who}": Row(
             f"the same, tested on {who}, who is not trained on", ACCURACY, f"spoken-digits --hold-out {who}"
@@ -166,14 +168,14 @@ ROWS = {
             f"embeddings of spoken digits, tested on the two speakers of part {part} of three",
             "AUC {test/auc}, equal error rate {test/eer}; LDA of mean spectra {test/auc_of_lda_of_mean_spectra} and "
             "{test/eer_of_lda_of_mean_spectra}",
-            f"voices --held-out {part}",
+            f"voices --held-out {part} --seeds 5",
         )
         for part in range(3)
     },
     "omniglot-few-shot": Row(
         "matching networks on Omniglot's small sets, 1,000 episodes of 5 new characters, one example each",
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
-        "omniglot-few-shot --validation-classes 0",
+        "omniglot-few-shot --validation-classes 0 --seeds 5",
     ),
     "omniglot-few-shot-20": Row(
         "the same of 20 new characters",
@@ -184,8 +186,8 @@ ROWS = {
     "omniglot-reptile": Row(
         "Reptile on the same", "accuracy {test/accuracy}", "omniglot-maml --method reptile --inner-steps 5"
     ),
-    "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol"),
-    "mnist-vicreg": Row("the same, VICReg", FEATURES, "mnist-vicreg"),
+    "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol --seeds 5"),
+    "mnist-vicreg": Row("the same, VICReg", FEATURES, "mnist-vicreg --seeds 5"),
     "fashion-vicreg": Row("the same on Fashion-MNIST", FEATURES, "mnist-vicreg --data fashion-mnist"),
     "mnist-mae": Row("a masked autoencoder of MNIST, a vision transformer", FEATURES, "mnist-mae"),
     "mnist-gan": Row(
@@ -210,7 +212,9 @@ ROWS = {
         NEXT_ITEMS,
         "movielens-next --no-validate --seeds 5",
     ),
-    "movielens-sasrec": Row("a transformer over the histories (SASRec)", NEXT_ITEMS, "movielens-sasrec --no-validate"),
+    "movielens-sasrec": Row(
+        "a transformer over the histories (SASRec)", NEXT_ITEMS, "movielens-sasrec --no-validate --seeds 5"
+    ),
     "forecast-gru": Row("a GRU over patches on ETTh1, 96 hours in, 96 out", "MSE {test/mse}", "forecast-gru --seeds 5"),
     "forecast-transformer": Row(
         "a transformer over patches on the same", "MSE {test/mse}", "forecast-transformer --seeds 5"

@@ -253,7 +253,7 @@ def told_by_hand(params, inputs, mean):
         person = at("user", user)
         for s in others:
             near = at("rated", inputs["items"][b, s]) + left[s] * at("liked", inputs["items"][b, s])
-            person = person + 0.55 * near / math.sqrt(len(others))
+            person = person + 0.8 * near / math.sqrt(len(others))
         told = of_item(b, t) + at("user_bias", user)
         told += person @ (at("item", item) + TAGS[inputs["tags"][b, t]] @ p["tag"])
         for i, span in enumerate(SPANS):
@@ -297,6 +297,26 @@ def test_what_is_to_be_told_is_never_among_what_it_is_told_from(options):
     slopes = jax.jacobian(told)(ratings)  # [B, T, B, T]
     own = np.einsum("btbt->bt", np.asarray(slopes))
     assert np.abs(own).max() == 0 and np.abs(slopes).max() > 0.01
+
+
+def test_some_of_the_ratings_are_hidden_in_training_alone():
+    """Each user's are told as if some were not given, another choice for each key; in use all are given."""
+    options = {"mean": 3.5, "features": 3, "ranges": SPANS}
+    plain, hiding = (jn.network(RatingFactors, 4, 7, TAGS, **options, hidden_share=share) for share in (0.0, 0.9))
+    params, state = plain.init(jax.random.key(0))
+    params, inputs = spread(params), rows_of_ratings()
+    inputs["given"] = (inputs["items"] * 0 + (inputs["times"] > 0)).astype(np.int32)
+    np.testing.assert_array_equal(*(part.apply(params, state, inputs)[0] for part in (plain, hiding)))
+    choices = [np.array(kept, np.int32) for kept in itertools.product((0, 1), repeat=5)]
+    told = [np.asarray(plain.apply(params, state, inputs | {"given": inputs["given"] * kept})[0]) for kept in choices]
+    seen = set()
+    for seed in range(20):
+        made = np.asarray(hiding.apply(params, state, inputs, train=True, key=jax.random.key(seed))[0])
+        for user in range(3):
+            near = [np.allclose(made[user], one[user], rtol=1e-5, atol=1e-6) for one in told]
+            assert any(near)
+            seen |= {near.index(True)} if user == 0 else set()
+    assert len(seen) > 8
 
 
 def test_a_fading_mean_as_a_loop():

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnets.errors import InputError
+from jaxnets.errors import InputError, check_number
 from jaxnets.models.blocks import check_sizes
 from jaxnets.models.mlp import MLP
 from jaxnets.models.sequences import SeenTable
 from jaxnets.nn import dropout_layer
 
 _SPREAD = 0.1  # of initial factors
-_POOLED = 0.55  # of what is pooled, so that a decay of weights holds it back more than the rest
+_POOLED = 0.8  # of what is pooled, so that a decay of weights holds it back more than the rest
 
 
 class RatingFactors(nnx.Module):
@@ -25,10 +25,13 @@ class RatingFactors(nnx.Module):
 
     A rating is told by the mean, a bias of the user, of the item and of its tags, the product of a user's and an item's
     vectors (Koren, Bell and Volinsky, 2009), and what the user gave to other items, pooled in two ways. To the user's
-    vector comes ``0.55 n^-1/2`` times the sum of a vector of each item that was rated, and of another times how far
+    vector comes ``0.8 n^-1/2`` times the sum of a vector of each item that was rated, and of another times how far
     the rating is from the item's mean (SVD++ and asymmetric factors; Koren, 2008). And for each of several
     ranges of time, ratings of that time count by how far they are from theirs, for people rate several things in a
     sitting. What is to be told is never among what it is told from.
+
+    In training a share of each user's ratings, drawn anew, may be hidden from the others, as inputs of a denoising
+    autoencoder are (Wu et al., 2016); they are told all the same.
 
     Args:
         num_users: users, 0 included.
@@ -41,6 +44,7 @@ class RatingFactors(nnx.Module):
         pooled: whether what else the user gave is pooled.
         ranges: of times, in seconds; none if empty.
         dropout: probability that a number of a vector is dropped in training.
+        hidden_share: the largest share of a user's ratings that is hidden in training; any up to it is as likely.
         dtype: of the computation; parameters stay float32.
         rngs: where initial values come from.
     """
@@ -57,10 +61,12 @@ class RatingFactors(nnx.Module):
         pooled: bool = True,
         ranges: tuple[float, ...] = (),
         dropout: float = 0.0,
+        hidden_share: float = 0.0,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
         check_sizes(num_users=num_users, num_items=num_items, features=features)
+        check_number("hidden_share", hidden_share, 0, 1, "a share in [0, 1)")
         options = {"dtype": dtype, "rngs": rngs}
         self.num_users, self.num_items, self.dtype = num_users, num_items, dtype or jnp.float32
         self.mean, self.sets, self.ranges = (
@@ -82,6 +88,7 @@ class RatingFactors(nnx.Module):
         self.range_prior = nnx.Param(jnp.ones(len(ranges), jnp.float32))
         self.mlp = nnx.data(MLP(3 * features, hidden, 1, dropout=dropout, **options) if hidden else None)
         self.dropout = dropout_layer(dropout)
+        self.hidden_share, self.deterministic = hidden_share, True
 
     def check(self, inputs: Any) -> None:
         """Check the numbers of users, items and tags on the host.
@@ -114,11 +121,11 @@ class RatingFactors(nnx.Module):
             times: in seconds, [B, T].
             ratings: [B, T], read where they are given.
             given: which the others are told from, 0 or 1, [B, T].
-            rngs: what dropout draws from.
+            rngs: what dropout and what is hidden draw from.
         """
         sets = jnp.asarray(self.sets, self.dtype)[tags]  # [B, T, tags]
         of_item = self.mean + self.item_bias(items) + sets @ self.tag_bias[...].astype(self.dtype)
-        seen = given.astype(self.dtype)
+        seen = self._left(given, rngs).astype(self.dtype)
         residual = (ratings.astype(self.dtype) - of_item) * seen
         told = of_item + self.user_bias(user)[:, None] + self._of_the_time(times, residual, seen)
         person = self.user(user)[:, None] + self._pooled(items, residual, seen)  # [B, T, D]
@@ -129,6 +136,13 @@ class RatingFactors(nnx.Module):
             both = jnp.concatenate([person, thing, person * thing], -1)
             told += self.mlp(both.reshape(-1, both.shape[-1]), rngs=rngs).reshape(told.shape)
         return told
+
+    def _left(self, given: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """Return which ratings others are told from, [B, T]: in training, but for those that are hidden."""
+        if self.deterministic or rngs is None or not self.hidden_share:
+            return given
+        share = self.hidden_share * jax.random.uniform(rngs.dropout(), (len(given), 1))
+        return given * (jax.random.uniform(rngs.dropout(), given.shape) >= share).astype(given.dtype)
 
     def _pooled(self, items: jax.Array, residual: jax.Array, seen: jax.Array) -> jax.Array:
         """Return the sum over the other items that are given, by the root of their number, [B, T, D] or 0."""

@@ -54,6 +54,8 @@ class Config:
     """items that are drawn for a step (sampled)"""
     dropout: float = 0.2
     """probability that a number of a vector is dropped in training"""
+    hidden_share: float = only(0.0, model=_RATING)
+    """the largest share of a user's ratings that is hidden in training from what the others are told from"""
     training: TrainingConfig = TrainingConfig()
     """how long, in which batches of users"""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -61,7 +63,8 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_field(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        for name in ("dropout", "hidden_share"):
+            check_field(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         check_field(self, "features", 1 <= self.features < 2**20, "1 or more")
         check_field(self, "negatives", 1 <= self.negatives < 2**20, "1 or more")
         check_field(self, "dense", min(self.dense, default=1) >= 1, "widths of 1 or more")
@@ -77,11 +80,14 @@ class Config:
 
 
 _RATINGS = Config(
+    features=64,
+    ranges=(60.0, 3600.0, 86400.0, 1e6),
+    dropout=0.5,
+    hidden_share=0.8,
     training=TrainingConfig(duration="24ep", batch_size=32, evaluate_every="4ep"),
     optimizer=OptimizerConfig(optimizer="adam", learning_rate=1e-2, weight_decay=3e-4),
 )
-_FADING = replace(
-    _RATINGS,
+_FADING = Config(
     model="fading",
     features=64,
     loss="sampled",
@@ -124,6 +130,7 @@ def build(config: Config, spec: Spec) -> Learner:
     options: dict[str, Any] = {"dropout": config.dropout}
     if config.of_ratings:
         options |= {"features": config.features, "pooled": config.pooled, "ranges": config.ranges}
+        options["hidden_share"] = config.hidden_share
         options |= {"hidden": config.dense if config.model == "neural" else (), "mean": spec["labels"].mean[0]}
         model = network(RatingFactors, *counts, _tags(spec["tags"].classes), **options)
         told = {"rmse": metrics.rmse, "mae": metrics.mae}
