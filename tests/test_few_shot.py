@@ -138,6 +138,30 @@ def test_second_order_is_not_first_order():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("make", [maml, reptile])
+def test_batch_statistics_are_those_of_the_examples_at_hand(make):
+    """So the scale of all inputs of an episode, which the first batch normalisation divides out, changes nothing."""
+    network = jn.network(MLP, 4, (6,), 3, norm="batch")
+    learner = make(network, optax.sgd(0.1), SHAPE, SHAPE)
+    state = learner.init(jax.random.key(0))
+    batch = {"inputs": rows(), "labels": np.zeros(len(rows()), np.int32)}
+    once, larger = (learner.evaluate(state, {**batch, "inputs": scale * batch["inputs"]}) for scale in (10.0, 1000.0))
+    assert float(once["loss"].total) == pytest.approx(float(larger["loss"].total), rel=1e-3)
+    support, queries = (part.reshape(-1, 4) for part in parts(rows())[0])
+    targets, params = np.repeat(np.eye(3, dtype=np.float32), 2, 0), state.params
+    steps, rate = (1, 0.4) if make is maml else (10, 0.1)
+    for _ in range(steps):
+
+        def loss(params):
+            logits, _ = network.apply(params, state.model_state, support, train=True)
+            return optax.softmax_cross_entropy(logits, targets).mean()
+
+        params = jax.tree.map(lambda leaf, grad: leaf - rate * grad, params, jax.grad(loss)(params))
+    wanted, _ = network.apply(params, state.model_state, queries, train=True)
+    episode = Episode(support[None], targets[None], queries[None])
+    np.testing.assert_allclose(learner.predict(state, episode)[0], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_a_step_of_reptile_equals_pytorchs():
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[bench]'")
     learner = reptile(tanh_network(), optax.sgd(0.1), SHAPE, SHAPE, rate=0.2, steps=3, test_steps=4)

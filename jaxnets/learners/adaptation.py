@@ -31,7 +31,11 @@ def maml(
 
     An episode's weights are those that ``steps`` of gradient descent on its support make of the parameters; what is
     minimised is the loss of its queries with them, differentiated through these steps. ``predict`` and evaluation adapt
-    likewise. Batches are those of ``prototypical``. Batch statistics, if the network has some, stay as they are.
+    likewise. Batches are those of ``prototypical``.
+
+    A network with batch statistics takes those of the examples at hand, at a test too, as the paper does: of the
+    support while it adapts, then of the queries, so that what is said of a query depends on the others. It must not
+    have dropout, which would be applied there as well.
 
     Args:
         network: inputs to logits, [B, ways].
@@ -73,7 +77,8 @@ def reptile(
     """Return the learner of Reptile (Nichol et al., 2018): weights move towards those that each episode ends with.
 
     In training an episode's support and queries are all learned from. The optimizer is given the mean over the
-    episodes of initial minus adapted weights, over the inner rate, as the gradient. Batches are those of ``maml``.
+    episodes of initial minus adapted weights, over the inner rate, as the gradient. Batches, and batch statistics, are
+    those of ``maml``.
 
     Args:
         network: inputs to logits, [B, ways].
@@ -138,7 +143,8 @@ def _descent(network: Network, rate: float) -> Adapt:
 def _logits(
     network: Network, params: PyTree, model_state: PyTree, inputs: jax.Array, training: bool, key: Key | None
 ) -> jax.Array:
-    return at_least_float32(network.apply(params, model_state, inputs, train=training, key=key)[0])
+    at_hand = training or bool(jax.tree.leaves(model_state))  # batch statistics of these inputs
+    return at_least_float32(network.apply(params, model_state, inputs, train=at_hand, key=key)[0])
 
 
 def _check_ways(train: Shape, test: Shape) -> None:
