@@ -182,9 +182,15 @@ ROWS = {
         "accuracy {test/accuracy}; nearest pixels {test/accuracy_of_pixels}",
         "omniglot-few-shot --ways 20 --validation-classes 0",
     ),
-    "omniglot-maml": Row("MAML on the same, 5 new characters", "accuracy {test/accuracy}", "omniglot-maml"),
+    "omniglot-maml": Row(
+        "MAML on the same, 5 new characters",
+        "accuracy {test/accuracy}",
+        "omniglot-maml --validation-classes 0 --duration 6000",
+    ),
     "omniglot-reptile": Row(
-        "Reptile on the same", "accuracy {test/accuracy}", "omniglot-maml --method reptile --inner-steps 5"
+        "Reptile on the same",
+        "accuracy {test/accuracy}",
+        "omniglot-maml --method reptile --inner-steps 5 --validation-classes 0",
     ),
     "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol --seeds 5"),
     "mnist-vicreg": Row("the same, VICReg", FEATURES, "mnist-vicreg --seeds 5"),

@@ -138,6 +138,19 @@ def test_second_order_is_not_first_order():
 
 
 @pytest.mark.slow
+def test_a_test_may_take_more_steps_than_training():
+    tx, batch = optax.sgd(0.5), {"inputs": rows(), "labels": np.zeros(len(rows()), np.int32)}
+    one, more, three = (
+        maml(tanh_network(), tx, SHAPE, SHAPE, **options) for options in ({}, {"test_steps": 3}, {"steps": 3})
+    )
+    state = one.init(jax.random.key(0))
+    support, queries = (part.reshape(1, -1, 4) for part in parts(rows())[0])
+    episode = Episode(support, np.repeat(np.eye(3, dtype=np.float32), 2, 0)[None], queries)
+    np.testing.assert_array_equal(more.predict(state, episode), three.predict(state, episode))
+    stepped = [learner.step(state, batch, jax.random.key(1))[0].params for learner in (one, more)]
+    jax.tree.map(np.testing.assert_array_equal, *stepped)
+
+
 @pytest.mark.parametrize("make", [maml, reptile])
 def test_batch_statistics_are_those_of_the_examples_at_hand(make):
     """So the scale of all inputs of an episode, which the first batch normalisation divides out, changes nothing."""

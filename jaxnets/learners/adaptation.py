@@ -25,13 +25,14 @@ def maml(
     *,
     rate: float = 0.4,
     steps: int = 1,
+    test_steps: int | None = None,
     first_order: bool = False,
 ) -> Learner:
     """Return the learner of model-agnostic meta-learning (Finn et al., 2017), exact to second order.
 
     An episode's weights are those that ``steps`` of gradient descent on its support make of the parameters; what is
-    minimised is the loss of its queries with them, differentiated through these steps. ``predict`` and evaluation adapt
-    likewise. Batches are those of ``prototypical``.
+    minimised is the loss of its queries with them, differentiated through these steps. Batches are those of
+    ``prototypical``.
 
     A network with batch statistics takes those of the examples at hand, at a test too, as the paper does: of the
     support while it adapts, then of the queries, so that what is said of a query depends on the others. It must not
@@ -43,18 +44,21 @@ def maml(
         train: the episodes of training.
         test: the episodes of evaluation, of as many ways.
         rate: of the inner descent.
-        steps: of the inner descent.
+        steps: of the inner descent in training.
+        test_steps: of the inner descent in evaluation and in ``predict``; ``steps`` if absent.
         first_order: leave out how the steps depend on the initial weights (first-order MAML): cheaper, not exact.
     """
     adapt = _descent(network, rate)
-    check_whole("steps", steps)
+    test_steps = steps if test_steps is None else test_steps
+    for name, number in (("steps", steps), ("test_steps", test_steps)):
+        check_whole(name, number)
     _check_ways(train, test)
 
     def classify(
         params: PyTree, model_state: PyTree, episode: Episode, training: bool, key: Key | None
     ) -> tuple[jax.Array, PyTree]:
         def one(episode: Episode) -> jax.Array:
-            adapted = adapt(params, model_state, episode, training, key, steps)
+            adapted = adapt(params, model_state, episode, training, key, steps if training else test_steps)
             if first_order:
                 adapted = jax.tree.map(lambda new, old: old + lax.stop_gradient(new - old), adapted, params)
             return _logits(network, adapted, model_state, episode.queries, training, key)

@@ -42,7 +42,9 @@ class Config:
     inner_rate: float = only(0.1, method=_ADAPTING)
     """learning rate of the descent within an episode (maml, reptile)"""
     inner_steps: int = only(3, method=_ADAPTING)
-    """steps of the descent within an episode (maml, reptile)"""
+    """steps of the descent within an episode of training (maml, reptile)"""
+    test_steps: int = only(10, method=_ADAPTING)
+    """steps of the descent within an episode of the test (maml, reptile)"""
     first_order: bool = only(False, method=("maml",))
     """leave out the second derivatives (maml)"""
     features: tuple[int | Literal["pool"], ...] = (32, "pool", 32, "pool", 64, "pool", 64, "pool")
@@ -65,6 +67,7 @@ class Config:
         check_field(self, "inner_rate", 0 < self.inner_rate < FINITE, "a number greater than 0")
         least = 2 if self.method == "reptile" else 1
         check_field(self, "inner_steps", least <= self.inner_steps < 2**20, f"{least} or more")
+        check_field(self, "test_steps", 1 <= self.test_steps < 2**20, "1 or more")
         check_field(self, "embedding", self.embedding >= 1, "1 or more")
         widths = [width for width in self.features if width != "pool"]
         check_field(self, "features", min(widths, default=1) >= 1, "widths of 1 or more")
@@ -108,8 +111,8 @@ _COMPARED = replace(
 _MAML = replace(
     _CHARACTERS,
     method="maml",
-    layers=LayerConfig(norm="layer"),
-    optimizer=OptimizerConfig(learning_rate=1e-3),
+    inner_rate=0.2,
+    optimizer=OptimizerConfig(learning_rate=2e-3),
 )
 PRESETS = {
     "omniglot-few-shot": Preset(_COMPARED, "matching networks on Omniglot's small sets, new characters from one"),
@@ -133,15 +136,14 @@ def _episodic(config: Config, spec: Spec) -> Learner:
     outputs = config.embedding if config.method in _COMPARING else test.ways
     model = network(CNN, inputs.shape, config.features, (), outputs, **config.layers.options())
     model = standardized(model, inputs.mean, inputs.std)
+    descent = {"rate": config.inner_rate, "steps": config.inner_steps, "test_steps": config.test_steps}
     match config.method:
         case "matching":
             return matching(model, tx, train, test)
         case "maml":
-            options = {"steps": config.inner_steps, "first_order": config.first_order}
-            return maml(model, tx, train, test, rate=config.inner_rate, **options)
+            return maml(model, tx, train, test, first_order=config.first_order, **descent)
         case "reptile":
-            steps = config.inner_steps
-            return reptile(model, tx, train, test, rate=config.inner_rate, steps=steps, test_steps=2 * steps)
+            return reptile(model, tx, train, test, **descent)
     return prototypical(model, tx, train, test)
 
 
