@@ -168,7 +168,7 @@ ROWS = {
             f"embeddings of spoken digits, tested on the two speakers of part {part} of three",
             "AUC {test/auc}, equal error rate {test/eer}; LDA of mean spectra {test/auc_of_lda_of_mean_spectra} and "
             "{test/eer_of_lda_of_mean_spectra}",
-            f"voices --held-out {part} --seeds 5",
+            f"voices --held-out {part}",
         )
         for part in range(3)
     },
@@ -192,7 +192,7 @@ ROWS = {
         "accuracy {test/accuracy}",
         "omniglot-maml --method reptile --inner-steps 5 --validation-classes 0",
     ),
-    "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol --seeds 5"),
+    "mnist-byol": Row("a CNN's features of MNIST without labels, BYOL", FEATURES, "mnist-byol"),
     "mnist-vicreg": Row("the same, VICReg", FEATURES, "mnist-vicreg --seeds 5"),
     "fashion-vicreg": Row("the same on Fashion-MNIST", FEATURES, "mnist-vicreg --data fashion-mnist"),
     "mnist-mae": Row("a masked autoencoder of MNIST, a vision transformer", FEATURES, "mnist-mae"),
