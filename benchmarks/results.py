@@ -93,7 +93,7 @@ ROWS = {
         "a U-Net on electron micrographs, 24 slices to train on, 6 to test",
         "pixel accuracy {test/tiled_pixel_accuracy}, membrane Dice {test/tiled_dice_of_membrane} (as it stands "
         "{test/pixel_accuracy}, {test/dice_of_membrane}; all cell: {test/pixel_accuracy_of_one_class})",
-        "membranes --validation 0 --seeds 3",
+        "membranes --validation 0",
     ),
     "shakespeare-lstm": Row("two LSTM layers of 256 on Shakespeare, by characters", LOSS, "shakespeare-lstm --seeds 5"),
     "shakespeare-gpt": Row(
