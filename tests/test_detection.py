@@ -363,6 +363,8 @@ def test_predictions_are_boxes_in_the_pixels_of_the_file(run, tmp_path, capsys):
         assert row["image_id"] == {0: 7, 1: 70}[same["image_id"]] and row["category_id"] == 90 - same["category_id"]
     ids.write_text(json.dumps(whole | {"images": whole["images"][:1]}))
     assert "does not name an image called a.png" in fails(capsys, "predict", run, tmp_path, "--coco", "--ids", ids)
+    ids.write_text(json.dumps(whole | {"images": [*whole["images"], {"id": 8, "file_name": "train/a.png"}]}))
+    assert "names two images called a.png" in fails(capsys, "predict", run, tmp_path, "--coco", "--ids", ids)
     assert "changes nothing without --coco" in fails(capsys, "predict", run, tmp_path, "--ids", ids)
     assert [row["class"] for row in rows("--threshold", "1")] == [None, None]
     assert "smaller --threshold" in fails(capsys, "predict", run, tmp_path, "--coco", "--threshold", "1")

@@ -1,5 +1,6 @@
 """Boxes: what is found where, drawn beside the truth, counted, and measured as COCO does."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -182,7 +183,13 @@ def _ids(files: Sequence[Path], classes: Sequence[str], annotations: Path | None
         found = read_coco(str(annotations), annotations.read_bytes())
     except OSError as error:
         raise InputError(f"ids={annotations} cannot be read: {error}; give COCO's file of annotations") from error
-    by_name = {PurePosixPath(file.replace("\\", "/")).name: number for file, number in found.images.items()}
+    listed = [(PurePosixPath(file.replace("\\", "/")).name, number) for file, number in found.images.items()]
+    by_name = dict(listed)
+    if len(by_name) < len(listed):
+        twice, _ = Counter(name for name, _ in listed).most_common(1)[0]
+        raise InputError(
+            f"ids={annotations} names two images called {twice}, of different folders; use a file for each"
+        )
     for kind, names, known in (
         ("an image", [file.name for file in files], by_name),
         ("a category", classes, found.categories),
