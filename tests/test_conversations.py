@@ -217,7 +217,7 @@ def test_adapters_alone_learn_and_the_loss_is_of_the_replies(talk, capsys):
 
 @pytest.mark.slow
 def test_a_run_learns_to_reply_and_chats(talk, capsys):
-    flags = ["--lora", "None", "--learning-rate", "1e-2", "--warmup", "0", "--validation", "0.2", "--out", "run"]
+    flags = ["--lora", "None", "--learning-rate", "3e-3", "--warmup", "0", "--validation", "0.2", "--out", "run"]
     flags += ["--duration", "600", "--evaluate-every", "600", "--weights", str(tiny_weights(num_layers=2))]
     assert cli.main(tuned(*flags)) == 0
     row = json.loads((talk.parent / "run" / "metrics.jsonl").read_text().splitlines()[-1])
